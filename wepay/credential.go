@@ -1,0 +1,76 @@
+package wepay
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+)
+
+// ParsePKCS12 reads a merchant's certificate and key from a .p12 file: as
+// WeChat issues it (RC2 and 3DES, with or without the chain) or as OpenSSL 3
+// writes it (AES). WeChat's passphrase is the mch_id. The error wraps
+// ErrPassphrase when the passphrase does not open the file.
+func ParsePKCS12(data []byte, passphrase string) (*tls.Certificate, error) {
+	key, first, others, err := pkcs12.DecodeChain(data, passphrase)
+	if errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption) {
+		return nil, ErrPassphrase
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading PKCS #12, is it a .p12 file?: %w", err)
+	}
+	// A file with a chain need not begin with the merchant's own certificate.
+	chain := append([]*x509.Certificate{first}, others...)
+	for i, candidate := range chain {
+		if publicKeyOf(key, candidate) {
+			chain[0], chain[i] = chain[i], chain[0]
+			cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+			for _, c := range chain {
+				cert.Certificate = append(cert.Certificate, c.Raw)
+			}
+			return cert, nil
+		}
+	}
+	return nil, errors.New("reading PKCS #12: no certificate in the file belongs to its key")
+}
+
+// ParsePEM reads a merchant's certificate, with or without its chain, and its
+// unencrypted key from PEM.
+func ParsePEM(certificate, key []byte) (*tls.Certificate, error) {
+	cert, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading PEM pair: %w", err)
+	}
+	return &cert, nil
+}
+
+// CertificateSerial returns a certificate's serial number as WeChat writes it:
+// upper-case hex of its 20 bytes.
+func CertificateSerial(cert *x509.Certificate) string {
+	return fmt.Sprintf("%040X", cert.SerialNumber)
+}
+
+func publicKeyOf(key any, cert *x509.Certificate) bool {
+	private, ok := key.(interface{ Public() crypto.PublicKey })
+	if !ok {
+		return false
+	}
+	public, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(cert.PublicKey)
+}
+
+// CheckValidity says why a certificate cannot be used at a time.
+func CheckValidity(cert *x509.Certificate, at time.Time) error {
+	switch {
+	case at.After(cert.NotAfter):
+		return fmt.Errorf("the certificate expired on %s", cert.NotAfter.Format(time.DateOnly))
+	case at.Before(cert.NotBefore):
+		return fmt.Errorf("the certificate is not valid before %s (is this machine's clock right?)", cert.NotBefore.Format(time.DateOnly))
+	default:
+		return nil
+	}
+}

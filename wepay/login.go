@@ -1,0 +1,139 @@
+package wepay
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultLoginEndpoint is WeChat's server of logins, which is not WeChat Pay's.
+const DefaultLoginEndpoint = "https://api.weixin.qq.com"
+
+// LoginRules are the fields of OpenID.
+var LoginRules = Rules{{Name: "code", Required: true, Max: 512}}
+
+// maxLoginReply bounds a reply of the login server's.
+const maxLoginReply = 64 << 10
+
+// Login exchanges the codes that WeChat gives to pages and mini programs for
+// the openid of who uses them.
+type Login struct {
+	Endpoint  string
+	Transport http.RoundTripper
+	Timeout   time.Duration
+}
+
+// loginVerdicts are of the login server's codes.
+var loginVerdicts = map[int]Verdict{
+	-1:    Again,
+	40029: Never, // no such code
+	40163: Never, // the code was used
+	40226: Never, // a risky user
+	41008: Fix,
+	40013: Fix,
+	40125: Fix,
+	45011: Later,
+}
+
+// OpenID exchanges a login code, by the merchant's env that of a mini program
+// or of a page's OAuth. A code works once, so that nothing is repeated. The
+// result has openid and, where WeChat gives them, unionid and is_snapshotuser;
+// the session_key that decrypts a user's data only where the merchant says so.
+// Errors are those of Gateway.Do.
+// Source: 小程序登录 (jscode2session); 网页授权 (oauth2/access_token).
+func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, error) {
+	if err := LoginRules.Check(in); err != nil {
+		return nil, err
+	}
+	if m.AppSecret == "" {
+		return nil, m.NotAble("app_secret")
+	}
+	var sent atomic.Bool // net/http writes from a goroutine of its own
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	reply, err := l.ask(ctx, m, in.Get("code"))
+	if err != nil {
+		failed := &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
+		if !sent.Load() {
+			failed.Verdict = Again // the code is unused
+		}
+		return nil, failed
+	}
+	if reply.Errcode != 0 {
+		verdict, known := loginVerdicts[reply.Errcode]
+		if !known {
+			verdict = Fix
+		}
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Code: strconv.Itoa(reply.Errcode), Message: reply.Errmsg, Verdict: verdict}
+	}
+	if reply.OpenID == "" {
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: the reply lacks openid", ErrNoAnswer)}
+	}
+	result := Fields{{Name: "openid", Value: reply.OpenID}}
+	if reply.UnionID != "" {
+		result.Set("unionid", reply.UnionID)
+	}
+	if reply.IsSnapshotUser != 0 {
+		result.Set("is_snapshotuser", strconv.Itoa(reply.IsSnapshotUser))
+	}
+	if m.SessionKey && reply.SessionKey != "" {
+		result.Set("session_key", reply.SessionKey)
+	}
+	return result, nil
+}
+
+// loginReply is what the login server says; success has no errcode.
+type loginReply struct {
+	Errcode        int    `json:"errcode"`
+	Errmsg         string `json:"errmsg"`
+	OpenID         string `json:"openid"`
+	UnionID        string `json:"unionid"`
+	SessionKey     string `json:"session_key"`
+	IsSnapshotUser int    `json:"is_snapshotuser"`
+}
+
+func (l *Login) ask(ctx context.Context, m *Merchant, code string) (*loginReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
+	defer cancel()
+	path, codeName := "/sns/oauth2/access_token", "code"
+	if m.Env == WXAPP {
+		path, codeName = "/sns/jscode2session", "js_code"
+	}
+	query := url.Values{
+		// The page or mini program of a sub-merchant is logged in to.
+		"appid":      {cmp.Or(m.SubAppID, m.AppID)},
+		"secret":     {m.AppSecret},
+		codeName:     {code},
+		"grant_type": {"authorization_code"},
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(l.Endpoint, "/")+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, errors.New("the login endpoint is no URL") // the cause would hold the secret
+	}
+	resp, err := l.Transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", req.URL.Host, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxLoginReply))
+	if err != nil {
+		return nil, fmt.Errorf("%s: reading the reply: %w", req.URL.Host, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: HTTP status %d", req.URL.Host, resp.StatusCode)
+	}
+	reply := new(loginReply)
+	if json.Unmarshal(text, reply) != nil {
+		return nil, fmt.Errorf("%s: the reply is no JSON object", req.URL.Host)
+	}
+	return reply, nil
+}

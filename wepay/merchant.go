@@ -1,0 +1,290 @@
+package wepay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Env is where a merchant's customers pay.
+type Env string
+
+// The environments.
+const (
+	H5     Env = "H5"     // a page inside WeChat (official account)
+	WXAPP  Env = "WXAPP"  // a mini program
+	APP    Env = "APP"    // the merchant's own app
+	MWEB   Env = "MWEB"   // a page in another mobile browser
+	NATIVE Env = "NATIVE" // a QR code that the customer scans
+)
+
+// TradeType is WeChat's word for orders of this environment.
+func (e Env) TradeType() string {
+	switch e {
+	case H5, WXAPP:
+		return "JSAPI"
+	default:
+		return string(e)
+	}
+}
+
+// Type is how a merchant belongs to WeChat Pay.
+type Type string
+
+// The types.
+const (
+	Direct  Type = "普通商户" // sells for itself
+	Partner Type = "服务商"  // acts for sub-merchants
+)
+
+// ParseType reads a type by WeChat's Chinese word or its English one.
+func ParseType(word string) (Type, error) {
+	switch word {
+	case string(Direct), "merchant":
+		return Direct, nil
+	case string(Partner), "partner":
+		return Partner, nil
+	default:
+		return "", fmt.Errorf("must be %s (merchant) or %s (partner)", Direct, Partner)
+	}
+}
+
+// SignType is the algorithm of API v2's signatures.
+type SignType string
+
+// The algorithms.
+const (
+	MD5        SignType = "MD5"
+	HMACSHA256 SignType = "HMAC-SHA256"
+)
+
+// DefaultEndpoints are WeChat Pay's main access point and the one that serves
+// when the main one does not.
+var DefaultEndpoints = []string{"https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com"}
+
+// Merchant is one merchant of WeChat Pay: who it is, its keys, and where things
+// go. It does not change once it is in use.
+type Merchant struct {
+	Name string // the site's own word for it, unique
+
+	Env  Env
+	Type Type
+
+	AppID    string
+	MchID    string
+	SubAppID string // a sub-merchant's, Partner only
+	SubMchID string // a sub-merchant's, Partner only: whom it acts for unless told
+	// SubMchIDs are further sub-merchants that a request may name, Partner only;
+	// AnySubMerchant among them allows all.
+	SubMchIDs []string
+
+	PartnerKey string // API v2's key (API密钥), 32 characters
+	SignType   SignType
+	// Certificate is the merchant's API certificate with its key and Leaf set.
+	// Nil: operations that need one wrap ErrNotAble.
+	Certificate *tls.Certificate
+
+	NotifyURL   string // where WeChat sends payment notifications
+	CbNotifyURL string // the order service that is told of payments
+	// CbRefundNotifyURL is told of refunds; "": CbNotifyURL.
+	CbRefundNotifyURL string
+
+	Endpoints []string // WeChat's access points: the first, and those to fail over to
+	Sandbox   bool     // use WeChat's sandbox
+
+	Payouts     bool // may send money to whom a caller names
+	Passthrough bool // may be asked for any call that WeChat knows
+	// AppSecret is the appid's, which login codes are exchanged with.
+	AppSecret string
+	// SessionKey: a mini program's session_key may be handed out.
+	SessionKey bool
+}
+
+// Validate says what is wrong with a merchant at a time, as a *FieldError that
+// names the directive. At matters for the certificate alone.
+func (m *Merchant) Validate(at time.Time) error {
+	for _, check := range []func() error{
+		m.validateText, m.validateType,
+		func() error { return m.validateCertificate(at) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MerchantRules are the forms of a merchant's directives.
+var MerchantRules = Rules{
+	{Name: "env", Required: true, Is: OneOf("H5", "WXAPP", "APP", "MWEB", "NATIVE")},
+	{Name: "type", Required: true, Is: isType},
+	{Name: "app_id", Required: true, Max: 32, Is: identifier},
+	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
+	{Name: "sub_app_id", Max: 32, Is: identifier},
+	{Name: "sub_mch_id", Max: 32, Is: identifier},
+	{Name: "partner_key", Required: true, Is: partnerKey},
+	{Name: "sign_type", Required: true, Is: OneOf(string(MD5), string(HMACSHA256))},
+	{Name: "notify_url", Max: 256, Is: NotifyURL},
+	{Name: "cb_notify_url", Is: callbackURL},
+	{Name: "cb_refund_notify_url", Is: callbackURL},
+	{Name: "app_secret", Max: 64, Is: Alphanumeric},
+	{Name: "endpoint", Is: NotifyURL},
+}
+
+func (m *Merchant) validateText() error {
+	if len(m.Endpoints) == 0 || slices.Contains(m.Endpoints, "") {
+		return &FieldError{Field: "endpoint", Reason: "is required", Missing: true}
+	}
+	for _, endpoint := range m.Endpoints {
+		if err := MerchantRules.CheckValue("endpoint", endpoint); err != nil {
+			return err
+		}
+	}
+	for _, id := range m.SubMchIDs {
+		if id == AnySubMerchant {
+			continue
+		}
+		if err := MerchantRules.CheckValue("sub_mch_id", id); err != nil {
+			return err
+		}
+	}
+	return MerchantRules.Check(NewFields(map[string]string{
+		"env":           string(m.Env),
+		"type":          string(m.Type),
+		"app_id":        m.AppID,
+		"mch_id":        m.MchID,
+		"sub_app_id":    m.SubAppID,
+		"sub_mch_id":    m.SubMchID,
+		"partner_key":   m.PartnerKey,
+		"sign_type":     string(m.SignType),
+		"notify_url":    m.NotifyURL,
+		"cb_notify_url": m.CbNotifyURL,
+
+		"cb_refund_notify_url": m.CbRefundNotifyURL,
+		"app_secret":           m.AppSecret,
+	}))
+}
+
+func (m *Merchant) validateType() error {
+	switch {
+	case m.Type != Direct && m.Type != Partner:
+		return &FieldError{Field: "type", Reason: fmt.Sprintf("must be %s or %s", Direct, Partner)}
+	case m.Type == Partner && m.SubMchID == "" && len(m.SubMchIDs) == 0:
+		return &FieldError{Field: "sub_mch_id", Reason: "is required for type " + string(Partner), Missing: true}
+	case m.Type == Direct && (m.SubMchID != "" || len(m.SubMchIDs) > 0):
+		return &FieldError{Field: "sub_mch_id", Reason: "is for type " + string(Partner) + " only"}
+	case m.Type == Direct && m.SubAppID != "":
+		return &FieldError{Field: "sub_app_id", Reason: "is for type " + string(Partner) + " only"}
+	default:
+		return nil
+	}
+}
+
+func identifier(value string) error {
+	for _, c := range []byte(value) {
+		if !isAlphanumeric(c) && c != '_' && c != '-' {
+			return errors.New("may hold digits and letters only")
+		}
+	}
+	return nil
+}
+
+func partnerKey(value string) error {
+	if n := len(value); n != 32 {
+		return fmt.Errorf("must be 32 characters, has %d", n)
+	}
+	for _, c := range []byte(value) {
+		if c <= ' ' || c > '~' {
+			return errors.New("must be letters and digits")
+		}
+	}
+	return nil
+}
+
+func isType(value string) error {
+	_, err := ParseType(value)
+	return err
+}
+
+func callbackURL(value string) error {
+	_, err := AbsoluteURL(value)
+	return err
+}
+
+func (m *Merchant) validateCertificate(at time.Time) error {
+	if m.Certificate == nil {
+		return nil
+	}
+	if err := CheckValidity(m.Certificate.Leaf, at); err != nil {
+		return &FieldError{Field: "pfx", Reason: err.Error()}
+	}
+	return nil
+}
+
+// Warnings says what is doubtful about a valid merchant at a time.
+func (m *Merchant) Warnings(at time.Time) []string {
+	var warnings []string
+	if m.CbNotifyURL == "" {
+		warnings = append(warnings, "no cb_notify_url: notifications of payments are answered FAIL")
+	}
+	if m.Certificate != nil {
+		leaf := m.Certificate.Leaf
+		if leaf.Subject.CommonName != m.MchID {
+			warnings = append(warnings, fmt.Sprintf("the certificate is of %q, not of mch_id %s: is it the right file?", leaf.Subject.CommonName, m.MchID))
+		}
+		if left := leaf.NotAfter.Sub(at); left < 30*24*time.Hour {
+			warnings = append(warnings, fmt.Sprintf("the certificate expires on %s", leaf.NotAfter.Format(time.DateOnly)))
+		}
+	}
+	for _, endpoint := range m.Endpoints {
+		if u, err := AbsoluteURL(endpoint); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			warnings = append(warnings, "an endpoint is not https: anybody on the way can read what is paid")
+		}
+	}
+	return warnings
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
+}
+
+// ConfigureTLS makes a client's TLS present the merchant's certificate, if the
+// merchant has one, whatever authorities the server hints at: WeChat's old
+// certificates and new ones have different issuers. Older servers of WeChat's
+// ask for it by renegotiation.
+func (m *Merchant) ConfigureTLS(config *tls.Config) {
+	if m.Certificate == nil {
+		return
+	}
+	config.Renegotiation = tls.RenegotiateOnceAsClient
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return m.Certificate, nil
+	}
+}
+
+// CallbackURL is the order service that is told of a kind of notification, ""
+// without one.
+func (m *Merchant) CallbackURL(kind Kind) string {
+	if kind == Refunded && m.CbRefundNotifyURL != "" {
+		return m.CbRefundNotifyURL
+	}
+	return m.CbNotifyURL
+}
+
+// RequireCertificate wraps ErrNotAble for a merchant without a certificate.
+func (m *Merchant) RequireCertificate() error {
+	if m.Certificate == nil {
+		return m.NotAble("pfx (or cert)")
+	}
+	return nil
+}
+
+// NotAble wraps ErrNotAble for a merchant that lacks a directive.
+func (m *Merchant) NotAble(directive string) error {
+	return &MerchantError{m.Name, fmt.Errorf("%w: this needs %s in the merchant's configuration", ErrNotAble, directive)}
+}

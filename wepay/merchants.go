@@ -1,0 +1,142 @@
+package wepay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Merchants are the merchants of one site or server, in the order in which
+// they were configured.
+type Merchants struct {
+	all     []*Merchant
+	byMchID map[string][]*Merchant
+}
+
+// NewMerchants puts merchants together. It refuses two of one name, and two
+// that one notification could not tell apart and that disagree about its key
+// or where it goes.
+func NewMerchants(all ...*Merchant) (*Merchants, error) {
+	ms := &Merchants{all: all, byMchID: make(map[string][]*Merchant)}
+	names := make(map[string]bool, len(all))
+	for _, m := range all {
+		if names[m.Name] {
+			return nil, &MerchantError{m.Name, errors.New("there are two of this name")}
+		}
+		names[m.Name] = true
+		for _, other := range ms.byMchID[m.MchID] {
+			if m.overlaps(other) && m.destination() != other.destination() {
+				return nil, &MerchantError{m.Name, &FieldError{
+					Field:  "cb_notify_url",
+					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key", m.Env.TradeType(), other.Name),
+				}}
+			}
+		}
+		ms.byMchID[m.MchID] = append(ms.byMchID[m.MchID], m)
+	}
+	return ms, nil
+}
+
+// All returns the merchants in the order in which they were configured.
+func (ms *Merchants) All() []*Merchant { return ms.all }
+
+// Named returns the merchant of a name, or nil.
+func (ms *Merchants) Named(name string) *Merchant {
+	i := slices.IndexFunc(ms.all, func(m *Merchant) bool { return m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return ms.all[i]
+}
+
+// Selector says which merchant a caller means. What is empty is not asked for.
+type Selector struct {
+	Name  string
+	MchID string
+	AppID string
+	Env   Env
+}
+
+// Select returns the first merchant that has all that the selector asks for.
+// The error wraps ErrNoMerchant when there is none, and when a selector that
+// asks for something leaves merchants of several accounts: money never goes to
+// an account by a guess.
+func (ms *Merchants) Select(s Selector) (*Merchant, error) {
+	var selected *Merchant
+	for _, m := range ms.all {
+		if s.Name != "" && s.Name != m.Name || s.MchID != "" && s.MchID != m.MchID ||
+			s.AppID != "" && s.AppID != m.AppID || s.Env != "" && s.Env != m.Env {
+			continue
+		}
+		switch {
+		case selected == nil:
+			selected = m
+		case s != Selector{} && (m.MchID != selected.MchID || m.SubMchID != selected.SubMchID):
+			return nil, fmt.Errorf("%w: %q and %q both match, name one with merchant", ErrNoMerchant, selected.Name, m.Name)
+		}
+	}
+	if selected == nil {
+		return nil, fmt.Errorf("%w: none configured here has the merchant, mchId, appId and env asked for", ErrNoMerchant)
+	}
+	return selected, nil
+}
+
+// Recipient is what a notification says of whom it is for.
+type Recipient struct {
+	MchID     string
+	AppID     string
+	SubMchID  string
+	TradeType string
+}
+
+// destination is where a merchant's notifications go, and the key they bear.
+type destination struct{ payments, refunds, key string }
+
+func (m *Merchant) destination() destination {
+	return destination{m.CallbackURL(Payment), m.CallbackURL(Refunded), m.PartnerKey}
+}
+
+// overlaps says whether one notification could be for either of two merchants.
+func (m *Merchant) overlaps(other *Merchant) bool {
+	if m.MchID != other.MchID || m.AppID != other.AppID || m.Env.TradeType() != other.Env.TradeType() {
+		return false
+	}
+	if m.Type != Partner || other.Type != Partner {
+		return m.Type == other.Type
+	}
+	return other.actsFor(m.SubMchID) || slices.ContainsFunc(m.SubMchIDs, other.actsFor) ||
+		m.actsFor(other.SubMchID) || slices.ContainsFunc(other.SubMchIDs, m.actsFor) ||
+		slices.Contains(m.SubMchIDs, AnySubMerchant) && slices.Contains(other.SubMchIDs, AnySubMerchant)
+}
+
+// receives says whether a notification is for this merchant's account. The
+// trade type is left out: one account may have orders placed elsewhere.
+func (m *Merchant) receives(r Recipient) bool {
+	return m.MchID == r.MchID && m.AppID == r.AppID && m.actsFor(r.SubMchID)
+}
+
+// Receiver returns the merchant that a notification is for: of those with its
+// mch_id, appid and sub_mch_id the one with its trade type, else the first, as
+// long as all of them agree where it goes. A name admits only that merchant.
+// The error wraps ErrForeign.
+func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
+	var candidates []*Merchant
+	for _, m := range ms.byMchID[r.MchID] {
+		if !m.receives(r) || name != "" && name != m.Name {
+			continue
+		}
+		if m.Env.TradeType() == r.TradeType {
+			return m, nil
+		}
+		candidates = append(candidates, m)
+	}
+	if len(candidates) == 0 {
+		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id", ErrForeign)
+	}
+	for _, m := range candidates[1:] {
+		if m.destination() != candidates[0].destination() {
+			return nil, fmt.Errorf("%w: its trade type is neither that of %q nor of %q", ErrForeign, candidates[0].Name, m.Name)
+		}
+	}
+	return candidates[0], nil
+}
