@@ -1,0 +1,119 @@
+package apiv2
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+var billVerdicts = map[string]wepay.Verdict{
+	"SYSTEMERROR":         wepay.Again,
+	"NOBILLEXIST":         wepay.Done, // nothing was traded that day
+	"BILLCREATING":        wepay.Later,
+	"COMPRESSGZIPERROR":   wepay.Later,
+	"UNCOMPRESSGZIPERROR": wepay.Later,
+	"INVALIDBILLTYPE":     wepay.Fix,
+	"DATAFORMATERROR":     wepay.Fix,
+	"MISSINGPARAMETER":    wepay.Fix,
+	"SIGNERROR":           wepay.Fix,
+}
+
+// billTimeout bounds the download of one day's bill.
+const billTimeout = 5 * time.Minute
+
+// billCalls download what was traded on a day, and what moved in an account.
+// A bill is text, not signed; only an error is XML, in clear even where gzip
+// was asked for.
+var billCalls = map[wepay.Operation]call{
+	wepay.DownloadBill: {
+		path: "/pay/downloadbill", bill: true, timeout: billTimeout,
+		rules: wepay.Rules{
+			{Name: "bill_date", Required: true, Is: wepay.Date},
+			{Name: "bill_type", Is: wepay.OneOf("ALL", "SUCCESS", "REFUND", "RECHARGE_REFUND")},
+			{Name: "tar_type", Is: wepay.OneOf("GZIP")},
+			{Name: "device_info", Max: 32},
+		},
+		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
+	},
+	wepay.DownloadFundFlow: {
+		path: "/pay/downloadfundflow", bill: true, timeout: billTimeout, certificate: true,
+		identity: identity{appID: "appid", mchID: "mch_id"},
+		signType: wepay.HMACSHA256,
+		rules: wepay.Rules{
+			{Name: "bill_date", Required: true, Is: wepay.Date},
+			{Name: "account_type", Required: true, Is: wepay.OneOf("Basic", "Operation", "Fees")},
+			{Name: "tar_type", Is: wepay.OneOf("GZIP")},
+		},
+		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
+	},
+}
+
+// Download asks WeChat Pay for a bill; see wepay.Gateway.
+func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
+	call, found := calls[op]
+	if !found || !call.bill {
+		return nil, fmt.Errorf("%w: %s is no bill of API v2", wepay.ErrNoOperation, op)
+	}
+	request, s, err := c.prepare(ctx, op, call, in)
+	if err != nil {
+		return nil, err
+	}
+	body, err := call.seal(request, s)
+	if err != nil {
+		return nil, err
+	}
+	failed := &wepay.Error{Merchant: c.merchant.Name, Operation: op, Ask: call.ask}
+	var bill *wepay.Bill
+	var refused wepay.Fields
+	err = c.send(ctx, call, body, func(resp *http.Response) (err error) {
+		bill, refused, err = openBill(call, resp)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, call.unanswered(failed, err)
+	case refused != nil:
+		return nil, c.refusal(failed, call, refused)
+	default:
+		return bill, nil
+	}
+}
+
+// openBill tells a bill from a refusal by its first bytes.
+func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.Fields, err error) {
+	if resp.StatusCode != http.StatusOK {
+		_, err := call.readReply(resp)
+		return nil, nil, err
+	}
+	text := bufio.NewReader(resp.Body)
+	first, err := text.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("reading the bill: %w", err)
+	}
+	switch {
+	case len(first) == 0:
+		return nil, nil, fmt.Errorf("%w: an empty bill", wepay.ErrMalformed)
+	case first[0] == '<':
+		defer resp.Body.Close()
+		resp.Body = readCloser{text, resp.Body}
+		refused, err := call.readReply(resp)
+		return nil, refused, err
+	default:
+		return &wepay.Bill{
+			ReadCloser: readCloser{text, resp.Body},
+			Gzip:       bytes.Equal(first, []byte{0x1f, 0x8b}),
+		}, nil, nil
+	}
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}

@@ -1,0 +1,271 @@
+package apiv2_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+)
+
+var aBill = wepay.NewFields(map[string]string{"bill_date": "20260101"})
+
+const aDay = "\ufeffa,b\r\n`1,`x\r\n总交易单数\r\n`1\r\n"
+
+// zipped is a text as WeChat packs a bill.
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := io.WriteString(w, text)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A bill is passed on as it stands, be it text or gzip.
+func TestBill(t *testing.T) {
+	packed := zipped(t, aDay)
+	tests := []struct {
+		name, text string
+		gzip       bool
+	}{
+		{"text", aDay, false},
+		{"text without BOM", strings.TrimPrefix(aDay, "\ufeff"), false},
+		{"gzip", packed, true},
+		{"one byte", "a", false},
+		{"large", strings.Repeat(aDay, 100_000), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			server := serve(t, says(test.text))
+			in := aBill.Clone()
+			if test.gzip {
+				in.Set("tar_type", "GZIP")
+			}
+			bill, err := client(t, able(t, server.URL)).Download(t.Context(), wepay.DownloadBill, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bill.Close()
+			got, err := io.ReadAll(bill)
+			if err != nil || string(got) != test.text || bill.Gzip != test.gzip {
+				t.Errorf("got %d bytes, gzip %v, %v, want %d bytes", len(got), bill.Gzip, err, len(test.text))
+			}
+		})
+	}
+}
+
+func TestBillAsJSON(t *testing.T) {
+	server := serve(t, says(aDay))
+	bill, err := client(t, able(t, server.URL)).Download(t.Context(), wepay.DownloadBill, aBill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bill.Close()
+	var out strings.Builder
+	if err := bill.WriteJSON(&out); err != nil || out.String() != "{\"a\":\"1\",\"b\":\"x\"}\n{\"summary\":{\"总交易单数\":\"1\"}}\n" {
+		t.Errorf("got %s, %v", out.String(), err)
+	}
+}
+
+// A refusal comes in clear though gzip was asked for, with its code in the
+// message or under another name.
+func TestBillRefused(t *testing.T) {
+	talk := func(message, code string) string {
+		return "<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[" + message + "]]></return_msg><error_code><![CDATA[" + code + "]]></error_code></xml>"
+	}
+	for text, want := range map[string]wepay.Verdict{
+		talk("No Bill Exist", "20002"):       wepay.Done,
+		talk("NO Bill Exist", "20002"):       wepay.Done,
+		talk("No Bill Exist", ""):            wepay.Done,
+		talk("Bill Creating", "20003"):       wepay.Later,
+		talk("SYSTEMERROR", "20100"):         wepay.Again,
+		talk("invalid bill_type", "20001"):   wepay.Fix,
+		talk("data format error", "20001"):   wepay.Fix,
+		talk("missing parameter", "20001"):   wepay.Fix,
+		talk("SIGN ERROR", "20001"):          wepay.Fix,
+		talk("CompressGZip Error", "20004"):  wepay.Later,
+		talk("UnCompressGZip Error", "2000"): wepay.Later,
+		talk("a message of 2031", "20099"):   wepay.Again,
+	} {
+		for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
+			t.Run(string(op)+" "+text, func(t *testing.T) {
+				server := serve(t, says(text))
+				got, err := calls(t, able(t, server.URL), op, map[string]string{"tar_type": "GZIP"})
+				failed := wantError(t, err, want)
+				if got != nil || failed.Message == "" || errors.Is(err, wepay.ErrNoAnswer) {
+					t.Errorf("got %v, %+v, want a refusal", got, failed)
+				}
+			})
+		}
+	}
+}
+
+// What is neither bill nor refusal comes from something between, and another
+// endpoint is asked.
+func TestBillNoAnswer(t *testing.T) {
+	for name, bad := range map[string]answer{
+		"nothing":              says(""),
+		"a page":               says("<html><title>502 Bad Gateway</title></html>"),
+		"a page with a status": status(502, "<html><title>502 Bad Gateway</title></html>"),
+		"a bill with a status": status(500, aDay),
+		"reset":                reset,
+		"closed at once": func(w http.ResponseWriter, _ asked) {
+			w.Header().Set("Content-Length", "1000")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := serve(t, bad), serve(t, says(aDay))
+			_, err := calls(t, able(t, first.URL), wepay.DownloadBill, nil)
+			wantError(t, err, wepay.Again)
+			if !errors.Is(err, wepay.ErrNoAnswer) {
+				t.Errorf("got %v, want ErrNoAnswer", err)
+			}
+			got, err := calls(t, able(t, first.URL, second.URL), wepay.DownloadBill, nil)
+			if err != nil || got.Get("bill") != aDay {
+				t.Errorf("from the second: got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+// A bill that breaks off on the way is not taken for whole.
+func TestBillBreaksOff(t *testing.T) {
+	half := func(w http.ResponseWriter, _ asked) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, "a,b\r\n`1,`x\r\n")
+	}
+	for _, asJSON := range []bool{false, true} {
+		bill, err := client(t, able(t, serve(t, half).URL)).Download(t.Context(), wepay.DownloadBill, aBill)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asJSON {
+			err = bill.WriteJSON(io.Discard)
+		} else {
+			_, err = io.Copy(io.Discard, bill)
+		}
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("as JSON %v: got %v, want ErrUnexpectedEOF", asJSON, err)
+		}
+		if err := bill.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The time that a call may take does not bound a bill, whose caller can.
+func TestBillTimeout(t *testing.T) {
+	started, ended := make(chan struct{}), make(chan struct{})
+	server := serve(t, func(w http.ResponseWriter, r asked) {
+		_, _ = io.WriteString(w, "a,b\r\n")
+		_ = http.NewResponseController(w).Flush()
+		close(started)
+		hang(w, r)
+		close(ended)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := client(t, able(t, server.URL), apiv2.WithTimeout(1))
+	bill, err := c.Download(ctx, wepay.DownloadBill, aBill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bill.Close()
+	<-started
+	cancel()
+	if err := bill.WriteJSON(io.Discard); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrMalformed) {
+		t.Errorf("got %v, want ErrMalformed for a context that was cancelled", err)
+	}
+	<-ended
+}
+
+// Whoever has seen enough of a bill closes it, and that ends its request.
+func TestBillClosedEarly(t *testing.T) {
+	ended := make(chan struct{})
+	server := serve(t, func(w http.ResponseWriter, r asked) {
+		_, _ = io.WriteString(w, aDay)
+		_ = http.NewResponseController(w).Flush()
+		hang(w, r)
+		close(ended)
+	})
+	bill, err := client(t, able(t, server.URL)).Download(t.Context(), wepay.DownloadBill, aBill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bill.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+}
+
+func TestBillNothingIsSent(t *testing.T) {
+	server := serve(t, says(aDay))
+	c := client(t, able(t, server.URL))
+	for name, test := range map[string]struct {
+		op wepay.Operation
+		in map[string]string
+		is error
+	}{
+		"no bill":           {wepay.QueryOrder, map[string]string{"out_trade_no": "A1"}, wepay.ErrNoOperation},
+		"no operation":      {"", nil, wepay.ErrNoOperation},
+		"no date":           {wepay.DownloadBill, nil, nil},
+		"an odd date":       {wepay.DownloadBill, map[string]string{"bill_date": "2026-01-01"}, nil},
+		"no such date":      {wepay.DownloadBill, map[string]string{"bill_date": "20260230"}, nil},
+		"an unknown kind":   {wepay.DownloadBill, map[string]string{"bill_date": "20260101", "bill_type": "all"}, nil},
+		"an unknown pack":   {wepay.DownloadBill, map[string]string{"bill_date": "20260101", "tar_type": "ZIP"}, nil},
+		"no account":        {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101"}, nil},
+		"an unknown one":    {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101", "account_type": "Other"}, nil},
+		"a kind of another": {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101", "account_type": "Fees", "bill_type": "ALL"}, nil},
+	} {
+		bill, err := c.Download(t.Context(), test.op, wepay.NewFields(test.in))
+		var field *wepay.FieldError
+		if bill != nil || test.is != nil && !errors.Is(err, test.is) || test.is == nil && !errors.As(err, &field) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
+		if _, err := c.Do(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
+			t.Errorf("%s as a call: got %v", op, err)
+		}
+	}
+	if n := len(server.asked()); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+// A partner who may act for every sub-merchant has a bill of all together.
+func TestBillOfAllSubMerchants(t *testing.T) {
+	for _, test := range []struct {
+		subs      []string
+		in, sends string
+		ok        bool
+	}{
+		{[]string{wepay.AnySubMerchant}, "", "", true},
+		{[]string{wepay.AnySubMerchant}, "2", "2", true},
+		{[]string{"2", "3"}, "3", "3", true},
+		{[]string{"2", "3"}, "", "", false},
+		{[]string{"2", "3"}, "4", "", false},
+	} {
+		server := serve(t, says(aDay))
+		m := able(t, server.URL)
+		m.Type, m.SubMchIDs = wepay.Partner, test.subs
+		_, err := calls(t, m, wepay.DownloadBill, map[string]string{"sub_mch_id": test.in})
+		var field *wepay.FieldError
+		if test.ok != (err == nil) || !test.ok && !errors.As(err, &field) {
+			t.Errorf("%q asked for %q: got %v", test.subs, test.in, err)
+			continue
+		}
+		if test.ok && server.asked()[0].fields.Get("sub_mch_id") != test.sends {
+			t.Errorf("%q asked for %q: sent %v", test.subs, test.in, server.asked()[0].fields)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package apiv2
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// call is one row of the tables of this package: everything that tells one
+// operation of API v2 from another.
+type call struct {
+	path        string        // under the endpoint
+	risk        bool          // the endpoint is the risk server's
+	timeout     time.Duration // of one attempt; 0: the client's
+	certificate bool          // WeChat wants the merchant's certificate
+	payout      bool          // money leaves the account for where the caller says
+	identity    identity      // who calls; the zero value is commonIdentity
+
+	signType wepay.SignType // the call's own; "": the merchant's
+	saysMD5  bool           // sign_type is sent although it is MD5
+
+	rules wepay.Rules              // the fields that a caller may give; nil: any
+	check func(wepay.Fields) error // what fields mean to each other
+	// complete adds fields that follow from the merchant.
+	complete func(context.Context, *Client, *wepay.Merchant, wepay.Fields) (wepay.Fields, error)
+	escaped  []string // fields that are signed as they are and sent URL-encoded
+
+	unsigned bool     // WeChat never signs the reply
+	nested   bool     // an element of the reply holds elements
+	bill     bool     // the reply is a bill, see Client.Download
+	echoes   []string // fields that the reply, where it has them, repeats from the request
+	answers  []string // fields without which the reply is none
+
+	// repeatable: the same call with the same number does no more than the
+	// first, so that the client may send it to the next endpoint when the first
+	// gave no believable answer.
+	repeatable bool
+	unknown    wepay.Verdict            // what to do when there was no believable answer
+	ask        wepay.Operation          // tells what became of a call whose outcome is unknown
+	verdicts   map[string]wepay.Verdict // by WeChat's code, over the common ones
+
+	// result makes what the caller gets; nil: the reply itself.
+	result func(c *Client, s signing, request, reply wepay.Fields) wepay.Fields
+	// flow does the operation where one request does not; nil: Client.once.
+	flow func(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error)
+}
+
+// calls are the operations of API v2, from the tables of this package. Paths,
+// signatures and verdicts are those of WeChat Pay's documents of each call.
+var calls map[wepay.Operation]call
+
+// The tables name functions that use calls, so that Go cannot initialise it in
+// its declaration.
+func init() {
+	calls = make(map[wepay.Operation]call)
+	for _, table := range []map[wepay.Operation]call{orderCalls, codeCalls, toolCalls, payoutCalls, bankCalls, sharingCalls, billCalls} {
+		for op, call := range table {
+			if call.identity == (identity{}) {
+				call.identity = commonIdentity
+			}
+			calls[op] = call
+		}
+	}
+}
+
+// identity names the fields that say who calls; "" is left out.
+type identity struct {
+	appID, mchID, subAppID, subMchID string
+}
+
+var (
+	commonIdentity   = identity{"appid", "mch_id", "sub_appid", "sub_mch_id"}
+	accountIdentity  = identity{mchID: "mch_id"}
+	transferIdentity = identity{appID: "mch_appid", mchID: "mchid"}
+)
+
+// fields returns who a merchant is under these names.
+func (id identity) fields(m *wepay.Merchant) wepay.Fields {
+	var fields wepay.Fields
+	for _, field := range []wepay.Field{
+		{Name: id.appID, Value: m.AppID},
+		{Name: id.mchID, Value: m.MchID},
+		{Name: id.subAppID, Value: m.SubAppID},
+		{Name: id.subMchID, Value: m.SubMchID},
+	} {
+		if field.Name != "" && field.Value != "" {
+			fields.Set(field.Name, field.Value)
+		}
+	}
+	return fields
+}
+
+// commonVerdicts are of the codes that any call can give, spelt without blanks
+// and underscores, which WeChat uses as it pleases.
+var commonVerdicts = map[string]wepay.Verdict{
+	"BANKERROR": wepay.Query,
+
+	"APPIDMCHIDNOTMATCH": wepay.Fix,
+	"APPIDNOTEXIST":      wepay.Fix,
+	"CAERROR":            wepay.Fix,
+	"CERTERROR":          wepay.Fix,
+	"INVALIDREQUEST":     wepay.Fix,
+	"LACKPARAMS":         wepay.Fix,
+	"MCHIDNOTEXIST":      wepay.Fix,
+	"NOAUTH":             wepay.Fix,
+	"NOTUTF8":            wepay.Fix,
+	"PARAMERROR":         wepay.Fix,
+	"PARAMISNOTUTF8":     wepay.Fix,
+	"POSTDATAEMPTY":      wepay.Fix,
+	"REQUIREPOSTMETHOD":  wepay.Fix,
+	"SIGNERROR":          wepay.Fix,
+	"XMLERROR":           wepay.Fix,
+	"XMLFORMATERROR":     wepay.Fix,
+
+	"FREQLIMIT":         wepay.Later,
+	"FREQUENCYLIMITED":  wepay.Later,
+	"INVALIDREQTOOMUCH": wepay.Later,
+	"RATELIMITEXCEEDED": wepay.Later,
+
+	"ACCOUNTERROR": wepay.Never,
+	"RULELIMIT":    wepay.Never,
+	"TRADEERROR":   wepay.Never,
+}
+
+// codeSpelling takes out what WeChat spells its codes with as it pleases.
+var codeSpelling = strings.NewReplacer("_", "", " ", "")
+
+// verdict says what a refusal means for repeating the call, and whether its
+// code is known.
+func (c call) verdict(code string) (verdict wepay.Verdict, known bool) {
+	code = strings.ToUpper(codeSpelling.Replace(code))
+	if v, found := c.verdicts[code]; found {
+		return v, true
+	}
+	if code == "SYSTEMERROR" {
+		return c.unknown, true
+	}
+	v, found := commonVerdicts[code]
+	return v, found
+}

@@ -1,0 +1,109 @@
+package apiv2
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"strings"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// decodeNested reads the one kind of reply that is not flat: a red packet's,
+// whose hblist holds one hbinfo for each who took from it. The list becomes a
+// JSON array in the field's text. Such replies are never signed and come over
+// WeChat's TLS, so that they need not Decode's strictness; encoding/xml expands
+// no entities but its own.
+func decodeNested(root string, document []byte) (wepay.Fields, error) {
+	d := xml.NewDecoder(bytes.NewReader(document))
+	start, err := firstElement(d)
+	if err != nil || start.Name.Local != root {
+		return nil, fmt.Errorf("%w: another root element", wepay.ErrMalformed)
+	}
+	fields := wepay.Fields{}
+	err = children(d, func(name string) error {
+		if _, twice := fields.Lookup(name); twice {
+			return syntaxError("an element stands there twice")
+		}
+		text, items, err := element(d)
+		if err == nil && items != nil {
+			text, err = marshalItems(items)
+		}
+		fields.Set(name, text)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wepay.ErrMalformed, err)
+	}
+	return fields, nil
+}
+
+func firstElement(d *xml.Decoder) (xml.StartElement, error) {
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return xml.StartElement{}, err
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			return start, nil
+		}
+	}
+}
+
+// children calls read at the start of each child of the element that is open,
+// until that ends. Read has to read to the child's end.
+func children(d *xml.Decoder, read func(name string) error) error {
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			if err := read(token.Name.Local); err != nil {
+				return err
+			}
+		case xml.EndElement:
+			return nil
+		}
+	}
+}
+
+// element reads the element that is open: its text, or its children, each of
+// which is one item of flat fields.
+func element(d *xml.Decoder) (text string, items []wepay.Fields, err error) {
+	var b strings.Builder
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return "", nil, err
+		}
+		switch token := token.(type) {
+		case xml.CharData:
+			b.Write(token)
+		case xml.StartElement:
+			item := wepay.Fields{}
+			err := children(d, func(name string) error {
+				var value string
+				err := d.DecodeElement(&value, &xml.StartElement{Name: xml.Name{Local: name}})
+				item.Set(name, value)
+				return err
+			})
+			if err != nil {
+				return "", nil, err
+			}
+			items = append(items, item)
+		case xml.EndElement:
+			return b.String(), items, nil
+		}
+	}
+}
+
+func marshalItems(items []wepay.Fields) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(items)
+	return strings.TrimSpace(b.String()), err
+}

@@ -1,0 +1,129 @@
+package apiv2
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// payoutVerdicts are of red packets and transfers alike. What WeChat could not
+// tell is never a failure: the money may be with the payee, and a new number
+// would pay twice.
+var payoutVerdicts = map[string]wepay.Verdict{
+	"SYSTEMERROR":           wepay.Query,
+	"PROCESSING":            wepay.Query,
+	"ORDERPAID":             wepay.Query, // the number is too old to be sent again
+	"SENDFAILED":            wepay.Query,
+	"NOTENOUGH":             wepay.Later,
+	"SENDNUMLIMIT":          wepay.Later,
+	"SECONDOVERLIMITED":     wepay.Later,
+	"DAYOVERLIMITED":        wepay.Later,
+	"SENDAMOUNTLIMIT":       wepay.Later,
+	"SENDMONEYLIMIT":        wepay.Later,
+	"RECEIVEDMONEYLIMIT":    wepay.Later,
+	"MONEYLIMIT":            wepay.Later,
+	"AMOUNTLIMIT":           wepay.Fix,
+	"FATALERROR":            wepay.Fix, // the same number with other parameters
+	"ILLEGALAPPID":          wepay.Fix,
+	"NAMEMISMATCH":          wepay.Fix,
+	"OPENIDERROR":           wepay.Fix,
+	"PAYCHANNELNOTALLOWED":  wepay.Fix,
+	"RECVACCOUNTNOTALLOWED": wepay.Never,
+	"V2ACCOUNTSIMPLEBAN":    wepay.Never,
+}
+
+// queryVerdicts are of questions about payouts.
+var queryVerdicts = map[string]wepay.Verdict{
+	"SYSTEMERROR": wepay.Again,
+	"NOTFOUND":    wepay.Again, // asked again some minutes later, it may be sent again with its number
+}
+
+var redPacketIdentity = identity{appID: "wxappid", mchID: "mch_id", subMchID: "sub_mch_id"}
+
+// redPacketRules are the fields that both kinds of red packet have.
+// Source: WeChat Pay, 现金红包.
+var redPacketRules = wepay.Rules{
+	{Name: "mch_billno", Required: true, Max: 28, Is: wepay.Alphanumeric},
+	{Name: "send_name", Required: true, Max: 32},
+	{Name: "re_openid", Required: true, Max: 32},
+	{Name: "total_amount", Required: true, Is: wepay.Fen},
+	{Name: "wishing", Required: true, Max: 128},
+	{Name: "act_name", Required: true, Max: 32},
+	{Name: "remark", Required: true, Max: 256},
+	{Name: "scene_id", Max: 32, Is: wepay.OneOf("PRODUCT_1", "PRODUCT_2", "PRODUCT_3", "PRODUCT_4", "PRODUCT_5", "PRODUCT_6", "PRODUCT_7", "PRODUCT_8")},
+	{Name: "risk_info", Max: 128},
+	{Name: "msgappid", Max: 32},
+	{Name: "consume_mch_id", Max: 32},
+}
+
+// payoutCalls send money to a payer's wallet (现金红包, 企业付款到零钱). All are
+// signed with MD5, whatever the merchant signs with.
+var payoutCalls = map[wepay.Operation]call{
+	wepay.SendRedPacket: {
+		path: "/mmpaymkttransfers/sendredpack", certificate: true, payout: true,
+		identity: redPacketIdentity, signType: wepay.MD5,
+		rules: slices.Concat(redPacketRules, wepay.Rules{
+			{Name: "total_num", Required: true, Is: wepay.OneOf("1")},
+			{Name: "client_ip", Required: true, Max: 15, Is: wepay.Address},
+		}),
+		check:    wepay.CheckRedPacketScene,
+		unsigned: true, echoes: []string{"mch_billno", "re_openid", "total_amount"},
+		repeatable: true, unknown: wepay.Query, ask: wepay.QueryRedPacket, verdicts: redPacketVerdicts,
+	},
+	wepay.SendGroupRedPacket: {
+		path: "/mmpaymkttransfers/sendgroupredpack", certificate: true, payout: true,
+		identity: redPacketIdentity, signType: wepay.MD5,
+		rules: slices.Concat(redPacketRules, wepay.Rules{
+			{Name: "total_num", Required: true, Is: wepay.Between(3, 20)},
+			{Name: "amt_type", Required: true, Is: wepay.OneOf("ALL_RAND")},
+		}),
+		check:    wepay.CheckRedPacketScene,
+		unsigned: true, echoes: []string{"mch_billno", "re_openid", "total_amount"},
+		repeatable: true, unknown: wepay.Query, ask: wepay.QueryRedPacket, verdicts: redPacketVerdicts,
+	},
+	wepay.QueryRedPacket: {
+		path: "/mmpaymkttransfers/gethbinfo", certificate: true, payout: true,
+		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.MD5,
+		rules: wepay.Rules{
+			{Name: "mch_billno", Required: true, Max: 28, Is: wepay.Alphanumeric},
+			{Name: "bill_type", Required: true, Is: wepay.OneOf("MCHT")},
+		},
+		unsigned: true, nested: true, echoes: []string{"mch_billno"}, answers: []string{"status"},
+		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
+	},
+	wepay.Transfer: {
+		path: "/mmpaymkttransfers/promotion/transfers", certificate: true, payout: true,
+		identity: transferIdentity, signType: wepay.MD5,
+		rules: wepay.Rules{
+			{Name: "partner_trade_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
+			{Name: "openid", Required: true, Max: 64},
+			{Name: "check_name", Required: true, Is: wepay.OneOf("NO_CHECK", "FORCE_CHECK")},
+			{Name: "re_user_name", Max: 64},
+			{Name: "amount", Required: true, Is: wepay.Fen},
+			{Name: "desc", Required: true, Max: 100},
+			{Name: "spbill_create_ip", Max: 32, Is: wepay.Address},
+			{Name: "device_info", Max: 32},
+		},
+		check:    wepay.CheckTransferName,
+		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"payment_no"},
+		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransfer, verdicts: payoutVerdicts,
+	},
+	wepay.QueryTransfer: {
+		path: "/mmpaymkttransfers/gettransferinfo", certificate: true, payout: true,
+		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.MD5,
+		rules:    wepay.Rules{{Name: "partner_trade_no", Required: true, Max: 32, Is: wepay.Alphanumeric}},
+		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"status"},
+		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
+	},
+}
+
+// redPacketVerdicts: a red packet's number that failed is dead, and a payer who
+// looks risky stays so.
+var redPacketVerdicts = func() map[string]wepay.Verdict {
+	verdicts := maps.Clone(payoutVerdicts)
+	verdicts["SENDFAILED"] = wepay.Never
+	verdicts["NOAUTH"] = wepay.Never
+	verdicts["MONEYLIMIT"] = wepay.Fix
+	return verdicts
+}()

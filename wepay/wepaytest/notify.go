@@ -1,0 +1,167 @@
+package wepaytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+)
+
+// retries is how long after each failure WeChat sends a notification again: 16
+// times in all, over 24 hours and 4 minutes.
+// Source: WeChat Pay, 支付结果通知.
+var retries = []time.Duration{
+	15 * time.Second, 15 * time.Second, 30 * time.Second,
+	3 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute, 30 * time.Minute, 30 * time.Minute,
+	time.Hour, 3 * time.Hour, 3 * time.Hour, 3 * time.Hour, 6 * time.Hour, 6 * time.Hour,
+}
+
+// maxAnswer bounds a merchant's answer, which is of a hundred bytes.
+const maxAnswer = 64 << 10
+
+// Delivery is one notification on its way to a merchant. It may be used by
+// many goroutines.
+type Delivery struct {
+	server *Server
+	url    string
+	body   []byte
+	copies int // sent at the same time
+
+	mu       sync.Mutex
+	released bool
+	attempts []Attempt
+}
+
+// Attempt is one time that a notification was sent.
+type Attempt struct {
+	At     time.Time // by the server's clock
+	Status int       // the answer's HTTP status, 0 without an answer
+	Answer []byte    // its body
+	Taken  bool      // it was the answer that WeChat wants
+	Err    error     // why there was no answer
+}
+
+// Body returns what is sent.
+func (d *Delivery) Body() []byte { return slices.Clone(d.body) }
+
+// Attempts returns what was sent so far, in the order in which it ended.
+func (d *Delivery) Attempts() []Attempt {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.attempts)
+}
+
+// Taken says whether the merchant took the notification, after which it is not
+// sent again.
+func (d *Delivery) Taken() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.attempts, func(a Attempt) bool { return a.Taken })
+}
+
+// Release sends a notification that was held, and returns when the first
+// attempt has ended. A second time it does nothing. The error is ErrClosed.
+func (d *Delivery) Release() error {
+	d.mu.Lock()
+	released := d.released
+	d.released = true
+	d.mu.Unlock()
+	if released {
+		return nil
+	}
+	if !d.server.tasks.run(func() { d.round(0) }) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Repeat sends the notification once more, taken or not, as WeChat does when
+// the merchant's answer got lost on its way. The error is ErrClosed.
+func (d *Delivery) Repeat() error {
+	if !d.server.tasks.run(d.send) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// round sends for the n-th time, from 0, and sees to the next if there is to be
+// one.
+func (d *Delivery) round(n int) {
+	if d.Taken() {
+		return
+	}
+	d.send()
+	if !d.Taken() && n < len(retries) {
+		d.server.tasks.after(d.server.clock, retries[n], func() { d.round(n + 1) })
+	}
+}
+
+// send makes one attempt, or as many at once as there are copies.
+func (d *Delivery) send() {
+	var all sync.WaitGroup
+	for range d.copies {
+		all.Go(func() {
+			a := d.attempt()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.attempts = append(d.attempts, a)
+		})
+	}
+	all.Wait()
+}
+
+func (d *Delivery) attempt() Attempt {
+	a := Attempt{At: d.server.clock.Now()}
+	a.Status, a.Answer, a.Err = d.post()
+	a.Taken = a.Err == nil && a.Status == http.StatusOK && taken(a.Answer)
+	return a
+}
+
+// post sends the notification with the headers that WeChat has. No redirect is
+// followed.
+func (d *Delivery) post() (status int, answer []byte, err error) {
+	ctx, cancel := context.WithTimeout(d.server.ctx, d.server.notifyTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("notifying: %w", err)
+	}
+	req.Header.Set("Content-Type", "text/xml")
+	req.Header.Set("User-Agent", "Mozilla/4.0")
+	req.Header.Set("Accept", "*/*")
+	req.Header.Set("Pragma", "no-cache")
+	resp, err := d.server.notifier.RoundTrip(req)
+	if err != nil {
+		return 0, nil, fmt.Errorf("notifying: %w", err)
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return resp.StatusCode, answer, fmt.Errorf("reading the merchant's answer: %w", err)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// taken says whether an answer is by the rules: the XML and not a byte before
+// or after it, no other field, return_code SUCCESS.
+func taken(answer []byte) bool {
+	if !bytes.HasPrefix(answer, []byte("<xml>")) || !bytes.HasSuffix(answer, []byte("</xml>")) {
+		return false
+	}
+	fields, err := apiv2.Decode("xml", answer)
+	if err != nil {
+		return false
+	}
+	for _, field := range fields {
+		if field.Name != "return_code" && field.Name != "return_msg" {
+			return false
+		}
+	}
+	return fields.Get("return_code") == "SUCCESS" && len(fields.Get("return_msg")) <= 128
+}

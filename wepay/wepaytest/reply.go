@@ -1,0 +1,218 @@
+package wepaytest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+)
+
+// refusal is why WeChat does not do what was asked.
+type refusal struct {
+	code    string // err_code; "": return_code is FAIL
+	message string // err_code_des or return_msg
+
+	// cause is the err_code of a refusal without one, for the calls that name
+	// one even then.
+	cause string
+}
+
+// fail refuses a request that WeChat cannot read or trust. The reply is not
+// signed.
+func fail(message string) *refusal { return failAs("PARAM_ERROR", message) }
+
+func failAs(cause, message string) *refusal { return &refusal{message: message, cause: cause} }
+
+// refuse refuses what a request asks for. The reply is signed.
+func refuse(code, message string) *refusal { return &refusal{code: code, message: message} }
+
+func lacks(name string) *refusal { return refuse("LACK_PARAMS", "缺少参数"+name) }
+
+// reply is one answer before it is written out.
+type reply struct {
+	status int
+	page   string // the title of an HTML page that stands for the reply
+	fields wepay.Fields
+	nested string // XML to stand behind the fields
+	json   []byte // stands for the reply
+	bill   *bill  // stands for the reply
+
+	key      string // the reply is signed with; "": it is not signed
+	signType wepay.SignType
+}
+
+// page answers as the web server before WeChat Pay does.
+func page(status int, title string) reply { return reply{status: status, page: title} }
+
+// failed is the reply to what could not be read or trusted.
+func failed(message string) reply {
+	return reply{status: http.StatusOK, fields: wepay.NewFields(map[string]string{
+		"return_code": "FAIL", "return_msg": message,
+	})}
+}
+
+// reply makes the reply of what came of a request, with what all replies have.
+func (x *exchange) reply(out wepay.Fields, refused *refusal) reply {
+	if refused != nil {
+		return x.refuse(refused)
+	}
+	if x.bill != nil {
+		return reply{status: http.StatusOK, bill: x.bill}
+	}
+	r := x.answered(out)
+	r.nested = x.nested
+	if x.call.form != talkOnly {
+		r.fields.Set("result_code", "SUCCESS")
+	}
+	return x.seal(r)
+}
+
+// answered has what replies to a request that was read have.
+func (x *exchange) answered(out wepay.Fields) reply {
+	fields := out.Clone()
+	fields.Set("return_code", "SUCCESS")
+	fields.Set("return_msg", "OK")
+	for _, name := range x.call.identity.names() {
+		if value := x.in.Get(name); value != "" {
+			fields.Set(name, value)
+		}
+	}
+	return reply{status: http.StatusOK, fields: fields}
+}
+
+// seal has a reply signed if the call's is.
+func (x *exchange) seal(r reply) reply {
+	if x.call.unsigned {
+		return r
+	}
+	r.fields.Set("nonce_str", rand.Text())
+	r.key, r.signType = x.key, x.signType
+	if r.signType == "" {
+		r.signType = wepay.MD5
+	}
+	return r
+}
+
+// refuse makes the reply of a refusal, in the call's own form.
+func (x *exchange) refuse(refused *refusal) reply {
+	switch x.call.form {
+	case mixed:
+		return refused.inOne("err_code")
+	case risky:
+		return refused.inOne("error_code")
+	case billed:
+		return refused.forBill()
+	}
+	if refused.code == "" || x.call.form == talkOnly || x.key == "" {
+		return failed(refused.message)
+	}
+	r := x.answered(nil)
+	r.fields.Set("result_code", "FAIL")
+	r.fields.Set("err_code", refused.code)
+	r.fields.Set("err_code_des", refused.message)
+	return x.seal(r)
+}
+
+// inOne tells a refusal in both layers at once, as the calls that pay out do:
+// return_code FAIL with result_code FAIL and a code. They spell a missing
+// parameter as they do a wrong one.
+func (refused *refusal) inOne(name string) reply {
+	code := refused.code
+	if code == "" {
+		code = refused.cause
+	}
+	if code == "LACK_PARAMS" {
+		code = "PARAM_ERROR"
+	}
+	r := failed(refused.message)
+	if code != "" {
+		r.fields.Set("result_code", "FAIL")
+		r.fields.Set(name, code)
+		r.fields.Set(name+"_des", refused.message)
+	}
+	return r
+}
+
+// forBill tells a refusal in the words that downloadbill has, for those it has
+// any. The documents give no number for a bill in the making.
+func (refused *refusal) forBill() reply {
+	message, code := refused.message, ""
+	switch refused.code {
+	case noBill:
+		code = "20002"
+	case billCreating:
+	case "LACK_PARAMS":
+		message, code = "missing parameter", "20001"
+	case "PARAM_ERROR":
+		code = "20001"
+		if strings.Contains(message, "bill_type") {
+			message = "invalid bill_type"
+		} else {
+			message = "data format error"
+		}
+	case "":
+		if refused.cause == "SIGN_ERROR" {
+			message, code = "SIGN ERROR", "20001"
+		}
+	default:
+		message = refused.code
+	}
+	r := failed(message)
+	if code != "" {
+		r.fields.Set("error_code", code)
+	}
+	return r
+}
+
+// write turns a reply into bytes and says of what type.
+func (r reply) write() (body []byte, contentType string) {
+	switch {
+	case r.page != "":
+		return fmt.Appendf(nil, "<html>\r\n<head><title>%[1]s</title></head>\r\n<body>\r\n"+
+			"<center><h1>%[1]s</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", r.page), "text/html"
+	case r.json != nil:
+		return r.json, "text/plain"
+	case r.bill != nil:
+		var b bytes.Buffer
+		_ = r.bill.write(&b) // a buffer takes everything
+		return b.Bytes(), "text/plain"
+	}
+	if r.key != "" {
+		r.fields.Set("sign", apiv2.Sign(r.fields, r.signType, r.key))
+	}
+	return encode("xml", r.fields, r.nested), "text/xml"
+}
+
+// plain are the fields that WeChat writes without CDATA.
+var plain = map[string]bool{"total_fee": true, "settlement_total_fee": true, "coupon_fee": true}
+
+// encode writes a message the way WeChat does: a field a line, values in
+// CDATA, a few numbers and empty values without. Behind them stands what is
+// nested.
+func encode(root string, fields wepay.Fields, nested string) []byte {
+	var b bytes.Buffer
+	b.WriteString("<" + root + ">")
+	for i, field := range fields {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		value := field.Value
+		if value != "" && !plain[field.Name] {
+			value = "<![CDATA[" + sections.Replace(value) + "]]>"
+		}
+		fmt.Fprintf(&b, "<%s>%s</%[1]s>", field.Name, value)
+	}
+	b.WriteString(nested + "\n</" + root + ">")
+	return b.Bytes()
+}
+
+// sections splits a CDATA section where it cannot hold a value: at its own end
+// and at a carriage return, which a reader would take for a line feed.
+var sections = strings.NewReplacer("]]>", "]]]]><![CDATA[>", "\r", "]]>&#13;<![CDATA[")
+
+func text(n int64) string { return strconv.FormatInt(n, 10) }
