@@ -1,0 +1,58 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// billAnswer is a bill on its way to who asked for it.
+type billAnswer struct {
+	question
+	bill *wepay.Bill
+}
+
+// streamBill passes a bill on as it comes. One that breaks off, or that does
+// not add up, breaks our answer off as well, so that nobody takes it for whole;
+// as JSON its last line says why.
+func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *billAnswer) error {
+	defer answer.bill.Close()
+	asJSON := answer.format == "json"
+	contentType := "text/csv; charset=utf-8"
+	switch {
+	case asJSON:
+		contentType = "application/x-ndjson"
+	case answer.bill.Gzip:
+		contentType = "application/gzip"
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	var err error
+	if asJSON {
+		err = answer.bill.WriteJSON(w)
+	} else {
+		_, err = io.Copy(w, answer.bill)
+	}
+	if err == nil {
+		return nil
+	}
+	level := zap.ErrorLevel
+	if r.Context().Err() != nil {
+		level = zap.DebugLevel // who asked for it has left
+	}
+	h.logger.Log(level, "bill broke off", zap.String("merchant", answer.merchant.Name), zap.Error(err))
+	if asJSON {
+		failed := newFailure(&wepay.Error{Merchant: answer.merchant.Name, Operation: answer.op, Verdict: wepay.Again, Err: err})
+		err = errors.Join(json.NewEncoder(w).Encode(failed), http.NewResponseController(w).Flush())
+		if err != nil {
+			h.logger.Debug("saying so", zap.Error(err))
+		}
+	}
+	// The way that net/http has to end an answer short of its end.
+	panic(http.ErrAbortHandler)
+}

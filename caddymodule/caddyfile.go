@@ -1,0 +1,387 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("wepay", parseGlobalOption)
+	httpcaddyfile.RegisterHandlerDirective("wepay", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("wepay", httpcaddyfile.Before, "respond")
+}
+
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		d.Next() // onto the option's name, for the error's line
+		return nil, d.Err("wepay already specified: there is one for the whole server")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "wepay", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the app from the global option. Syntax:
+//
+//	wepay {
+//		merchant <name> {
+//			...
+//		}
+//		config_file        <path>
+//		endpoint           <url> [<url>...]
+//		risk_endpoint      <url>
+//		login_endpoint     <url>
+//		call_timeout       <duration>
+//		callback_timeout   <duration>
+//		transport http {
+//			...
+//		}
+//		callback_transport http {
+//			...
+//		}
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume option name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	a.Source.note(d, "block")
+	once := make(once)
+	for d.NextBlock(0) {
+		directive := d.Val()
+		if err := once.check(d, directive, "merchant"); err != nil {
+			return err
+		}
+		a.Source.note(d, directive)
+		var err error
+		switch directive {
+		case "merchant":
+			delete(a.Source, "merchant") // each merchant knows its own places
+			err = a.unmarshalMerchant(d)
+		case "config_file":
+			err = unmarshalText(d, &a.ConfigFile)
+		case "endpoint":
+			a.Endpoint, err = unmarshalTexts(d)
+		case "risk_endpoint":
+			err = unmarshalText(d, &a.RiskEndpoint)
+		case "login_endpoint":
+			err = unmarshalText(d, &a.LoginEndpoint)
+		case "call_timeout":
+			err = unmarshalDuration(d, directive, &a.CallTimeout)
+		case "callback_timeout":
+			err = unmarshalDuration(d, directive, &a.CallbackTimeout)
+		case "transport":
+			a.TransportRaw, err = unmarshalTransport(d)
+		case "callback_transport":
+			a.CallbackTransportRaw, err = unmarshalTransport(d)
+		default:
+			err = d.Errf("unrecognized wepay option %q", directive)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
+	merchant := new(MerchantConfig)
+	if !d.AllArgs(&merchant.Name) || merchant.Name == "" {
+		return d.Err("merchant needs one name, and a block")
+	}
+	for _, other := range a.Merchants {
+		if other.Name == merchant.Name {
+			return d.Errf("merchant %q: there are two of this name", merchant.Name)
+		}
+	}
+	a.Merchants = append(a.Merchants, merchant)
+	return merchant.UnmarshalCaddyfile(d)
+}
+
+// UnmarshalCaddyfile sets up a merchant from its block; the dispenser stands on
+// its name. Syntax:
+//
+//	merchant <name> {
+//		env             H5|WXAPP|APP|MWEB|NATIVE
+//		type            普通商户|服务商
+//		app_id          <appid>
+//		mch_id          <mch_id>
+//		sub_app_id      <appid>
+//		sub_mch_id      <mch_id>|* [<mch_id>|*...]
+//		partner_key     <key>
+//		sign_type       MD5|HMAC-SHA256
+//		pfx             <p12_file> [<passphrase>]
+//		cert            <cert_file> <key_file>
+//		notify_url      <url>
+//		cb_notify_url   <url>
+//		callback_secret <whsec_...> [<whsec_...>...]
+//		endpoint        <url> [<url>...]
+//		sandbox
+//		cb_refund_notify_url <url>
+//		payouts
+//		passthrough
+//		app_secret      <secret>
+//		session_key
+//	}
+func (c *MerchantConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	c.Source.note(d, "block")
+	once := make(once)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		directive := d.Val()
+		if err := once.check(d, directive); err != nil {
+			return fmt.Errorf("merchant %q: %w", c.Name, err)
+		}
+		c.Source.note(d, directive)
+		if err := c.unmarshalDirective(d, directive); err != nil {
+			return err
+		}
+	}
+	return c.checkComplete(d)
+}
+
+func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive string) error {
+	var err error
+	switch directive {
+	case "pfx":
+		args := d.RemainingArgs()
+		if len(args) == 0 || len(args) > 2 || args[0] == "" {
+			return d.Errf("merchant %q: pfx: needs a file, and its passphrase if that is not the mch_id", c.Name)
+		}
+		c.PFX = args[0]
+		if len(args) == 2 {
+			c.Passphrase = args[1]
+		}
+	case "cert":
+		if !d.AllArgs(&c.Cert, &c.CertKey) || c.Cert == "" {
+			return d.Errf("merchant %q: cert: needs a certificate file and a key file", c.Name)
+		}
+	case "callback_secret":
+		c.CallbackSecret, err = unmarshalTexts(d)
+	case "endpoint":
+		c.Endpoint, err = unmarshalTexts(d)
+	case "sub_mch_id":
+		err = c.unmarshalSubMchID(d)
+	case "sandbox":
+		err = unmarshalSwitch(d, &c.Sandbox)
+	case "payouts":
+		err = unmarshalSwitch(d, &c.Payouts)
+	case "passthrough":
+		err = unmarshalSwitch(d, &c.Passthrough)
+	case "session_key":
+		err = unmarshalSwitch(d, &c.SessionKey)
+	default:
+		return c.unmarshalValue(d, directive)
+	}
+	if err != nil {
+		return fmt.Errorf("merchant %q: %w", c.Name, err)
+	}
+	return nil
+}
+
+// unmarshalSubMchID reads the sub-merchants that a partner acts for.
+func (c *MerchantConfig) unmarshalSubMchID(d *caddyfile.Dispenser) error {
+	c.SubMchID = d.RemainingArgs()
+	if len(c.SubMchID) == 0 {
+		return d.Err("sub_mch_id: needs one value or more")
+	}
+	literal := true
+	for _, id := range c.SubMchID {
+		if strings.Contains(id, "{") {
+			literal = false
+			continue
+		}
+		if err := checkSubMchID(id); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if literal {
+		delete(c.Source, "sub_mch_id")
+	}
+	return nil
+}
+
+// unmarshalValue reads a directive of one value. What is wrong with it is said
+// here, with its line, unless a placeholder stands for it.
+func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) error {
+	for _, directive := range c.values() {
+		if directive.name != name || name == "passphrase" || name == "cert_key" {
+			continue
+		}
+		if !d.AllArgs(directive.value) {
+			return d.Errf("merchant %q: %s: needs one value", c.Name, name)
+		}
+		if strings.Contains(*directive.value, "{") {
+			return nil
+		}
+		delete(c.Source, name) // provisioning finds nothing more
+		if err := wepay.MerchantRules.CheckValue(name, *directive.value); err != nil {
+			return d.WrapErr(&wepay.MerchantError{Merchant: c.Name, Err: err})
+		}
+		return nil
+	}
+	return d.Errf("merchant %q: unrecognized directive %q", c.Name, name)
+}
+
+// checkComplete says what a block lacks, where its end is read.
+func (c *MerchantConfig) checkComplete(d *caddyfile.Dispenser) error {
+	for _, required := range []directive{{"app_id", &c.AppID}, {"mch_id", &c.MchID}, {"partner_key", &c.PartnerKey}} {
+		if *required.value == "" {
+			return d.Errf("merchant %q: %s: is required", c.Name, required.name)
+		}
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the handler from the directive. Syntax:
+//
+//	wepay [<matcher>] {
+//		path_prefix <path>
+//		merchants   <name> [<name>...]
+//		allow       <address> [<address>...]
+//		token       <token> [<token>...]
+//	}
+//
+// Private_ranges among the addresses stands for all private ones.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume directive name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	h.Source.note(d, "block")
+	once := make(once)
+	for d.NextBlock(0) {
+		directive := d.Val()
+		if err := once.check(d, directive); err != nil {
+			return err
+		}
+		h.Source.note(d, directive)
+		var err error
+		switch directive {
+		case "path_prefix":
+			err = unmarshalText(d, &h.PathPrefix)
+		case "merchants":
+			h.Merchants, err = unmarshalTexts(d)
+		case "allow":
+			h.Allow, err = unmarshalAddresses(d)
+		case "token":
+			h.Token, err = unmarshalTexts(d)
+		default:
+			err = d.Errf("unrecognized subdirective %q", directive)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// once remembers which directives a block has had.
+type once map[string]bool
+
+func (o once) check(d *caddyfile.Dispenser, directive string, repeatable ...string) error {
+	for _, name := range repeatable {
+		if directive == name {
+			return nil
+		}
+	}
+	if o[directive] {
+		return d.Errf("%s already specified", directive)
+	}
+	o[directive] = true
+	return nil
+}
+
+func unmarshalAddresses(d *caddyfile.Dispenser) ([]string, error) {
+	addresses, err := unmarshalTexts(d)
+	if err != nil {
+		return nil, err
+	}
+	for _, address := range addresses {
+		if address == privateRanges || strings.Contains(address, "{") {
+			continue
+		}
+		if _, err := caddyhttp.CIDRExpressionToPrefix(address); err != nil {
+			return nil, d.Errf("allow: %v", err)
+		}
+	}
+	return addresses, nil
+}
+
+func unmarshalTransport(d *caddyfile.Dispenser) (json.RawMessage, error) {
+	if !d.NextArg() || d.Val() != "http" {
+		return nil, d.Err("transport must be http, the transport of reverse_proxy")
+	}
+	if d.CountRemainingArgs() > 0 { // which the guest would pass over
+		return nil, d.ArgErr()
+	}
+	guest, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
+	if err != nil {
+		return nil, err
+	}
+	transport, ok := guest.(*reverseproxy.HTTPTransport)
+	if !ok {
+		return nil, d.Errf("unexpected transport %T", guest)
+	}
+	return caddyconfig.JSONModuleObject(transport, "protocol", "http", nil), nil
+}
+
+func unmarshalText(d *caddyfile.Dispenser, text *string) error {
+	if !d.AllArgs(text) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func unmarshalTexts(d *caddyfile.Dispenser) ([]string, error) {
+	texts := d.RemainingArgs()
+	if len(texts) == 0 {
+		return nil, d.ArgErr()
+	}
+	return texts, nil
+}
+
+// unmarshalSwitch reads a directive that is on where it stands.
+func unmarshalSwitch(d *caddyfile.Dispenser, on *bool) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	*on = true
+	return nil
+}
+
+func unmarshalDuration(d *caddyfile.Dispenser, directive string, duration *caddy.Duration) error {
+	var text string
+	if err := unmarshalText(d, &text); err != nil {
+		return err
+	}
+	parsed, err := caddy.ParseDuration(text)
+	if err != nil || parsed <= 0 {
+		return d.Errf("%s: %q is not a time above 0", directive, text)
+	}
+	*duration = caddy.Duration(parsed)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*App)(nil)
+	_ caddyfile.Unmarshaler = (*MerchantConfig)(nil)
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+)

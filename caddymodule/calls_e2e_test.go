@@ -1,0 +1,281 @@
+package caddymodule_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// stall is a seller whose block of the Caddyfile has further lines.
+type stall struct {
+	*seller
+	lines []string
+}
+
+// stalls registers sellers and is the layout with their blocks, in which all
+// of WeChat's servers are the world's.
+func (w *world) stalls(all ...stall) layout {
+	w.t.Helper()
+	options := fmt.Sprintf("\t\trisk_endpoint %[1]s\n\t\tlogin_endpoint %[1]s\n", w.wechat.URL)
+	for _, s := range all {
+		w.register(s.seller)
+		block := strings.TrimSuffix(w.block(s.seller), "\t\t}\n")
+		for _, line := range s.lines {
+			block += "\t\t\t" + line + "\n"
+		}
+		options += block + "\t\t}\n"
+	}
+	return layout{options: options}
+}
+
+// newStall is a world with one merchant, whose block has further lines.
+func newStall(t *testing.T, lines ...string) (*world, *seller) {
+	t.Helper()
+	w, shop := newWorld(t), newSeller("shop", 1)
+	w.serve(w.stalls(stall{shop, lines}))
+	return w, shop
+}
+
+// full is an answer whose result may hold more than text.
+type full struct {
+	answer
+	Ask    string                     `json:"ask"`
+	Result map[string]json.RawMessage `json:"result"`
+}
+
+// text is a member of the result that has to be text.
+func (f full) text(t *testing.T, name string) string {
+	t.Helper()
+	var text string
+	if err := json.Unmarshal(f.Result[name], &text); err != nil {
+		t.Fatalf("%s is %s, wants text", name, f.Result[name])
+	}
+	return text
+}
+
+// fetch asks with a body and returns the answer as it came, which may end in an
+// error.
+func (w *world) fetch(route, body string) (answer, error) {
+	w.t.Helper()
+	resp, err := w.web.Post(w.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
+	for n := 0; err != nil && n < w.patience; n++ {
+		resp, err = w.web.Post(w.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}, err
+}
+
+// try asks for an operation with whatever comes of it.
+func (w *world) try(route string, request map[string]any) full {
+	w.t.Helper()
+	a, err := w.fetch(route, toJSON(w.t, request))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	f := full{answer: a}
+	if err := json.Unmarshal([]byte(a.body), &f); err != nil {
+		w.t.Fatalf("%s: %v: %s", route, err, a.body)
+	}
+	return f
+}
+
+// done asks for an operation that has to succeed.
+func (w *world) done(route string, request map[string]any) full {
+	w.t.Helper()
+	f := w.try(route, request)
+	if f.status != http.StatusOK || f.Errcode != 0 {
+		w.t.Fatalf("%s: HTTP %d %s", route, f.status, f.body)
+	}
+	return f
+}
+
+// refuses demands that a request fails before WeChat hears of it, for a reason.
+func (w *world) refuses(route string, request map[string]any, errcode int, says string) {
+	w.t.Helper()
+	before := len(w.wechat.Requests(""))
+	a := w.try(route, request)
+	if a.status != http.StatusOK || a.Errcode != errcode || !strings.Contains(a.XOrigMsg, says) || a.Verdict != "" {
+		w.t.Errorf("%s: HTTP %d %s, wants %d and %q", route, a.status, a.body, errcode, says)
+	}
+	if got := w.wechat.Requests("")[before:]; len(got) > 0 {
+		w.t.Errorf("%s: WeChat got %s %s", route, got[0].Path, got[0].Body)
+	}
+}
+
+// declines demands that WeChat refuses a request.
+func (w *world) declines(route string, request map[string]any, code, verdict string) full {
+	w.t.Helper()
+	a := w.try(route, request)
+	if a.status != http.StatusOK || a.Errcode != 40000 || a.ErrCode != code || a.Verdict != verdict {
+		w.t.Errorf("%s: HTTP %d %s, wants %s and %s", route, a.status, a.body, code, verdict)
+	}
+	return a
+}
+
+// last is the last request that WeChat got at a path.
+func (w *world) last(path string) wepaytest.Request {
+	w.t.Helper()
+	requests := w.wechat.Requests(path)
+	if len(requests) == 0 {
+		w.t.Fatalf("WeChat got nothing at %s", path)
+	}
+	return requests[len(requests)-1]
+}
+
+// paid is an order that was placed with further fields and paid; nobody
+// remembers its notification.
+func (w *world) paid(s *seller, id string, further map[string]any) (transactionID string) {
+	w.t.Helper()
+	order := s.order(id)
+	maps.Copy(order, further)
+	w.get("get_pay_request_params", order)
+	checkTaken(w.t, w.pay(s, id))
+	w.orders.forget()
+	placed, _ := w.wechat.Order(s.mchID, id)
+	return placed.TransactionID
+}
+
+// checkFields demands that some fields are there; "" stands for none.
+func checkFields(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for name, value := range want {
+		if got[name] != value {
+			t.Errorf("%s is %q, wants %q, in %v", name, got[name], value, got)
+		}
+	}
+}
+
+// call is a route with a request that it takes, and what is to be seen of it.
+type call struct {
+	route, path string
+	request     map[string]any
+	certificate bool   // the merchant needs one
+	payout      bool   // money leaves the account
+	open        string // the verdict when WeChat does not tell what happened
+	ask         string // the route that tells
+}
+
+// everyCall is every route that sends something to WeChat Pay. Two of them wait
+// when WeChat does not tell what happened.
+func everyCall(s *seller) []call {
+	type object = map[string]any
+	share := object{
+		"transaction_id": "4200000001", "out_order_no": "s1",
+		"receivers": []object{{"type": "MERCHANT_ID", "account": "1900000102", "amount": 1, "description": "分账"}},
+	}
+	packet := object{
+		"mch_billno": s.mchID + "202601010000000001", "send_name": "商店", "re_openid": openID, "total_amount": 300,
+		"wishing": "恭喜", "act_name": "新年", "remark": "茶",
+	}
+	with := func(of object, further object) object {
+		all := maps.Clone(of)
+		maps.Copy(all, further)
+		return all
+	}
+	back := object{
+		"out_order_no": "s1", "out_return_no": "b1", "return_account_type": "MERCHANT_ID",
+		"return_account": "1900000102", "return_amount": 1, "description": "退回",
+	}
+	order, day := object{"out_trade_no": "o1"}, object{"bill_date": "20260101"}
+	const again, query, wait = "AGAIN", "QUERY", ""
+	return []call{
+		{route: "get_pay_request_params", path: "/pay/unifiedorder", request: s.order("o1"), open: query, ask: "order_query"},
+		{route: "order_query", path: "/pay/orderquery", request: order, open: again},
+		{route: "close_order", path: "/pay/closeorder", request: order, open: again},
+		{route: "refund", path: "/secapi/pay/refund", request: s.refund("o1", "r1", 1), certificate: true, open: query, ask: "refund_query"},
+		{route: "refund_query", path: "/pay/refundquery", request: order, open: again},
+		{route: "micropay", path: "/pay/micropay", request: with(order, object{"auth_code": "134567890123456789", "total_fee": 1, "body": "茶"}), open: wait},
+		{route: "reverse", path: "/secapi/pay/reverse", request: order, certificate: true, open: wait},
+		{route: "authcode_to_openid", path: "/tools/authcodetoopenid", request: object{"auth_code": "134567890123456789"}, open: again},
+		{route: "short_url", path: "/tools/shorturl", request: object{"long_url": "weixin://wxpay/bizpayurl?pr=1"}, open: again},
+		{route: "download_bill", path: "/pay/downloadbill", request: day, open: again},
+		{route: "download_fund_flow", path: "/pay/downloadfundflow", request: with(day, object{"account_type": "Basic"}), certificate: true, open: again},
+		{route: "send_red_packet", path: "/mmpaymkttransfers/sendredpack", request: with(packet, object{"total_num": 1, "client_ip": "203.0.113.7"}), certificate: true, payout: true, open: query, ask: "red_packet_query"},
+		{route: "send_group_red_packet", path: "/mmpaymkttransfers/sendgroupredpack", request: with(packet, object{"total_num": 3, "amt_type": "ALL_RAND"}), certificate: true, payout: true, open: query, ask: "red_packet_query"},
+		{route: "red_packet_query", path: "/mmpaymkttransfers/gethbinfo", request: object{"mch_billno": "1", "bill_type": "MCHT"}, certificate: true, payout: true, open: again},
+		{route: "transfer", path: "/mmpaymkttransfers/promotion/transfers", request: object{"partner_trade_no": "t1", "openid": openID, "check_name": "NO_CHECK", "amount": 100, "desc": "报销"}, certificate: true, payout: true, open: query, ask: "transfer_query"},
+		{route: "transfer_query", path: "/mmpaymkttransfers/gettransferinfo", request: object{"partner_trade_no": "t1"}, certificate: true, payout: true, open: again},
+		{route: "pay_bank", path: "/mmpaysptrans/pay_bank", request: bankPayout("bank1001"), certificate: true, payout: true, open: query, ask: "pay_bank_query"},
+		{route: "pay_bank_query", path: "/mmpaysptrans/query_bank", request: object{"partner_trade_no": "bank1001"}, certificate: true, payout: true, open: again},
+		{route: "profit_share", path: "/secapi/pay/profitsharing", request: share, certificate: true, open: query, ask: "profit_share_query"},
+		{route: "profit_share_multi", path: "/secapi/pay/multiprofitsharing", request: share, certificate: true, open: query, ask: "profit_share_query"},
+		{route: "profit_share_finish", path: "/secapi/pay/profitsharingfinish", request: object{"transaction_id": "4200000001", "out_order_no": "s1", "description": "完结"}, certificate: true, open: query, ask: "profit_share_query"},
+		{route: "profit_share_query", path: "/pay/profitsharingquery", request: object{"transaction_id": "4200000001", "out_order_no": "s1"}, open: again},
+		{route: "profit_share_return", path: "/secapi/pay/profitsharingreturn", request: back, certificate: true, open: query, ask: "profit_share_return_query"},
+		{route: "profit_share_return_query", path: "/pay/profitsharingreturnquery", request: object{"out_order_no": "s1", "out_return_no": "b1"}, open: again},
+		{route: "profit_share_add_receiver", path: "/pay/profitsharingaddreceiver", request: object{"receiver": object{"type": "MERCHANT_ID", "account": "1900000102", "relation_type": "PARTNER"}}, open: again},
+		{route: "profit_share_remove_receiver", path: "/pay/profitsharingremovereceiver", request: object{"receiver": object{"type": "MERCHANT_ID", "account": "1900000102"}}, open: again},
+	}
+}
+
+// A code that nobody knows is told as WeChat told it, and leaves the outcome
+// open; so does no answer, and the caller hears which route tells.
+func TestEveryCallsOpenOutcome(t *testing.T) {
+	w, shop := newStall(t, "payouts")
+	for _, c := range everyCall(shop) {
+		if c.open == "" {
+			continue
+		}
+		t.Run(c.route, func(t *testing.T) {
+			w := w.in(t)
+			if c.route != "download_bill" { // whose errors have no code
+				w.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.Refused, Code: "NEWS_OF_TOMORROW", Message: "新 <&>", NoEffect: true})
+				if a := w.declines(c.route, c.request, "NEWS_OF_TOMORROW", c.open); a.ErrCodeDes != "新 <&>" || a.Ask != c.ask {
+					t.Errorf("%s, wants to hear of %q", a.body, c.ask)
+				}
+			}
+			w.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.HTML, Status: http.StatusBadGateway, NoEffect: true})
+			a := w.try(c.route, c.request)
+			checkNoAnswer(t, a.answer, c.open, "HTTP status 502")
+			if a.Ask != c.ask {
+				t.Errorf("%s, wants to hear of %q", a.body, c.ask)
+			}
+			request := w.last(c.path)
+			if serial := request.Serial(); serial != shop.credential.Serial {
+				t.Errorf("%s came with the certificate %q", c.path, serial)
+			}
+		})
+	}
+}
+
+// What a merchant lacks is said before anything is sent, and so is a field that
+// nobody knows.
+func TestEveryCallsNeeds(t *testing.T) {
+	w, bare, poor, rich := newWorld(t), newSeller("bare", 1), newSeller("poor", 2), newSeller("rich", 3)
+	bare.form = none
+	w.serve(w.stalls(stall{bare, []string{"payouts"}}, stall{poor, nil}, stall{rich, []string{"payouts"}}))
+	of := func(s *seller, c call, further ...string) map[string]any {
+		request := maps.Clone(c.request)
+		request["merchant"] = s.name
+		for _, name := range further {
+			request[name] = "1"
+		}
+		return request
+	}
+	for _, c := range everyCall(rich) {
+		t.Run(c.route, func(t *testing.T) {
+			w := w.in(t)
+			if c.certificate {
+				w.refuses(c.route, of(bare, c), 40010, "pfx")
+			}
+			if c.payout {
+				w.refuses(c.route, of(poor, c), 40010, "payouts")
+			}
+			if c.route != "get_pay_request_params" { // which leaves out what it does not know
+				w.refuses(c.route, of(rich, c, "a_field_of_nobodys"), 40003, "a_field_of_nobodys: ")
+			}
+			w.refuses(c.route, of(rich, c, "sub_mch_id"), 40003, "sub_mch_id: ")
+			w.refuses(c.route, map[string]any{"merchant": "rich"}, 40008, ": is required")
+		})
+	}
+}

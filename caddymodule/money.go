@@ -1,0 +1,132 @@
+package caddymodule
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// serveOperation answers a request for an operation. Path is what stands behind
+// its name.
+func (h *Handler) serveOperation(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) error {
+	q, result, err := h.operate(w, r, op, path)
+	if err == nil {
+		h.app.metrics.operation(q.merchant, op, 0)
+		if bill, isBill := result.(*billAnswer); isBill {
+			return h.streamBill(w, r, bill)
+		}
+		return writeJSON(w, http.StatusOK, success{Result: result})
+	}
+	failed := newFailure(err)
+	if failed.Errcode != codeNoSuchAPI {
+		h.app.metrics.operation(q.merchant, op, failed.Errcode)
+	}
+	if c := h.logger.Check(failed.level(), "operation failed"); c != nil {
+		c.Write(zap.String("operation", string(op)), zap.Int("errcode", failed.Errcode), zap.Error(err))
+	}
+	return writeJSON(w, failed.status, failed)
+}
+
+// operate asks WeChat Pay for what a request says, if it may.
+func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) (question, any, error) {
+	q := question{op: op, path: "/" + path}
+	route, found := routes[op]
+	switch {
+	case !found || route.path != (path != "") || route.path && r.URL.RawPath != "":
+		return q, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		return q, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("%s is asked for with POST", op)}
+	}
+	if err := h.access.check(r); err != nil {
+		return q, nil, refuseAccess(w, err)
+	}
+	request, err := readRequest(w, r)
+	if err != nil {
+		return q, nil, err
+	}
+	if q.merchant, err = h.merchants.Select(request.selector); err != nil {
+		return q, nil, err
+	}
+	if route.bill {
+		q.format = cmp.Or(request.take("format"), r.URL.Query().Get("format"))
+	}
+	if q.fields, err = route.fields(r, request.values); err != nil {
+		return q, nil, err
+	}
+	ask := route.ask
+	if ask == nil {
+		ask = askGateway
+	}
+	result, err := ask(r.Context(), h, q)
+	return q, result, route.rename(err)
+}
+
+// refuseAccess tells a wrong token, which a better one helps, from a refusal
+// that nothing in the request helps.
+func refuseAccess(w http.ResponseWriter, err error) error {
+	if errors.Is(err, errBadToken) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		return statusError{http.StatusUnauthorized, codeUnauthorized, err}
+	}
+	return statusError{http.StatusForbidden, codeUnauthorized, err}
+}
+
+// fields gives WeChat's names to what a request says.
+func (route route) fields(r *http.Request, values map[string]string) (wepay.Fields, error) {
+	var fields wepay.Fields
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		wechat, renamed := route.names[name]
+		if !renamed {
+			wechat = name
+		}
+		if route.only != nil && !slices.ContainsFunc(route.only, func(rule wepay.Rule) bool { return rule.Name == wechat }) {
+			continue
+		}
+		if _, twice := fields.Lookup(wechat); twice {
+			return nil, &wepay.FieldError{Field: name, Reason: "stands there under two names"}
+		}
+		fields.Set(wechat, values[name])
+	}
+	// The Node service took the order's id from the query as well.
+	if id := r.URL.Query().Get("id"); id != "" && route.names["id"] != "" && fields.Get(route.names["id"]) == "" {
+		fields.Set(route.names["id"], id)
+	}
+	if route.clientIP && fields.Get("spbill_create_ip") == "" {
+		ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		fields.Set("spbill_create_ip", ip)
+	}
+	return fields, nil
+}
+
+// rename puts the JSON's name of a field into an error about it.
+func (route route) rename(err error) error {
+	var field *wepay.FieldError
+	if errors.As(err, &field) {
+		for name, wechat := range route.names {
+			if field.Field == wechat {
+				field.Field = name
+				return field
+			}
+		}
+	}
+	return err
+}
+
+// operation counts an operation that was asked for.
+func (m *metrics) operation(merchant *wepay.Merchant, op wepay.Operation, errcode int) {
+	name := ""
+	if merchant != nil {
+		name = merchant.Name
+	}
+	m.operations.WithLabelValues(name, string(op), strconv.Itoa(errcode)).Inc()
+}

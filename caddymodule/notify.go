@@ -1,0 +1,93 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+)
+
+// serveNotification takes a notification of WeChat's. WeChat hears SUCCESS only
+// when the order service has taken it; on anything else it sends again. A name
+// admits only that merchant's.
+func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name string) error {
+	// WeChat's patience begins with the request, so ours does. It goes on when
+	// WeChat hangs up: the event is real, and would only be sent again.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Duration(h.app.CallbackTimeout))
+	defer cancel()
+	receiver, notification, err := h.readNotification(ctx, w, r, name)
+	if err == nil {
+		err = h.app.accounts[receiver].callback.deliver(ctx, notification, r.Header)
+	}
+	merchant, result := "", notificationResult(err)
+	if receiver != nil {
+		merchant = receiver.Name
+	}
+	h.app.metrics.notifications.WithLabelValues(merchant, result).Inc()
+	if err != nil {
+		h.logger.Warn("notification refused",
+			zap.String("merchant", merchant), zap.String("reason", result), zap.Error(err))
+		return writeXML(w, "FAIL", result)
+	}
+	if c := h.logger.Check(zap.DebugLevel, "notification taken"); c != nil {
+		c.Write(zap.String("merchant", merchant), zap.String("event", notification.EventID()))
+	}
+	return writeXML(w, "SUCCESS", "OK")
+}
+
+// readNotification reads and verifies a notification. Before it is verified
+// nothing of it is used but whom it says it is for. That merchant, once found,
+// is returned with an error as well: a wrong signature may be its wrong key.
+func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (*wepay.Merchant, *wepay.Notification, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	unverified, err := apiv2.ReadNotification(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	receiver, err := h.merchants.Receiver(name, unverified.Recipient())
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := h.app.accounts[receiver].client.NotificationKey(ctx)
+	if err != nil {
+		return receiver, nil, err
+	}
+	notification, err := unverified.Verify(receiver, key)
+	return receiver, notification, err
+}
+
+// notificationResult is a word for what came of a notification, for metrics,
+// logs and WeChat. A stranger learns nothing from it that the signature did not
+// decide.
+func notificationResult(err error) string {
+	for _, known := range []struct {
+		err    error
+		result string
+	}{
+		{wepay.ErrTooLarge, "too_large"},
+		{wepay.ErrMalformed, "malformed"},
+		{wepay.ErrForeign, "foreign"},
+		{wepay.ErrUnsigned, "unsigned"},
+		{wepay.ErrSignature, "wrong_signature"},
+		{wepay.ErrNotPayment, "not_a_payment"},
+		{errNoCallback, "no_cb_notify_url"},
+		{errNotTaken, "not_taken"},
+		{wepay.ErrNoAnswer, "no_sandbox_key"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.result
+		}
+	}
+	if err != nil {
+		return "failed"
+	}
+	return "taken"
+}

@@ -1,0 +1,174 @@
+package caddymodule_test
+
+import (
+	"maps"
+	"testing"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// The sub-merchants that partners act for at WeChat, and their appids.
+const (
+	subFirst, subSecond, subThird          = "1900000191", "1900000192", "1900000193"
+	appFirst, appSecond, appSecondsAnother = "wx9911223344556601", "wx9911223344556602", "wx9911223344556603"
+)
+
+// newPartner is a world of a partner who acts for three sub-merchants, of which
+// its sub_mch_id names some.
+func newPartner(t *testing.T, lines ...string) (*world, *seller) {
+	t.Helper()
+	w, partner := newWorld(t), newSeller("partner", 1)
+	l := w.stalls(stall{partner, lines})
+	w.hasSubs(partner)
+	w.serve(l)
+	return w, partner
+}
+
+// hasSubs makes a seller's account a partner's.
+func (w *world) hasSubs(partner *seller) {
+	w.t.Helper()
+	if err := w.wechat.AddMerchant(wepaytest.Merchant{
+		MchID: partner.mchID, AppIDs: []string{partner.appID}, Key: partner.key,
+		SubMerchants: []wepaytest.SubMerchant{
+			{MchID: subFirst, AppIDs: []string{appFirst}},
+			{MchID: subSecond, AppIDs: []string{appSecond, appSecondsAnother}},
+			{MchID: subThird},
+		},
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// with adds fields to a request.
+func with(request map[string]any, pairs ...string) map[string]any {
+	all := maps.Clone(request)
+	for i := 0; i < len(pairs); i += 2 {
+		all[pairs[i]] = pairs[i+1]
+	}
+	return all
+}
+
+// A whole order of each sub-merchant: whom it is for is what WeChat gets, what
+// the payer's client gets and what the order service hears.
+func TestSubMerchants(t *testing.T) {
+	w, partner := newPartner(t, "sub_mch_id "+subFirst+" "+subSecond, "sub_app_id "+appFirst)
+	for _, test := range []struct {
+		name   string
+		named  []string          // by the request
+		client string            // the appid of the payer's client
+		sent   map[string]string // what WeChat gets
+	}{
+		{"the first, which is not named", nil, appFirst, map[string]string{"sub_mch_id": subFirst, "sub_appid": appFirst, "sub_openid": openID, "openid": ""}},
+		{"the first by its name", []string{"sub_mch_id", subFirst}, appFirst, map[string]string{"sub_mch_id": subFirst, "sub_appid": appFirst}},
+		{"the second", []string{"sub_mch_id", subSecond}, partner.appID, map[string]string{"sub_mch_id": subSecond, "sub_appid": "", "openid": openID}},
+		{
+			"the second's app",
+			[]string{"sub_mch_id", subSecond, "sub_appid", appSecondsAnother},
+			appSecondsAnother,
+			map[string]string{"sub_mch_id": subSecond, "sub_appid": appSecondsAnother, "sub_openid": openID},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := w.in(t)
+			id := "order-" + toNumber(test.name)
+			params := w.get("get_pay_request_params", with(partner.order(id), test.named...))
+			checkFields(t, params, map[string]string{"appId": test.client})
+			checkFields(t, asMap(w.last("/pay/unifiedorder").Fields), test.sent)
+			checkFields(t, asMap(w.last("/pay/unifiedorder").Fields), map[string]string{"appid": partner.appID, "mch_id": partner.mchID})
+
+			delivery := w.pay(partner, id)
+			checkTaken(t, delivery)
+			checkFields(t, checkCallback(t, w, partner, delivery), map[string]string{"sub_mch_id": test.sent["sub_mch_id"], "out_trade_no": id})
+
+			order := with(map[string]any{"out_trade_no": id}, test.named...)
+			checkFields(t, w.get("order_query", order), map[string]string{"trade_state": "SUCCESS"})
+			refund := with(partner.refund(id, "r-"+id, 200), test.named...)
+			refund["notify_url"] = w.site + "/apis/v1/wepay/refund_notify"
+			checkFields(t, w.get("refund", refund), map[string]string{"refund_fee": "200"})
+			if f := w.done("refund_query", order); len(f.Result["refunds"]) < 10 {
+				t.Errorf("%s", f.body)
+			}
+			delivery = w.finish(partner, id, wepaytest.RefundSuccess)
+			checkTaken(t, delivery)
+			checkRefundCallback(t, w, partner, delivery, "/paid/partner")
+		})
+	}
+	// One sub-merchant's orders are nobody else's.
+	w.declines("order_query", map[string]any{"out_trade_no": "order-" + toNumber("the second"), "sub_mch_id": subFirst}, "ORDERNOTEXIST", "AGAIN")
+	w.declines("get_pay_request_params", with(partner.order("order-x"), "sub_mch_id", subSecond, "sub_appid", appFirst), "APPID_MCHID_NOT_MATCH", "FIX")
+}
+
+// toNumber makes a number of a name.
+func toNumber(name string) string {
+	var number []rune
+	for _, r := range name {
+		if r >= 'a' && r <= 'z' && len(number) < 26 {
+			number = append(number, r)
+		}
+	}
+	return string(number)
+}
+
+// Whom the configuration does not name nobody can ask for, by any route.
+func TestSubMerchantNotAllowed(t *testing.T) {
+	w, partner := newPartner(t, "sub_mch_id "+subFirst+" "+subSecond, "payouts", "passthrough")
+	for _, c := range everyCall(partner) {
+		t.Run(c.route, func(t *testing.T) {
+			w := w.in(t)
+			w.refuses(c.route, with(c.request, "sub_mch_id", subThird), 40003, "sub_mch_id: ")
+			w.refuses(c.route, with(c.request, "sub_mch_id", "*"), 40003, "sub_mch_id: ")
+		})
+	}
+	w.refuses("v2/pay/orderquery", map[string]any{"out_trade_no": "1", "sub_mch_id": subThird}, 40003, "sub_mch_id: ")
+	w.refuses("biz_pay_url", map[string]any{"product_id": "1", "sub_mch_id": subThird}, 40003, "sub_mch_id: ")
+}
+
+// With * a request names any sub-merchant, and has to name one.
+func TestAnySubMerchant(t *testing.T) {
+	w, partner := newPartner(t, "sub_mch_id *", "passthrough")
+	w.refuses("get_pay_request_params", partner.order("order-1"), 40008, "sub_mch_id: ")
+	w.refuses("order_query", map[string]any{"out_trade_no": "order-1"}, 40008, "sub_mch_id: ")
+	w.refuses("order_query", map[string]any{"out_trade_no": "order-1", "sub_mch_id": "*"}, 40003, "sub_mch_id: ")
+	w.refuses("order_query", map[string]any{"out_trade_no": "order-1", "sub_mch_id": "1/2"}, 40003, "sub_mch_id: ")
+	for _, sub := range []string{subFirst, subThird} {
+		id := "order-" + sub
+		w.get("get_pay_request_params", with(partner.order(id), "sub_mch_id", sub))
+		delivery := w.pay(partner, id)
+		checkTaken(t, delivery)
+		checkFields(t, checkCallback(t, w, partner, delivery), map[string]string{"sub_mch_id": sub})
+		checkFields(t, w.get("v2/pay/orderquery", map[string]any{"out_trade_no": id, "sub_mch_id": sub}), map[string]string{"trade_state": "SUCCESS"})
+	}
+	w.declines("order_query", map[string]any{"out_trade_no": "order-1", "sub_mch_id": "1900000999"}, "NOAUTH", "FIX")
+}
+
+// A partner's sub-merchants may be shared out among merchants here: each gets
+// what is its own, and what is nobody's is refused.
+func TestSubMerchantsNotifications(t *testing.T) {
+	w, left, right := newWorld(t), newSeller("left", 1), newSeller("right", 1)
+	left.notify, right.notify, right.shared, right.form = "pay_notify", "pay_notify", true, none
+	l := w.stalls(stall{left, []string{"sub_mch_id " + subFirst}}, stall{right, []string{"sub_mch_id " + subThird + " " + subSecond}})
+	w.hasSubs(left)
+	w.serve(l)
+	for _, test := range []struct {
+		seller *seller
+		sub    string
+	}{{left, subFirst}, {right, subSecond}, {right, subThird}} {
+		id := "order-" + test.sub
+		w.get("get_pay_request_params", with(test.seller.order(id), "sub_mch_id", test.sub))
+		delivery := w.pay(test.seller, id)
+		checkTaken(t, delivery)
+		checkCallback(t, w, test.seller, delivery)
+
+		other := map[*seller]*seller{left: right, right: left}[test.seller]
+		w.refuses("order_query", map[string]any{"merchant": other.name, "out_trade_no": id, "sub_mch_id": test.sub}, 40003, "sub_mch_id: ")
+		checkRefused(t, w, w.post("pay_notify/"+other.name, string(delivery.Body())), "foreign")
+	}
+	// What an older configuration asked for is foreign to a newer one.
+	w.get("get_pay_request_params", with(right.order("order-1"), "sub_mch_id", subSecond))
+	delivery := w.pay(right, "order-1", wepaytest.Held())
+	left.shared, w.patience = true, redials
+	if err := w.load(w.stalls(stall{left, []string{"sub_mch_id " + subFirst + " " + subThird}})); err != nil {
+		t.Fatal(err)
+	}
+	checkRefused(t, w, w.post("pay_notify", string(delivery.Body())), "foreign")
+}

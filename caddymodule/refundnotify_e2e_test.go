@@ -1,0 +1,278 @@
+package caddymodule_test
+
+import (
+	"crypto/aes"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// refunded refunds 200 fen of an order that is placed and paid for that, to be
+// told of at a route.
+func (w *world) refunded(s *seller, id, route string) {
+	w.t.Helper()
+	w.paid(s, id, map[string]any{"merchant": s.name})
+	request := s.refund(id, "r-"+id, 200)
+	request["refund_desc"] = "太大 <&>"
+	if route != "" {
+		request["notify_url"] = w.site + "/apis/v1/wepay/" + route
+	}
+	w.get("refund", request)
+}
+
+// finish ends a refund, of which WeChat then tells.
+func (w *world) finish(s *seller, id, status string, options ...wepaytest.PayOption) *wepaytest.Delivery {
+	w.t.Helper()
+	delivery, err := w.wechat.FinishRefund(s.mchID, "r-"+id, status, options...)
+	if err != nil || delivery == nil {
+		w.t.Fatalf("nobody was told of the refund of %s: %v", id, err)
+	}
+	return delivery
+}
+
+// each has every block of a text encrypted or decrypted with a seller's key.
+func each(t *testing.T, s *seller, text []byte, encrypt bool) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(fmt.Appendf(nil, "%x", md5.Sum([]byte(s.key))))
+	if err != nil || len(text)%aes.BlockSize != 0 {
+		t.Fatalf("%d bytes: %v", len(text), err)
+	}
+	var out []byte
+	for one := range slices.Chunk(text, aes.BlockSize) {
+		done := make([]byte, aes.BlockSize)
+		if encrypt {
+			block.Encrypt(done, one)
+		} else {
+			block.Decrypt(done, one)
+		}
+		out = append(out, done...)
+	}
+	return out
+}
+
+// sealed is a refund notification about what a text says.
+func sealed(t *testing.T, s *seller, text string) string {
+	t.Helper()
+	padding := aes.BlockSize - len(text)%aes.BlockSize
+	text += strings.Repeat(string(rune(padding)), padding)
+	return fmt.Sprintf("<xml><return_code>SUCCESS</return_code><appid>%s</appid><mch_id>%s</mch_id><nonce_str>n</nonce_str><req_info>%s</req_info></xml>",
+		s.appID, s.mchID, base64.StdEncoding.EncodeToString(each(t, s, []byte(text), true)))
+}
+
+// opened is what a refund notification says, all of it in one.
+func opened(t *testing.T, s *seller, body []byte) (fields map[string]string, inner string) {
+	t.Helper()
+	fields = readXML(t, body)
+	text, err := base64.StdEncoding.DecodeString(fields["req_info"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = each(t, s, text, false)
+	text = text[:len(text)-int(text[len(text)-1])]
+	delete(fields, "req_info")
+	maps.Copy(fields, readXML(t, text))
+	return fields, string(text)
+}
+
+// checkRefundCallback looks at the one callback there was, which is to hold
+// what the notification says, flat.
+func checkRefundCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.Delivery, path string) (webhookID string) {
+	t.Helper()
+	heard := w.orders.forget()
+	if len(heard) != 1 {
+		t.Fatalf("the order service heard %d times", len(heard))
+	}
+	got := heard[0]
+	webhook, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := webhook.Verify(got.body, got.header); err != nil {
+		t.Errorf("the callback's signature: %v", err)
+	}
+	var fields map[string]string
+	if err := json.Unmarshal(got.body, &fields); err != nil {
+		t.Fatalf("the callback is no flat object of text: %v", err)
+	}
+	if want, _ := opened(t, s, delivery.Body()); !maps.Equal(fields, want) || fields["refund_id"] == "" || fields["mch_id"] != s.mchID {
+		t.Errorf("the order service heard\n%v\nwants\n%v", fields, want)
+	}
+	if got.path != path {
+		t.Errorf("the callback came to %s, wants %s", got.path, path)
+	}
+	return got.header.Get("webhook-id")
+}
+
+// Refunds are told where refunds are to be told, whichever route WeChat tells
+// them at, and payments where payments are.
+func TestRefundNotification(t *testing.T) {
+	w, shop, plain := newWorld(t), newSeller("shop", 1), newSeller("plain", 2)
+	plain.signType = "HMAC-SHA256"
+	l := w.stalls(stall{shop, []string{"cb_refund_notify_url " + w.orders.URL + "/refunded/shop"}}, stall{plain, nil})
+	w.serve(l)
+	ids := make(map[string]bool)
+	for _, s := range []*seller{shop, plain} {
+		path := map[*seller]string{shop: "/refunded/shop", plain: "/paid/plain"}[s]
+		for i, route := range []string{"refund_notify", "refund_notify/" + s.name, "pay_notify", "pay_notify/" + s.name} {
+			t.Run(s.name+" at "+route, func(t *testing.T) {
+				w := w.in(t)
+				id := fmt.Sprintf("order-%s-%d", s.name, i)
+				w.refunded(s, id, route)
+				delivery := w.finish(s, id, wepaytest.RefundSuccess, wepaytest.WithField("a_field_of_tomorrow", "明天 <&>"))
+				checkTaken(t, delivery)
+				webhookID := checkRefundCallback(t, w, s, delivery, path)
+				if !strings.HasPrefix(webhookID, "evt_") || ids[webhookID] {
+					t.Errorf("the event is %q", webhookID)
+				}
+				ids[webhookID] = true
+			})
+		}
+	}
+	t.Run("as the merchant platform says", func(t *testing.T) {
+		w := w.in(t)
+		account := wepaytest.Merchant{MchID: shop.mchID, AppIDs: []string{shop.appID}, Key: shop.key, RefundNotifyURL: w.site + "/apis/v1/wepay/refund_notify"}
+		if err := w.wechat.AddMerchant(account); err != nil {
+			t.Fatal(err)
+		}
+		w.refunded(shop, "order-platform", "")
+		delivery := w.finish(shop, "order-platform", wepaytest.RefundClosed)
+		checkTaken(t, delivery)
+		checkRefundCallback(t, w, shop, delivery, "/refunded/shop")
+	})
+	t.Run("a payment at refund_notify", func(t *testing.T) {
+		w := w.in(t)
+		w.get("get_pay_request_params", shop.order("order-paid"))
+		delivery := w.pay(shop, "order-paid", wepaytest.Held())
+		if a := w.post("refund_notify", string(delivery.Body())); a.body != taken {
+			t.Errorf("WeChat hears %s", a.body)
+		}
+		checkCallback(t, w, shop, delivery)
+	})
+}
+
+// One outcome is one event however often it is told, and another outcome is
+// another; what was not taken is sent again.
+func TestRefundNotificationAgain(t *testing.T) {
+	w, shop := newStall(t)
+	w.refunded(shop, "order-1", "refund_notify")
+	w.orders.answers(replying(http.StatusOK, `{"errcode":1}`))
+	delivery := w.finish(shop, "order-1", wepaytest.RefundChanged)
+	if got := string(delivery.Attempts()[0].Answer); got != refused("not_taken") {
+		t.Errorf("WeChat heard %s", got)
+	}
+	stuck := checkRefundCallback(t, w, shop, delivery, "/paid/shop")
+	w.orders.answers(nil)
+	w.clock.Advance(15 * time.Second)
+	checkTaken(t, delivery)
+	if again := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); again != stuck {
+		t.Errorf("the event was %s and then %s", stuck, again)
+	}
+	if err := delivery.Repeat(); err != nil {
+		t.Fatal(err)
+	}
+	if again := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); again != stuck {
+		t.Errorf("the event was %s and then %s", stuck, again)
+	}
+	delivery = w.finish(shop, "order-1", wepaytest.RefundSuccess)
+	checkTaken(t, delivery)
+	if then := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); then == stuck {
+		t.Errorf("two outcomes are one event %s", then)
+	}
+}
+
+// A refund notification has no signature: what does not open with the
+// merchant's key to a well-formed refund is FAIL, and nobody hears of it.
+func TestForgedRefunds(t *testing.T) {
+	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
+	w.serve(w.stalls(stall{shop, nil}, stall{other, nil}))
+	w.refunded(shop, "order-1", "refund_notify")
+	delivery := w.finish(shop, "order-1", wepaytest.RefundSuccess, wepaytest.Held())
+	genuine := string(delivery.Body())
+	_, inner := opened(t, shop, delivery.Body())
+	info := readXML(t, []byte(genuine))["req_info"]
+	with := func(reqInfo string) string { return strings.Replace(genuine, info, reqInfo, 1) }
+	said := func(old, by string) string {
+		if !strings.Contains(inner, old) {
+			t.Fatalf("%q does not stand in %s", old, inner)
+		}
+		return sealed(t, shop, strings.ReplaceAll(inner, old, by))
+	}
+	bytes, err := base64.StdEncoding.DecodeString(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := slices.Concat(bytes[16:32], bytes[:16], bytes[32:])
+	const wrong = "wrong_signature"
+	for _, test := range []struct{ name, body, reason string }{
+		{"sealed with another key", strings.ReplaceAll(sealed(t, other, inner), other.mchID, shop.mchID), "foreign"},
+		{"sealed with another key, for this appid", strings.NewReplacer(other.mchID, shop.mchID, other.appID, shop.appID).Replace(sealed(t, other, inner)), wrong},
+		{"of another merchant here", strings.NewReplacer(shop.mchID, other.mchID, shop.appID, other.appID).Replace(genuine), wrong},
+		{"of a merchant elsewhere", strings.ReplaceAll(genuine, shop.mchID, "1999999999"), "foreign"},
+		{"with blocks moved", with(base64.StdEncoding.EncodeToString(moved)), wrong},
+		{"cut by a block", with(base64.StdEncoding.EncodeToString(bytes[:len(bytes)-16])), wrong},
+		{"cut within a block", with(base64.StdEncoding.EncodeToString(bytes[:len(bytes)-1])), wrong},
+		{"with no base64", with("!" + info), wrong},
+		{"with nothing in it", with(""), wrong},
+		{"in the clear", with(base64.StdEncoding.EncodeToString([]byte(inner))), wrong},
+		{"without req_info", strings.Replace(genuine, "req_info>", "req_inf>", 2), "unsigned"},
+		{"with a field twice", strings.Replace(genuine, "<xml>", "<xml><mch_id>1</mch_id>", 1), "malformed"},
+		{"return_code FAIL", strings.Replace(genuine, "SUCCESS", "FAIL", 1), "malformed"},
+		{"no status", said("<refund_status>", "<refund_state>"), wrong},
+		{"a status that is none", said("SUCCESS", "PAID"), wrong},
+		{"more than was paid", said("<total_fee>1200", "<total_fee>12"), wrong},
+		{"another mch_id inside", said("</root>", "<mch_id>1</mch_id></root>"), wrong},
+		{"one field twice", said("</root>", "<refund_fee>1</refund_fee></root>"), wrong},
+		{"another root", said("root>", "xml>"), wrong},
+		{"no XML", sealed(t, shop, `{"refund_status":"SUCCESS"}`), wrong},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := w.in(t)
+			for _, route := range []string{"refund_notify", "refund_notify/shop", "pay_notify"} {
+				a := w.post(route, test.body, "Content-Type", "text/xml")
+				if route == "refund_notify/shop" && test.name == "of another merchant here" {
+					checkRefused(t, w, a, "foreign")
+					continue
+				}
+				checkRefused(t, w, a, test.reason)
+			}
+		})
+	}
+	t.Run("the genuine one at another's door", func(t *testing.T) {
+		w := w.in(t)
+		for _, route := range []string{"refund_notify/other", "refund_notify/nobody", "refund_notify/shop/shop"} {
+			checkRefused(t, w, w.post(route, genuine), "foreign")
+		}
+	})
+	t.Run("the genuine one", func(t *testing.T) {
+		w := w.in(t)
+		for _, body := range []string{genuine, sealed(t, shop, inner)} {
+			if a := w.post("refund_notify/shop", body); a.body != taken || len(w.orders.forget()) != 1 {
+				t.Errorf("WeChat hears %s", a.body)
+			}
+		}
+	})
+	t.Run("what the log keeps", func(t *testing.T) {
+		log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kept := range []string{info[:40], "out_refund_no", "招商银行", shop.key} {
+			if strings.Contains(string(log), kept) {
+				t.Errorf("the log says %s", kept)
+			}
+		}
+	})
+}

@@ -1,0 +1,263 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Each error has its number, its HTTP status and its level in the log; the
+// text is byte for byte what a caller gets.
+func TestFailure(t *testing.T) {
+	refused := &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Code: "NOTENOUGH", Message: "基本账户余额不足", Verdict: wepay.Later}
+	noAnswer := &wepay.Error{Merchant: "shop", Operation: wepay.PlaceOrder, Verdict: wepay.Query, Err: wepay.ErrNoAnswer}
+	notAble := &wepay.MerchantError{Merchant: "shop", Err: fmt.Errorf("%w: this needs pfx", wepay.ErrNotAble)}
+	missing := &wepay.FieldError{Field: "fee", Reason: "is required", Missing: true}
+	wrong := &wepay.FieldError{Field: "fee", Reason: "must be a whole number of fen above 0"}
+	const (
+		debug = zapcore.DebugLevel
+		warn  = zapcore.WarnLevel
+	)
+	for _, row := range []struct {
+		name   string
+		err    error
+		status int
+		level  zapcore.Level
+		want   string
+	}{
+		{"WeChat refused", refused, 200, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": refund: WeChat Pay refused: NOTENOUGH 基本账户余额不足: it did not happen: send it later with the same number","err_code":"NOTENOUGH","err_code_des":"基本账户余额不足","verdict":"LATER"}`},
+		{"no answer", noAnswer, 502, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": get_pay_request_params: no believable answer from WeChat Pay: it may have happened: query it before anything else, and never send it with a new number","verdict":"QUERY"}`},
+		{"no merchant", fmt.Errorf("%w: <none>", wepay.ErrNoMerchant), 200, debug, `{"errcode":40004,"message":"没有该实体","xOrigMsg":"no such merchant: <none>"}`},
+		{"not able", notAble, 200, warn, `{"errcode":40010,"message":"模块没有初始化","xOrigMsg":"merchant \"shop\": merchant not able: this needs pfx"}`},
+		{"missing field", missing, 200, debug, `{"errcode":40008,"message":"缺少必填项","xOrigMsg":"fee: is required"}`},
+		{"wrong field", wrong, 200, debug, `{"errcode":40003,"message":"参数错误","xOrigMsg":"fee: must be a whole number of fen above 0"}`},
+		{"wrong field within", fmt.Errorf("order: %w", wrong), 200, debug, `{"errcode":40003,"message":"参数错误","xOrigMsg":"order: fee: must be a whole number of fen above 0"}`},
+		{"no token", refuseAccess(httptest.NewRecorder(), errBadToken), 401, warn, `{"errcode":401,"message":"未登录","xOrigMsg":"` + errBadToken.Error() + `"}`},
+		{"not allowed", refuseAccess(httptest.NewRecorder(), errAddress), 403, warn, `{"errcode":401,"message":"未登录","xOrigMsg":"` + errAddress.Error() + `"}`},
+		{"no route", statusError{200, codeNoSuchAPI, errors.New("none")}, 200, debug, `{"errcode":40011,"message":"没有此API","xOrigMsg":"none"}`},
+		{"wrong method", statusError{405, codeNoSuchAPI, errors.New("POST")}, 405, debug, `{"errcode":40011,"message":"没有此API","xOrigMsg":"POST"}`},
+		{"too large", statusError{413, codeParameter, wepay.ErrTooLarge}, 413, debug, `{"errcode":40003,"message":"参数错误","xOrigMsg":"message too large"}`},
+		{"anything else", errors.New("that should not be"), 500, zapcore.ErrorLevel, `{"errcode":-1,"message":"未知错误","xOrigMsg":"that should not be"}`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f := newFailure(row.err)
+			if f.level() != row.level {
+				t.Errorf("logged as %s, want %s", f.level(), row.level)
+			}
+			w := httptest.NewRecorder()
+			if err := writeJSON(w, f.status, f); err != nil {
+				t.Fatal(err)
+			}
+			if w.Code != row.status || w.Body.String() != row.want+"\n" {
+				t.Errorf("HTTP status %d, want %d\n%s\n%s", w.Code, row.status, w.Body, row.want)
+			}
+		})
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	for _, row := range []struct {
+		name                     string
+		write                    func(http.ResponseWriter) error
+		contentType, cache, want string
+	}{
+		{
+			"JSON", func(w http.ResponseWriter) error {
+				return writeJSON(w, http.StatusOK, success{Result: wepay.NewFields(map[string]string{"code_url": "weixin://wxpay?a=1&b=<2>"})})
+			},
+			"application/json; charset=utf-8", "no-store", `{"errcode":0,"result":{"code_url":"weixin://wxpay?a=1&b=<2>"}}` + "\n",
+		},
+		{
+			"JSON of nothing", func(w http.ResponseWriter) error {
+				return writeJSON(w, http.StatusOK, success{Result: wepay.Fields(nil)})
+			},
+			"application/json; charset=utf-8", "no-store", `{"errcode":0,"result":{}}` + "\n",
+		},
+		{
+			"XML", func(w http.ResponseWriter) error { return writeXML(w, "SUCCESS", "OK") },
+			"text/xml; charset=utf-8", "", "<xml><return_code><![CDATA[SUCCESS]]></return_code><return_msg><![CDATA[OK]]></return_msg></xml>",
+		},
+		{
+			"XML of a failure", func(w http.ResponseWriter) error { return writeXML(w, "FAIL", "not_taken") },
+			"text/xml; charset=utf-8", "", "<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[not_taken]]></return_msg></xml>",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			if err := row.write(w); err != nil {
+				t.Fatal(err)
+			}
+			if w.Code != http.StatusOK || w.Body.String() != row.want {
+				t.Errorf("HTTP status %d\n%s\nwant:\n%s", w.Code, w.Body, row.want)
+			}
+			header := map[string]string{"Content-Type": row.contentType, "Content-Length": fmt.Sprint(len(row.want))}
+			if row.cache != "" {
+				header["Cache-Control"] = row.cache
+			}
+			got := make(map[string]string)
+			for name := range w.Header() {
+				got[name] = w.Header().Get(name)
+			}
+			if !maps.Equal(got, header) {
+				t.Errorf("header %v, want %v", got, header)
+			}
+		})
+	}
+}
+
+func TestNotificationResult(t *testing.T) {
+	for want, err := range map[string]error{
+		"taken": nil, "too_large": wepay.ErrTooLarge, "malformed": wepay.ErrMalformed, "foreign": wepay.ErrForeign,
+		"unsigned": wepay.ErrUnsigned, "wrong_signature": wepay.ErrSignature, "not_a_payment": wepay.ErrNotPayment,
+		"no_cb_notify_url": errNoCallback, "not_taken": errNotTaken, "no_sandbox_key": wepay.ErrNoAnswer,
+		"failed": errors.New("anything else"),
+	} {
+		if err != nil {
+			err = fmt.Errorf("reading: %w", err)
+		}
+		if got := notificationResult(err); got != want {
+			t.Errorf("%v is %s, want %s", err, got, want)
+		}
+	}
+}
+
+func TestParseValues(t *testing.T) {
+	const malformed = "body: must be one JSON object"
+	for _, row := range []struct {
+		name, body string
+		want       map[string]string
+		err        string
+	}{
+		{"nothing", "", map[string]string{}, ""},
+		{"space", " \r\n\t", map[string]string{}, ""},
+		{"empty object", "{}", map[string]string{}, ""},
+		{"text", `{"id":"1","body":"袜子 🧦 & <b>"}`, map[string]string{"id": "1", "body": "袜子 🧦 & <b>"}, ""},
+		{"escapes", `{"\u0069d":"\u889c\u5b50 \ud83e\udde6\n\t\"\\\/"}`, map[string]string{"id": "袜子 🧦\n\t\"\\/"}, ""},
+		{"half a character", `{"body":"\ud83e"}`, map[string]string{"body": "\ufffd"}, ""},
+		{"numbers as written", `{"a":1200,"b":-0,"c":1.50,"d":1e3,"e":12345678901234567890123}`, map[string]string{"a": "1200", "b": "-0", "c": "1.50", "d": "1e3", "e": "12345678901234567890123"}, ""},
+		{"null", `{"attach":null}`, map[string]string{"attach": ""}, ""},
+		{"nested", ` { "detail" : { "a" : [ 1 , "x y" , { } ] } , "list" : [ ] } `, map[string]string{"detail": `{"a":[1,"x y",{}]}`, "list": "[]"}, ""},
+		{"nested twice, for WeChat to judge", `{"detail":{"a":1,"a":2}}`, map[string]string{"detail": `{"a":1,"a":2}`}, ""},
+		{"empty name", `{"":"x"}`, map[string]string{"": "x"}, ""},
+		{"names of other case", `{"id":"1","ID":"2"}`, map[string]string{"id": "1", "ID": "2"}, ""},
+
+		{"twice", `{"fee":1,"fee":1200}`, nil, "fee: stands there twice"},
+		{"twice the same", `{"fee":1,"fee":1}`, nil, "fee: stands there twice"},
+		{"twice, escaped", `{"fee":1,"\u0066ee":1200}`, nil, "fee: stands there twice"},
+		{"twice, once null", `{"fee":null,"fee":1200}`, nil, "fee: stands there twice"},
+		{"true", `{"sandbox":true}`, nil, "sandbox: must be text or a number"},
+		{"false", `{"sandbox":false}`, nil, "sandbox: must be text or a number"},
+		{"an array", `[{"id":"1"}]`, nil, malformed},
+		{"text alone", `"id"`, nil, malformed},
+		{"null alone", `null`, nil, malformed},
+		{"form", `id=1&fee=1200`, nil, malformed},
+		{"XML", `<xml><id>1</id></xml>`, nil, malformed},
+		{"cut off", `{"id":"1"`, nil, malformed},
+		{"cut off in a value", `{"id":"1`, nil, malformed},
+		{"no value", `{"id"}`, nil, malformed},
+		{"a comma too much", `{"id":"1",}`, nil, malformed},
+		{"no comma", `{"id":"1" "fee":1}`, nil, malformed},
+		{"two objects", `{"id":"1"}{"fee":1}`, nil, malformed},
+		{"something after it", `{"id":"1"} x`, nil, malformed},
+		{"a number with a leading zero", `{"fee":0100}`, nil, malformed},
+		{"a hexadecimal number", `{"fee":0x10}`, nil, malformed},
+		{"not a number", `{"fee":NaN}`, nil, malformed},
+		{"a name that is no text", `{1:"x"}`, nil, malformed},
+		{"a control character", "{\"id\":\"\x01\"}", nil, malformed},
+		{"too deep", `{"detail":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, nil, malformed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, err := parseValues([]byte(row.body))
+			if row.err == "" {
+				if err != nil || !maps.Equal(got, row.want) {
+					t.Errorf("got %q, %v, want %q", got, err, row.want)
+				}
+				return
+			}
+			if field, ok := errors.AsType[*wepay.FieldError](err); !ok || field.Missing || err.Error() != row.err {
+				t.Errorf("got %q, %v, want %s", got, err, row.err)
+			}
+		})
+	}
+}
+
+func TestReadRequest(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"merchant":"shop","mchId":1900000109,"appId":"wx1","env":"APP","id":"1"}`))
+	got, err := readRequest(httptest.NewRecorder(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (wepay.Selector{Name: "shop", MchID: "1900000109", AppID: "wx1", Env: wepay.APP}); got.selector != want {
+		t.Errorf("the merchant is %+v, want %+v", got.selector, want)
+	}
+	if want := map[string]string{"id": "1"}; !maps.Equal(got.values, want) {
+		t.Errorf("the values are %v, want %v", got.values, want)
+	}
+	for size, status := range map[int]int{65536: http.StatusOK, 65537: http.StatusRequestEntityTooLarge} {
+		body := `{"body":"` + strings.Repeat("x", size-11) + `"}`
+		_, err := readRequest(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
+		if (err == nil) != (status == http.StatusOK) || err != nil && newFailure(err).status != status {
+			t.Errorf("%d bytes: %v, want HTTP status %d", len(body), err, status)
+		}
+	}
+}
+
+// FuzzRequest demands that a body is one object of which each value comes as
+// it stands there, and that nothing in it makes fields that nobody gave.
+func FuzzRequest(f *testing.F) {
+	for _, body := range []string{
+		"", "{}", "null", `{"id":"1","fee":1200,"body":"袜子","openid":"o"}`, `{"merchant":"shop","mchId":1}`, `{"fee":1,"fee":2}`,
+		`{"detail":{"a":[1,{}]},"attach":null,"x":true}`, `{"a":1e5,"b":"\ud800"}`, `{"id":"1","out_trade_no":"2"}`, "{\"a\":\n 1 }", `{"a":1}{}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+		got, err := readRequest(httptest.NewRecorder(), r)
+		if err != nil {
+			if f := newFailure(err); f.Errcode != codeParameter {
+				t.Errorf("errcode %d of %v", f.Errcode, err)
+			}
+			return
+		}
+		var members map[string]json.RawMessage
+		if len(bytes.TrimSpace(body)) > 0 && json.Unmarshal(body, &members) != nil {
+			t.Fatal("accepted, but no JSON object")
+		}
+		s := got.selector
+		selects := map[string]string{"merchant": s.Name, "mchId": s.MchID, "appId": s.AppID, "env": string(s.Env)}
+		for name, raw := range members {
+			value, isSelector := selects[name]
+			if !isSelector {
+				value = got.values[name]
+			}
+			want := string(raw)
+			switch raw[0] {
+			case '"', 'n':
+				want = ""
+				_ = json.Unmarshal(raw, &want)
+			case '{', '[':
+				var compact bytes.Buffer
+				_ = json.Compact(&compact, raw)
+				want = compact.String()
+			}
+			if value != want {
+				t.Errorf("%q is %q, want %q", name, value, want)
+			}
+			delete(got.values, name)
+		}
+		if len(got.values) > 0 {
+			t.Errorf("values that nobody gave: %q", got.values)
+		}
+	})
+}

@@ -1,0 +1,152 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+)
+
+// route is what the route of an operation needs beyond the operation itself.
+type route struct {
+	// names are the JSON's own names of WeChat's fields.
+	names map[string]string
+	// only: what is not among these is not for WeChat and is left out, as the
+	// Node service did. Nil: every field goes to WeChat's rules.
+	only wepay.Rules
+	// clientIP: where the request came from stands in for a missing ip.
+	clientIP bool
+	// path: the route goes on with a path of WeChat's.
+	path bool
+	// bill: format says in what form the bill comes.
+	bill bool
+	// ask does the operation; nil: the merchant's gateway does.
+	ask func(ctx context.Context, h *Handler, q question) (any, error)
+}
+
+// question is a request for an operation, read.
+type question struct {
+	op       wepay.Operation
+	merchant *wepay.Merchant
+	fields   wepay.Fields
+	path     string // of a pass-through, with its slash
+	format   string // of a bill
+}
+
+// orderNames are the names of an order's fields in our JSON.
+var orderNames = map[string]string{"id": "out_trade_no", "fee": "total_fee", "ip": "spbill_create_ip"}
+
+// orderFields are what an order may have.
+var orderFields = append(slices.Clone(wepay.OrderRules), wepay.Rule{Name: "sub_mch_id"}, wepay.Rule{Name: "sub_appid"})
+
+// routes are the operations that can be asked for.
+var routes = map[wepay.Operation]route{
+	wepay.PlaceOrder:       {names: orderNames, only: orderFields, clientIP: true},
+	wepay.QueryOrder:       {},
+	wepay.CloseOrder:       {},
+	wepay.Refund:           {},
+	wepay.QueryRefund:      {ask: askRefunds},
+	wepay.Micropay:         {clientIP: true},
+	wepay.Reverse:          {},
+	wepay.AuthCodeToOpenID: {},
+	wepay.DownloadBill:     {bill: true, ask: askBill},
+	wepay.DownloadFundFlow: {bill: true, ask: askBill},
+
+	wepay.SandboxKey:  {},
+	wepay.ShortURL:    {},
+	wepay.BizPayURL:   {},
+	wepay.EditAddress: {},
+	wepay.OpenID:      {ask: askOpenID},
+
+	wepay.SendRedPacket:      {},
+	wepay.SendGroupRedPacket: {},
+	wepay.QueryRedPacket:     {ask: askRedPacket},
+	wepay.Transfer:           {},
+	wepay.QueryTransfer:      {},
+	wepay.PayBank:            {},
+	wepay.QueryBank:          {},
+
+	wepay.ProfitShare:               {},
+	wepay.ProfitShareMulti:          {},
+	wepay.ProfitShareFinish:         {},
+	wepay.ProfitShareQuery:          {},
+	wepay.ProfitShareReturn:         {},
+	wepay.ProfitShareReturnQuery:    {},
+	wepay.ProfitShareAddReceiver:    {},
+	wepay.ProfitShareRemoveReceiver: {},
+
+	apiv2.Pass: {path: true, ask: askPass},
+}
+
+// askGateway does what most routes do.
+func askGateway(ctx context.Context, h *Handler, q question) (any, error) {
+	return h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+}
+
+// askRefunds gives the numbered fields of the refunds as a list as well.
+func askRefunds(ctx context.Context, h *Handler, q question) (any, error) {
+	reply, err := h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+	if err != nil {
+		return nil, err
+	}
+	return withList(reply, "refunds", reply.Numbered()), nil
+}
+
+// askRedPacket gives those who took from a red packet as the list that they
+// are in WeChat's reply.
+func askRedPacket(ctx context.Context, h *Handler, q question) (any, error) {
+	reply, err := h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+	if err != nil {
+		return nil, err
+	}
+	list := reply.Get("hblist")
+	if !json.Valid([]byte(list)) {
+		return reply, nil
+	}
+	reply.Delete("hblist")
+	return withList(reply, "hblist", json.RawMessage(list)), nil
+}
+
+// withList adds a member that is no text to a reply.
+func withList(reply wepay.Fields, name string, list any) map[string]any {
+	result := make(map[string]any, len(reply)+1)
+	for _, field := range reply {
+		result[field.Name] = field.Value
+	}
+	result[name] = list
+	return result
+}
+
+// askOpenID takes the code under WeChat's name for that of a mini program, too.
+func askOpenID(ctx context.Context, h *Handler, q question) (any, error) {
+	if code := q.fields.Get("js_code"); code != "" {
+		if q.fields.Get("code") != "" {
+			return nil, &wepay.FieldError{Field: "js_code", Reason: "stands there under two names"}
+		}
+		q.fields.Set("code", code)
+	}
+	q.fields.Delete("js_code")
+	return h.app.login.OpenID(ctx, q.merchant, q.fields)
+}
+
+func askPass(ctx context.Context, h *Handler, q question) (any, error) {
+	return h.app.accounts[q.merchant].client.Pass(ctx, q.path, q.fields)
+}
+
+// askBill starts a download, which streamBill goes on with.
+func askBill(ctx context.Context, h *Handler, q question) (any, error) {
+	forms := wepay.Rules{{Name: "format", Is: wepay.OneOf("csv", "json")}}
+	if err := forms.CheckValue("format", q.format); err != nil {
+		return nil, err
+	}
+	if q.format == "json" && q.fields.Get("tar_type") != "" {
+		return nil, &wepay.FieldError{Field: "tar_type", Reason: "does not go with format json"}
+	}
+	bill, err := h.app.accounts[q.merchant].client.Download(ctx, q.op, q.fields)
+	if err != nil {
+		return nil, err
+	}
+	return &billAnswer{q, bill}, nil
+}
