@@ -1,0 +1,222 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// step is one thing that the demo shows. It returns an error when what it
+// shows did not happen.
+type step struct {
+	title string
+	show  func(context.Context) error
+}
+
+// walk goes through the steps, and stops at the first that fails.
+func (d *demo) walk(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	const order = "demo-1001"
+	var paid *wepaytest.Delivery
+	for i, step := range []step{
+		{"下单: the site places an order", func(ctx context.Context) error { return d.showOrder(ctx, order) }},
+		{"付款: the customer pays, and WeChat tells us", func(context.Context) (err error) {
+			paid, err = d.showPayment(order)
+			return err
+		}},
+		{"转交: the order service hears of it, once", func(context.Context) error { return d.showHandOver(order, paid) }},
+		{"退款: the site gives some of it back", func(ctx context.Context) error { return d.showRefund(ctx, order) }},
+		{"第二个商户: another merchant, with keys of its own", d.showSecondMerchant},
+		{"伪造: a forger is refused", func(ctx context.Context) error { return d.showForgery(ctx, paid) }},
+		{"陌生人: a stranger cannot refund", d.showStranger},
+	} {
+		fmt.Printf("\n── %d. %s\n\n", i+1, step.title)
+		if err := step.show(ctx); err != nil {
+			return fmt.Errorf("step %d (%s): %w", i+1, step.title, err)
+		}
+	}
+	fmt.Print("\n✓ 全部步骤正常。Every step did what it should.\n")
+	return nil
+}
+
+func (d *demo) showOrder(ctx context.Context, order string) error {
+	say("The site's order service asks Caddy, in JSON, on this machine:")
+	reply, err := d.ask(ctx, "get_pay_request_params", map[string]any{
+		"merchant": "shop", "id": order, "fee": 1200, "body": "袜子 & 手套 🧦", "openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o",
+	})
+	if err != nil {
+		return err
+	}
+	say("Caddy signed it with the merchant's key, and WeChat got this XML:")
+	if err := d.showLastRequest("/pay/unifiedorder"); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(reply["package"], "prepay_id=") {
+		return errors.New("the reply has no prepay_id")
+	}
+	say("The reply above is what the page passes to WeixinJSBridge to call up the payment.")
+	return nil
+}
+
+func (d *demo) showPayment(order string) (*wepaytest.Delivery, error) {
+	delivery, err := d.wechat.Pay(shopMchID, order)
+	if err != nil {
+		return nil, err
+	}
+	say("The customer has paid. WeChat posts this to %s/apis/v1/wepay/pay_notify/shop:", d.site)
+	show(string(delivery.Body()))
+	say("Caddy read it strictly, found the merchant, checked the signature, asked the order service, and answered:")
+	for _, attempt := range delivery.Attempts() {
+		show(string(attempt.Answer))
+	}
+	if !delivery.Taken() {
+		return nil, errors.New("WeChat did not hear SUCCESS")
+	}
+	return delivery, nil
+}
+
+func (d *demo) showHandOver(order string, paid *wepaytest.Delivery) error {
+	if err := paid.Repeat(); err != nil {
+		return err
+	}
+	heard := d.orders.heardOf(order)
+	if len(heard) != 1 {
+		return fmt.Errorf("the order service heard %d times of one payment", len(heard))
+	}
+	say("At its cb_notify_url the order service got the same fields as JSON, signed by Caddy (Standard Webhooks).")
+	say("WeChat has just sent the notification again, as it does when in doubt: the same webhook-id, so it counts once.")
+	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
+	if heard[0].payment["total_fee"] != "1200" {
+		return errors.New("the order service heard of another amount")
+	}
+	return nil
+}
+
+func (d *demo) showRefund(ctx context.Context, order string) error {
+	say("A refund needs the merchant's certificate, which Caddy presents on a connection of that merchant's own:")
+	reply, err := d.ask(ctx, "refund", map[string]any{
+		"merchant": "shop", "out_trade_no": order, "out_refund_no": "demo-refund-1", "total_fee": 1200, "refund_fee": 200,
+	})
+	if err != nil {
+		return err
+	}
+	requests := d.wechat.Requests("/secapi/pay/refund")
+	last := requests[len(requests)-1]
+	say("WeChat saw the certificate of %s, serial %s.", last.CommonName(), last.Serial())
+	if last.CommonName() != shopMchID || reply["refund_fee"] != "200" {
+		return errors.New("the refund is not the one that was asked for")
+	}
+	return nil
+}
+
+func (d *demo) showSecondMerchant(ctx context.Context) error {
+	const order = "demo-2001"
+	say("A mini program of another account, which signs with HMAC-SHA256:")
+	if _, err := d.ask(ctx, "get_pay_request_params", map[string]any{
+		"merchant": "mini", "id": order, "fee": 1, "body": "a sticker", "openid": "orM1B5QURRH3PAqNItiFpY-HAAAA",
+	}); err != nil {
+		return err
+	}
+	delivery, err := d.wechat.Pay(miniMchID, order)
+	if err != nil {
+		return err
+	}
+	if !delivery.Taken() || len(d.orders.heardOf(order)) != 1 {
+		return errors.New("the payment did not reach the order service")
+	}
+	say("Paid, verified with that merchant's key, and handed over.")
+	return nil
+}
+
+func (d *demo) showForgery(ctx context.Context, paid *wepaytest.Delivery) error {
+	forged := bytes.Replace(paid.Body(), []byte("demo-1001"), []byte("demo-9999"), 1)
+	say("Somebody posts the notification of step 2 with another order's number in it:")
+	answer, err := d.post(ctx, "pay_notify", "text/xml", "", forged)
+	if err != nil {
+		return err
+	}
+	show(string(answer))
+	if !bytes.Contains(answer, []byte("FAIL")) || len(d.orders.heardOf("demo-9999")) != 0 {
+		return errors.New("a forged notification was taken")
+	}
+	say("The signature is not over that number: FAIL, and the order service heard nothing.")
+	return nil
+}
+
+func (d *demo) showStranger(ctx context.Context) error {
+	say("Somebody who does not have the token asks for a refund:")
+	answer, err := d.post(ctx, "refund", "application/json", "", []byte(`{"out_trade_no":"demo-1001","out_refund_no":"r9","total_fee":1200,"refund_fee":1000}`))
+	if err != nil {
+		return err
+	}
+	show(string(answer))
+	if !bytes.Contains(answer, []byte(`"errcode":401`)) || len(d.wechat.Requests("/secapi/pay/refund")) != 1 {
+		return errors.New("a stranger was let in")
+	}
+	return nil
+}
+
+// ask asks for an operation as the site's services do, shows both ways, and
+// returns the result.
+func (d *demo) ask(ctx context.Context, operation string, request map[string]any) (map[string]string, error) {
+	body, err := marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	show("POST /apis/v1/wepay/" + operation + "\n" + string(body))
+	answer, err := d.post(ctx, operation, "application/json", d.token, body)
+	if err != nil {
+		return nil, err
+	}
+	show(string(answer))
+	var reply struct {
+		Errcode int               `json:"errcode"`
+		Result  map[string]string `json:"result"`
+	}
+	if err := json.Unmarshal(answer, &reply); err != nil {
+		return nil, err
+	}
+	if reply.Errcode != 0 {
+		return nil, fmt.Errorf("%s: errcode %d", operation, reply.Errcode)
+	}
+	return reply.Result, nil
+}
+
+func (d *demo) post(ctx context.Context, route, contentType, token string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+// elementEnd is where a line of XML ends when people read it.
+var elementEnd = regexp.MustCompile("</[a-z_]+>")
+
+func (d *demo) showLastRequest(path string) error {
+	requests := d.wechat.Requests(path)
+	if len(requests) == 0 {
+		return fmt.Errorf("WeChat got nothing at %s", path)
+	}
+	show(elementEnd.ReplaceAllString(string(requests[len(requests)-1].Body), "$0\n"))
+	return nil
+}
