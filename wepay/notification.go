@@ -15,6 +15,9 @@ const (
 	Refunded Kind = "refund"
 )
 
+// Kinds are all the kinds there are.
+var Kinds = []Kind{Payment, Refunded}
+
 // Notification is what WeChat told a merchant, verified, in one shape for
 // every version of the API.
 type Notification struct {
@@ -26,16 +29,28 @@ type Notification struct {
 // EventID names what happened: it is the same for one event however often
 // WeChat tells of it, and another when the outcome is another.
 func (n *Notification) EventID() string {
-	parts := []string{string(n.Kind), n.Merchant.MchID, cmp.Or(n.Fields.Get("sub_mch_id"), n.Merchant.SubMchID)}
 	switch n.Kind {
 	case Refunded:
-		parts = append(parts, n.Fields.Get("refund_id"), n.Fields.Get("refund_status"))
+		return n.event(n.Kind, n.Fields.Get("refund_id"), n.Fields.Get("refund_status"))
 	default:
 		number := cmp.Or(n.Fields.Get("transaction_id"), n.Fields.Get("out_trade_no"))
-		parts = append(parts, number, n.Fields.Get("result_code"), n.Fields.Get("trade_state"))
+		return n.event(n.Kind, number, n.Fields.Get("result_code"), n.Fields.Get("trade_state"))
 	}
+}
+
+// PrecedingID is the EventID of what the order service is to hear of before
+// this: of the payment that a refund gives back. It is "" for others.
+func (n *Notification) PrecedingID() string {
+	if n.Kind != Refunded {
+		return ""
+	}
+	return n.event(Payment, n.Fields.Get("transaction_id"), "SUCCESS", "")
+}
+
+// event names one of the merchant's events.
+func (n *Notification) event(kind Kind, parts ...string) string {
 	hash := sha256.New()
-	for _, part := range parts {
+	for _, part := range append([]string{string(kind), n.Merchant.MchID, cmp.Or(n.Fields.Get("sub_mch_id"), n.Merchant.SubMchID)}, parts...) {
 		// Each part ends with a byte that XML cannot carry, so that no two
 		// lists of parts give the same text.
 		hash.Write([]byte(part + "\x00"))
