@@ -6,6 +6,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -51,8 +54,9 @@ type App struct {
 	// How long one access point may take to answer. Default: 8s.
 	CallTimeout caddy.Duration `json:"call_timeout,omitempty"`
 
-	// How long a notification may take in all, until the order service has taken
-	// it. WeChat waits 5 seconds. Default: 4s.
+	// How long the order service may take over a notification. Without an outbox
+	// WeChat waits for that, and for no more than 5 seconds. Default: 4s, with an
+	// outbox 15s.
 	CallbackTimeout caddy.Duration `json:"callback_timeout,omitempty"`
 
 	// How connections to WeChat Pay are made: the reverse proxy's
@@ -65,6 +69,11 @@ type App struct {
 	// transport.
 	CallbackTransportRaw json.RawMessage `json:"callback_transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// Where notifications are kept from the moment WeChat hears SUCCESS until
+	// the order service has taken them. Default: nowhere; then WeChat hears
+	// SUCCESS once the order service has taken them.
+	OutboxRaw json.RawMessage `json:"outbox,omitempty" caddy:"namespace=wepay.outbox inline_key=store"`
+
 	// Where the Caddyfile says each directive, for errors.
 	Source source `json:"source,omitempty"`
 
@@ -73,6 +82,13 @@ type App struct {
 	merchants *wepay.Merchants
 	accounts  map[*wepay.Merchant]*account
 	login     *wepay.Login
+
+	outbox     Outbox // nil without one
+	dispatcher *dispatcher
+
+	ctx         caddy.Context
+	events      *caddyevents.App
+	gracePeriod time.Duration
 }
 
 // account is a merchant at work: its way to WeChat Pay and to its order
@@ -86,6 +102,10 @@ type account struct {
 const (
 	defaultCallTimeout     = apiv2.DefaultTimeout
 	defaultCallbackTimeout = 4 * time.Second
+
+	// defaultDeliveryTimeout is the one of callbacks that WeChat does not wait
+	// for.
+	defaultDeliveryTimeout = 15 * time.Second
 )
 
 // CaddyModule returns the Caddy module information.
@@ -103,8 +123,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.CallTimeout == 0 {
 		a.CallTimeout = caddy.Duration(defaultCallTimeout)
 	}
+	if err := a.provisionOutbox(ctx); err != nil {
+		return err
+	}
 	if a.CallbackTimeout == 0 {
 		a.CallbackTimeout = caddy.Duration(defaultCallbackTimeout)
+		if a.outbox != nil {
+			a.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
+		}
 	}
 	var err error
 	if a.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
@@ -229,11 +255,131 @@ func locateConflict(configs []*MerchantConfig, err error) error {
 	return err
 }
 
-// Start does nothing: what the app holds is ready when it is provisioned.
-func (a *App) Start() error { return nil }
+// provisionOutbox loads the outbox, which is opened when the app starts.
+func (a *App) provisionOutbox(ctx caddy.Context) error {
+	if a.OutboxRaw == nil {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(a, "OutboxRaw")
+	if err != nil {
+		return a.Source.locate(&wepay.FieldError{Field: "outbox", Reason: "loading", Err: err})
+	}
+	outbox, ok := loaded.(Outbox)
+	if !ok {
+		return a.Source.locate(&wepay.FieldError{Field: "outbox", Reason: fmt.Sprintf("%T is no store", loaded)})
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
+	}
+	if err := ctx.GetMetricsRegistry().Register(newOutboxEvents(outbox)); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	a.outbox, a.events, a.ctx = outbox, events.(*caddyevents.App), ctx
+	return nil
+}
 
-// Stop does nothing: connections end with the config's context.
-func (a *App) Stop() error { return nil }
+// Start opens the outbox and hands over what waits in it.
+func (a *App) Start() error {
+	if a.outbox == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	if err := a.outbox.Open(ctx); err != nil {
+		return fmt.Errorf("opening the outbox: %w", err)
+	}
+	if err := a.findGracePeriod(); err != nil {
+		return err
+	}
+	a.reportOutbox(ctx)
+	a.dispatcher = newDispatcher(a.outbox, a.callbacks(), a.logger, a.metrics, a.emitDead)
+	a.dispatcher.start()
+	return nil
+}
+
+// findGracePeriod asks the HTTP app, which is set up by now, how long a
+// shutdown may take.
+func (a *App) findGracePeriod() error {
+	a.gracePeriod = defaultGracePeriod
+	app, err := a.ctx.AppIfConfigured("http")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("getting the http app: %w", err)
+	}
+	if configured := time.Duration(app.(*caddyhttp.App).GracePeriod); configured > 0 {
+		a.gracePeriod = configured
+	}
+	return nil
+}
+
+// defaultGracePeriod is how long a shutdown or a reload waits for deliveries
+// where the config has no grace_period.
+const defaultGracePeriod = 5 * time.Second
+
+// reportOutbox logs what somebody should know of: events that were given up,
+// and events of merchants that are gone.
+func (a *App) reportOutbox(ctx context.Context) {
+	counts, err := a.outbox.Count(ctx)
+	if err != nil {
+		a.logger.Error("counting the outbox's events failed", zap.Error(err))
+		return
+	}
+	for _, count := range counts {
+		fields := []zap.Field{zap.String("merchant", count.Merchant), zap.Int("events", count.Events)}
+		switch {
+		case count.State == Waiting && a.merchants.Named(count.Merchant) == nil:
+			a.logger.Error("events wait for a merchant that is not configured", fields...)
+		case count.State == Waiting:
+			a.logger.Info("events are waiting", fields...)
+		case count.State == Dead:
+			a.logger.Warn("events were given up: see `caddy wepay outbox list --state dead`", fields...)
+		}
+	}
+}
+
+// emitDead tells the events app, where scripts and alarms are, of an event that
+// was given up.
+func (a *App) emitDead(e *Event) {
+	a.events.Emit(a.ctx, "event_dead", map[string]any{
+		"merchant": e.Merchant, "event": e.ID, "kind": string(e.Kind), "attempts": e.Attempts, "reason": e.Reason,
+	})
+}
+
+// openTimeout bounds how long a store may take to open: a million events take a
+// second or two, a server elsewhere that is just starting more.
+const openTimeout = 30 * time.Second
+
+// callbacks returns the order services of all merchants, by their names.
+func (a *App) callbacks() map[string]*callback {
+	callbacks := make(map[string]*callback, len(a.accounts))
+	for merchant, account := range a.accounts {
+		callbacks[merchant.Name] = account.callback
+	}
+	return callbacks
+}
+
+// Stop ends the handing over. The outbox stays open for requests that are still
+// being answered.
+func (a *App) Stop() error {
+	if a.dispatcher != nil {
+		a.dispatcher.stop(a.gracePeriod)
+	}
+	return nil
+}
+
+// Cleanup closes the outbox, if this app has opened it.
+func (a *App) Cleanup() error {
+	if a.outbox == nil {
+		return nil
+	}
+	if err := a.outbox.Close(); err != nil {
+		return fmt.Errorf("closing the outbox: %w", err)
+	}
+	return nil
+}
 
 // site returns the merchants that a site serves, by their names; all of them
 // without names.
@@ -260,6 +406,7 @@ func (a *App) site(names []string) (*wepay.Merchants, error) {
 
 // Interface guards
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

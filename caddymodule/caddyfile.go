@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,6 +57,9 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		callback_transport http {
 //			...
 //		}
+//		outbox <store> {
+//			...
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
@@ -91,6 +95,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.TransportRaw, err = unmarshalTransport(d)
 		case "callback_transport":
 			a.CallbackTransportRaw, err = unmarshalTransport(d)
+		case "outbox":
+			a.OutboxRaw, err = unmarshalOutbox(d)
 		default:
 			err = d.Errf("unrecognized wepay option %q", directive)
 		}
@@ -377,6 +383,33 @@ func unmarshalDuration(d *caddyfile.Dispenser, directive string, duration *caddy
 	}
 	*duration = caddy.Duration(parsed)
 	return nil
+}
+
+func unmarshalNumber(d *caddyfile.Dispenser, directive string, number *int) error {
+	var text string
+	if err := unmarshalText(d, &text); err != nil {
+		return err
+	}
+	parsed, err := strconv.Atoi(text)
+	if err != nil || parsed <= 0 {
+		return d.Errf("%s: %q is not a number above 0", directive, text)
+	}
+	*number = parsed
+	return nil
+}
+
+// unmarshalOutbox reads an outbox block: the store's name, and what the store
+// makes of the rest.
+func unmarshalOutbox(d *caddyfile.Dispenser) (json.RawMessage, error) {
+	if !d.NextArg() {
+		return nil, d.Err("outbox: needs the name of a store, such as bolt")
+	}
+	name := d.Val()
+	store, err := caddyfile.UnmarshalModule(d, "wepay.outbox."+name)
+	if err != nil {
+		return nil, err
+	}
+	return caddyconfig.JSONModuleObject(store, "store", name, nil), nil
 }
 
 // Interface guards

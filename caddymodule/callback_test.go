@@ -72,10 +72,20 @@ func deliver(t *testing.T, c *callback, n *wepay.Notification, header http.Heade
 	var got http.Request
 	var body []byte
 	c.transport, c.timeout = answering(http.StatusOK, strings.NewReader(""), &got, &body), time.Minute
-	if err := c.deliver(t.Context(), n, header); err != nil {
+	if err := c.deliver(t.Context(), event(t, n, header)); err != nil {
 		t.Fatal(err)
 	}
 	return &got, body
+}
+
+// event is what a notification becomes.
+func event(t *testing.T, n *wepay.Notification, header http.Header) *Event {
+	t.Helper()
+	e, err := newEvent(n, header, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func TestCallbackRequest(t *testing.T) {
@@ -268,13 +278,13 @@ func (e *endless) Close() error               { e.closed = true; return nil }
 func TestCallbackFails(t *testing.T) {
 	t.Run("without URL", func(t *testing.T) {
 		c := &callback{transport: orders(func(*http.Request) (*http.Response, error) { panic("something was sent") })}
-		if err := c.deliver(t.Context(), payment(), nil); !errors.Is(err, errNoCallback) {
+		if err := c.deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, errNoCallback) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("not reached", func(t *testing.T) {
 		c := &callback{url: "http://orders/", timeout: time.Minute, transport: orders(func(*http.Request) (*http.Response, error) { return nil, os.ErrPermission })}
-		if err := c.deliver(t.Context(), payment(), nil); !errors.Is(err, errNotTaken) || !errors.Is(err, os.ErrPermission) {
+		if err := c.deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, errNotTaken) || !errors.Is(err, os.ErrPermission) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -283,7 +293,7 @@ func TestCallbackFails(t *testing.T) {
 		c := &callback{url: "http://orders/", timeout: time.Minute, transport: orders(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusOK, Body: reply}, nil
 		})}
-		if err := c.deliver(t.Context(), payment(), nil); !errors.Is(err, errNotTaken) || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		if err := c.deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, errNotTaken) || !strings.Contains(err.Error(), "more than 65536 bytes") {
 			t.Errorf("got %v", err)
 		}
 		if reply.read > 2*maxCallbackReply || !reply.closed {
@@ -309,7 +319,7 @@ func TestCallbackTimeout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				c := &callback{url: "http://orders/", timeout: 4 * time.Second, transport: transport}
-				if err := c.deliver(t.Context(), payment(), nil); !errors.Is(err, errNotTaken) || !errors.Is(err, context.DeadlineExceeded) {
+				if err := c.deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, errNotTaken) || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v", err)
 				}
 				if took := time.Since(began); took != 4*time.Second {

@@ -1,7 +1,9 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,6 +15,7 @@ import (
 type metrics struct {
 	notifications *prometheus.CounterVec
 	operations    *prometheus.CounterVec
+	deliveries    *prometheus.CounterVec
 	expiry        *prometheus.GaugeVec
 }
 
@@ -28,6 +31,10 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			Namespace: "caddy", Subsystem: "wepay", Name: "operations_total",
 			Help: "Operations asked for, by merchant and errcode (0: done).",
 		}, []string{"merchant", "operation", "errcode"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "deliveries_total",
+			Help: "Attempts to hand over an event of the outbox, by merchant and by what came of it: delivered, failed, refused, dead.",
+		}, []string{"merchant", "result"}),
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
 			Help: "When a merchant's certificate expires.",
@@ -38,6 +45,9 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 		return nil, err
 	}
 	if m.operations, err = registerOrExisting(registry, m.operations); err != nil {
+		return nil, err
+	}
+	if m.deliveries, err = registerOrExisting(registry, m.deliveries); err != nil {
 		return nil, err
 	}
 	m.expiry, err = registerOrExisting(registry, m.expiry)
@@ -58,5 +68,39 @@ func registerOrExisting[C prometheus.Collector](registry *prometheus.Registry, c
 func (m *metrics) certificate(merchant *wepay.Merchant) {
 	if merchant.Certificate != nil {
 		m.expiry.WithLabelValues(merchant.Name).Set(float64(merchant.Certificate.Leaf.NotAfter.Unix()))
+	}
+}
+
+// outboxEvents tells how many events an outbox has, asked when somebody looks.
+type outboxEvents struct {
+	outbox Outbox
+	desc   *prometheus.Desc
+}
+
+// scrapeTimeout bounds how long an outbox may take to count.
+const scrapeTimeout = 5 * time.Second
+
+func newOutboxEvents(outbox Outbox) *outboxEvents {
+	return &outboxEvents{outbox, prometheus.NewDesc("caddy_wepay_outbox_events",
+		"Events in the outbox, by merchant and state.", []string{"merchant", "state"}, nil)}
+}
+
+// Describe tells of the one metric.
+func (c *outboxEvents) Describe(descs chan<- *prometheus.Desc) { descs <- c.desc }
+
+// Collect counts. An outbox that is not open has nothing to tell.
+func (c *outboxEvents) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	counts, err := c.outbox.Count(ctx)
+	if errors.Is(err, ErrOutboxClosed) {
+		return
+	}
+	if err != nil {
+		metrics <- prometheus.NewInvalidMetric(c.desc, err)
+		return
+	}
+	for _, count := range counts {
+		metrics <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(count.Events), count.Merchant, string(count.State))
 	}
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -12,17 +13,25 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
+// maxNotificationTime is how long WeChat may be kept waiting: it waits 5
+// seconds in all.
+const maxNotificationTime = 4 * time.Second
+
 // serveNotification takes a notification of WeChat's. WeChat hears SUCCESS only
-// when the order service has taken it; on anything else it sends again. A name
-// admits only that merchant's.
+// when the order service has taken it or it is durable in the outbox; on
+// anything else it sends again. A name admits only that merchant's.
 func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name string) error {
 	// WeChat's patience begins with the request, so ours does. It goes on when
 	// WeChat hangs up: the event is real, and would only be sent again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Duration(h.app.CallbackTimeout))
+	limit := time.Duration(h.app.CallbackTimeout)
+	if h.app.outbox != nil {
+		limit = maxNotificationTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), limit)
 	defer cancel()
 	receiver, notification, err := h.readNotification(ctx, w, r, name)
 	if err == nil {
-		err = h.app.accounts[receiver].callback.deliver(ctx, notification, r.Header)
+		err = h.app.take(ctx, notification, r.Header)
 	}
 	merchant, result := "", notificationResult(err)
 	if receiver != nil {
@@ -38,6 +47,26 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 		c.Write(zap.String("merchant", merchant), zap.String("event", notification.EventID()))
 	}
 	return writeXML(w, "SUCCESS", "OK")
+}
+
+// take has a notification that came with a header handed over: now, or once it
+// is in the outbox.
+func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Header) error {
+	event, err := newEvent(n, header, time.Now())
+	if err != nil {
+		return err
+	}
+	callback := a.accounts[n.Merchant].callback
+	if a.outbox == nil {
+		return callback.deliver(ctx, event)
+	}
+	if callback.urlOf(n.Kind) == "" {
+		return errNoCallback
+	}
+	if err := a.outbox.Put(ctx, event); err != nil {
+		return fmt.Errorf("%w: %w", errNotStored, err)
+	}
+	return nil
 }
 
 // readNotification reads and verifies a notification. Before it is verified
@@ -80,6 +109,7 @@ func notificationResult(err error) string {
 		{wepay.ErrNotPayment, "not_a_payment"},
 		{errNoCallback, "no_cb_notify_url"},
 		{errNotTaken, "not_taken"},
+		{errNotStored, "not_stored"},
 		{wepay.ErrNoAnswer, "no_sandbox_key"},
 	} {
 		if errors.Is(err, known.err) {

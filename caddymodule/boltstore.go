@@ -1,0 +1,343 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"go.uber.org/zap"
+)
+
+// boltStore is an open file. One goroutine writes: whatever waits for it goes
+// into one transaction, and is durable after one sync.
+type boltStore struct {
+	path   string
+	db     *bolt.DB
+	logger *zap.Logger
+	leases *boltLeases
+	keep   atomic.Int64 // nanoseconds
+
+	writes chan *boltWrite
+	closed chan struct{} // closed when nothing more is written
+	done   chan struct{} // closed when the writer has ended
+}
+
+// boltWrite is what somebody waits to have written.
+type boltWrite struct {
+	apply func(*boltTx) error
+	err   error
+	done  chan struct{}
+}
+
+const (
+	// batchLimit is how many writes one transaction takes.
+	batchLimit = 1024
+
+	// lockTimeout is how long to wait for another process to leave the file.
+	lockTimeout = time.Second
+
+	// forgetEvery and forgetLimit are how often and how many of those that ended
+	// long ago are removed at once.
+	forgetEvery = time.Minute
+	forgetLimit = 1000
+
+	// longFreelist is how many free pages are written down with each
+	// transaction. With more of them that costs more than to look for them when
+	// the file is opened after a crash.
+	longFreelist = 16 << 10
+)
+
+// makeDirectory makes the directory that a file is to be in.
+func makeDirectory(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the outbox's directory: %w", err)
+	}
+	return nil
+}
+
+// realPath is the same for all names of a file.
+func realPath(path string) string {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
+// openBoltStore opens a file, or makes one, and writes to it until Destruct.
+func openBoltStore(path string, logger *zap.Logger) (*boltStore, error) {
+	s, err := openBoltFile(path, false)
+	if err != nil {
+		return nil, err
+	}
+	s.logger = logger
+	s.writes, s.done = make(chan *boltWrite, batchLimit), make(chan struct{})
+	go s.run()
+	return s, nil
+}
+
+// openBoltFile opens a file and makes sure that it is an outbox. A damaged one
+// is copied aside and refused: to begin with an empty one in its place would
+// lose what was acknowledged.
+func openBoltFile(path string, readOnly bool) (*boltStore, error) {
+	s := &boltStore{path: path, logger: zap.NewNop(), leases: newBoltLeases(), closed: make(chan struct{})}
+	err := s.open(readOnly)
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%s: another process has it open: %w", path, err)
+	case isDamage(err) && !readOnly:
+		kept, copyErr := keepAside(path)
+		if copyErr != nil {
+			return nil, fmt.Errorf("%s is damaged, and copying it aside failed: %w", path, errors.Join(err, copyErr))
+		}
+		return nil, fmt.Errorf("%s is damaged; a copy is at %s. Put a backup in its place, or move it away to begin with an empty one: %w", path, kept, err)
+	default:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+}
+
+func (s *boltStore) open(readOnly bool) (err error) {
+	defer recoverDamage(&err)
+	s.db, err = bolt.Open(s.path, 0o600, &bolt.Options{
+		Timeout: lockTimeout, FreelistType: bolt.FreelistMapType, ReadOnly: readOnly,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.db.Close())
+		}
+	}()
+	if readOnly {
+		return s.db.View(func(tx *bolt.Tx) error { return errors.Join(s.checkSize(tx), (&boltTx{Tx: tx}).checkVersion()) })
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if err := s.checkSize(tx); err != nil {
+			return err
+		}
+		return (&boltTx{Tx: tx}).prepare()
+	})
+}
+
+// checkSize finds out whether the file's end is missing.
+func (s *boltStore) checkSize(tx *bolt.Tx) error {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < tx.Size() {
+		return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+	}
+	return nil
+}
+
+// isDamage tells a file that is broken, or never was an outbox, from one that
+// cannot be opened for another reason.
+func isDamage(err error) bool {
+	return errors.Is(err, errDamaged) || errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum)
+}
+
+// recoverDamage makes an error of the panic that the database may end in when
+// its pages are not what they should be.
+func recoverDamage(err *error) {
+	if cause := recover(); cause != nil {
+		*err = fmt.Errorf("%w: %v", errDamaged, cause)
+	}
+}
+
+// keepAside copies a file beside itself, under a name that is not taken.
+func keepAside(path string) (kept string, err error) {
+	from, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	kept = path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000Z")
+	to, err := os.OpenFile(kept, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(to, from)
+	return kept, errors.Join(err, to.Sync(), to.Close())
+}
+
+// Destruct ends the writing and closes the file.
+func (s *boltStore) Destruct() error {
+	close(s.closed)
+	<-s.done
+	s.reportLeft()
+	return s.db.Close()
+}
+
+// reportLeft says what is left in a file that no config uses any more.
+func (s *boltStore) reportLeft() {
+	if caddy.Exiting() {
+		return
+	}
+	waiting := 0
+	err := s.read(func(tx *boltTx) error {
+		counts, err := tx.counts()
+		for _, count := range counts {
+			if count.State == Waiting {
+				waiting += count.Events
+			}
+		}
+		return err
+	})
+	if err != nil || waiting > 0 {
+		s.logger.Warn("the config has this outbox no more: what waits there is not handed over",
+			zap.String("path", s.path), zap.Int("waiting", waiting), zap.Error(err))
+	}
+}
+
+// write has the writer do something. It returns when that is durable, or
+// certain not to be.
+func (s *boltStore) write(ctx context.Context, apply func(*boltTx) error) error {
+	if s.writes == nil {
+		return errors.New("the file is open for reading only")
+	}
+	w := &boltWrite{apply: apply, done: make(chan struct{})}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.closed:
+		return ErrOutboxClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case s.writes <- w:
+	}
+	select {
+	case <-w.done:
+		return w.err
+	case <-s.done: // it came too late to be looked at, or has just been done
+		select {
+		case <-w.done:
+			return w.err
+		default:
+			return ErrOutboxClosed
+		}
+	}
+}
+
+// run writes until the store is closed, and then what waits still.
+func (s *boltStore) run() {
+	defer close(s.done)
+	ticker := time.NewTicker(forgetEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case w := <-s.writes:
+			s.writeBatch(s.gather(w))
+		case <-ticker.C:
+			s.forget()
+		case <-s.closed:
+			if rest := s.gather(nil); len(rest) > 0 {
+				s.writeBatch(rest)
+			}
+			return
+		}
+	}
+}
+
+// gather takes what waits already and waits for nothing more.
+func (s *boltStore) gather(first *boltWrite) []*boltWrite {
+	var batch []*boltWrite
+	if first != nil {
+		batch = append(batch, first)
+	}
+	for len(batch) < batchLimit {
+		select {
+		case w := <-s.writes:
+			batch = append(batch, w)
+			continue
+		default:
+		}
+		break
+	}
+	return batch
+}
+
+// writeBatch writes all of a batch in one transaction. Where one of them cannot
+// be written the others are, each by itself.
+func (s *boltStore) writeBatch(batch []*boltWrite) {
+	err := s.update(batch)
+	if err != nil && len(batch) > 1 {
+		for _, w := range batch {
+			w.err = nil
+			if err := s.update([]*boltWrite{w}); err != nil {
+				w.err = err
+			}
+		}
+	} else if err != nil {
+		batch[0].err = err
+	}
+	for _, w := range batch {
+		close(w.done)
+	}
+}
+
+// update runs a transaction. Errors that say something of an event are its
+// caller's; any other undoes the transaction.
+func (s *boltStore) update(batch []*boltWrite) error {
+	stats := s.db.Stats()
+	s.db.NoFreelistSync = stats.FreePageN+stats.PendingPageN > longFreelist
+	var done *boltTx
+	err := s.transact(s.db.Update, func(tx *boltTx) error {
+		done = tx
+		for _, w := range batch {
+			switch err := w.apply(tx); {
+			case errors.Is(err, ErrNoEvent), errors.Is(err, ErrWrongState), errors.Is(err, ErrLeaseLost):
+				w.err = err
+			case err != nil:
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("writing to %s: %w", s.path, err)
+	}
+	s.leases.settle(done.ended, done.touched)
+	return nil
+}
+
+func (s *boltStore) read(look func(*boltTx) error) error {
+	err := s.transact(s.db.View, look)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrOutboxClosed
+	}
+	return err
+}
+
+// transact runs a transaction in which pages that are not what they should be
+// are an error and no panic, nor a fault.
+func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer recoverDamage(&err)
+	return run(func(tx *bolt.Tx) error { return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease)}) })
+}
+
+// forget removes those that ended longer ago than they are kept.
+func (s *boltStore) forget() {
+	before := time.Now().Add(-time.Duration(s.keep.Load()))
+	w := &boltWrite{done: make(chan struct{}), apply: func(tx *boltTx) error { return tx.forget(before, forgetLimit) }}
+	s.writeBatch([]*boltWrite{w})
+	if w.err != nil {
+		s.logger.Error("forgetting what ended long ago failed", zap.Error(w.err))
+	}
+}

@@ -1,0 +1,294 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// dispatcher hands over what waits in an outbox: leases events, delivers them,
+// and settles what came of it. Each queue goes its own pace.
+type dispatcher struct {
+	outbox    Outbox
+	callbacks map[string]*callback // by merchants' names
+	options   *OutboxOptions
+	logger    *zap.Logger
+	metrics   *metrics
+	giveUp    func(*Event) // called for an event that is dead now
+
+	workers *semaphore.Weighted // whose waiters are served in turn
+	share   int                 // of the workers that one queue may have
+
+	leasing, delivering context.Context
+	stopLeasing, abort  context.CancelFunc
+	lanes               sync.WaitGroup
+}
+
+// settleTimeout bounds how long an outbox may take to note what came of an
+// event.
+const settleTimeout = 10 * time.Second
+
+// precedingWait is how long after a payment is due its refund is looked at
+// again.
+const precedingWait = time.Second
+
+func newDispatcher(outbox Outbox, callbacks map[string]*callback, logger *zap.Logger, metrics *metrics, giveUp func(*Event)) *dispatcher {
+	options := outbox.Options()
+	d := &dispatcher{
+		outbox: outbox, callbacks: callbacks, options: options, logger: logger, metrics: metrics, giveUp: giveUp,
+		workers: semaphore.NewWeighted(int64(options.Workers)),
+		share:   max(options.Workers/2, 1),
+	}
+	d.leasing, d.stopLeasing = context.WithCancel(context.Background())
+	d.delivering, d.abort = context.WithCancel(context.Background())
+	return d
+}
+
+// start begins to hand over. Stop ends it.
+func (d *dispatcher) start() {
+	circuits := make(map[string]*circuit) // by URL: merchants may share one
+	for merchant, callback := range d.callbacks {
+		for _, kind := range wepay.Kinds {
+			url := callback.urlOf(kind)
+			if url == "" {
+				continue // what waits from before stays until there is one again
+			}
+			if circuits[url] == nil {
+				circuits[url] = newCircuit(time.Duration(d.options.Retry[1]))
+			}
+			lane := &lane{d, Queue{merchant, kind}, callback, circuits[url], make(chan struct{}, d.share)}
+			d.lanes.Go(lane.run)
+		}
+	}
+}
+
+// stop leases nothing more and waits for what is on its way. After the grace
+// period that is given back, to be delivered by the next dispatcher.
+func (d *dispatcher) stop(grace time.Duration) {
+	d.stopLeasing()
+	timer := time.AfterFunc(grace, d.abort)
+	d.lanes.Wait()
+	timer.Stop()
+	d.abort()
+}
+
+// lane hands over the events of one queue.
+type lane struct {
+	*dispatcher
+
+	queue    Queue
+	callback *callback
+	circuit  *circuit
+	places   chan struct{} // taken by what is on its way
+}
+
+// run leases events as long as there are places for them.
+func (l *lane) run() {
+	var deliveries sync.WaitGroup
+	defer deliveries.Wait()
+	for l.leasing.Err() == nil {
+		leases, err := l.lease()
+		if err != nil {
+			if l.leasing.Err() == nil {
+				l.logger.Error("leasing events failed", zap.String("merchant", l.queue.Merchant), zap.Error(err))
+				l.pause(l.leasing, time.Second)
+			}
+			continue
+		}
+		leased := time.Now()
+		for _, lease := range leases {
+			deliveries.Go(func() {
+				defer func() { <-l.places }()
+				l.handOver(lease, leased)
+			})
+		}
+	}
+}
+
+// pause waits, or until the context ends.
+func (*dispatcher) pause(ctx context.Context, wait time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
+}
+
+// term is how long a lease lasts: time to wait for a worker, and to deliver.
+func (l *lane) term() time.Duration { return l.callback.timeout + time.Minute }
+
+// lease takes events as there are places, one at least. The places are theirs.
+func (l *lane) lease() ([]*Lease, error) {
+	select {
+	case <-l.leasing.Done():
+		return nil, l.leasing.Err()
+	case l.places <- struct{}{}:
+	}
+	taken := 1
+	defer func() {
+		for range taken {
+			<-l.places
+		}
+	}()
+	free, err := l.circuit.await(l.leasing, l.share)
+	if err != nil {
+		return nil, err
+	}
+	for taken < free {
+		select {
+		case l.places <- struct{}{}:
+			taken++
+			continue
+		default:
+		}
+		break
+	}
+	leases, err := l.outbox.Lease(l.leasing, l.queue, taken, l.term())
+	taken -= len(leases)
+	return leases, err
+}
+
+// handOver delivers an event as soon as there is a worker, unless something
+// stands against it now.
+func (l *lane) handOver(lease *Lease, leased time.Time) {
+	if err := l.workers.Acquire(l.leasing, 1); err != nil {
+		l.giveBack(lease, time.Now())
+		return
+	}
+	defer l.workers.Release(1)
+	now := time.Now()
+	if now.Sub(leased) > l.term()-l.callback.timeout {
+		l.giveBack(lease, now)
+		return
+	}
+	if due, held := l.heldUp(lease.Event, now); held {
+		l.giveBack(lease, due)
+		return
+	}
+	ok, probe, retry := l.circuit.enter(now)
+	if !ok {
+		l.giveBack(lease, retry)
+		return
+	}
+	err := l.callback.deliver(l.delivering, lease.Event)
+	if err != nil && l.delivering.Err() != nil {
+		// Whether it was taken nobody knows: it is delivered again.
+		l.circuit.withdraw(probe)
+		l.giveBack(lease, time.Now())
+		return
+	}
+	l.report(err, probe)
+	l.settle(lease, err)
+}
+
+// heldUp reports whether another event is to be handed over before this one,
+// and when to look again.
+func (l *lane) heldUp(e *Event, now time.Time) (due time.Time, held bool) {
+	if e.After == "" {
+		return time.Time{}, false
+	}
+	ctx, cancel := context.WithTimeout(l.delivering, settleTimeout)
+	defer cancel()
+	switch preceding, err := l.outbox.Get(ctx, e.After); {
+	case errors.Is(err, ErrNoEvent):
+		return time.Time{}, false
+	case err != nil:
+		l.logger.Error("looking for the event before failed", zap.String("event", e.ID), zap.Error(err))
+		return now.Add(precedingWait), true
+	case preceding.State != Waiting:
+		return time.Time{}, false
+	case preceding.Due.After(now):
+		return preceding.Due.Add(precedingWait), true
+	default:
+		return now.Add(precedingWait), true
+	}
+}
+
+// report tells the circuit what came of a delivery. An order service that
+// refuses an event is there, and may take others.
+func (l *lane) report(err error, probe bool) {
+	var failed *notTaken
+	if !errors.As(err, &failed) || failed.refused() {
+		l.circuit.succeed()
+		return
+	}
+	l.circuit.fail(time.Now(), probe, min(failed.retryAfter, time.Duration(l.options.GiveUp)))
+}
+
+// giveBack ends a lease of which nothing came. It does not count as an attempt.
+func (l *lane) giveBack(lease *Lease, due time.Time) {
+	lease.Event.Due = due
+	l.store(lease)
+}
+
+// settle stores what came of an attempt.
+func (l *lane) settle(lease *Lease, err error) {
+	e, now := lease.Event, time.Now()
+	e.Attempts++
+	result := "delivered"
+	if err == nil {
+		e.State, e.Ended, e.Reason, e.Refused = Delivered, now, "", false
+	} else {
+		result = l.postpone(e, err, now)
+	}
+	l.metrics.deliveries.WithLabelValues(e.Merchant, result).Inc()
+	fields := []zap.Field{
+		zap.String("merchant", e.Merchant), zap.String("event", e.ID), zap.String("kind", string(e.Kind)), zap.Int("attempts", e.Attempts),
+	}
+	switch {
+	case e.State == Dead:
+		l.logger.Error("event given up: `caddy wepay outbox replay` hands it over again", append(fields, zap.Error(err))...)
+	case e.Refused:
+		l.logger.Error("the order service refuses an event", append(fields, zap.Time("due", e.Due), zap.Error(err))...)
+	case err != nil:
+		l.logger.Warn("event not delivered", append(fields, zap.Time("due", e.Due), zap.Error(err))...)
+	default:
+		if c := l.logger.Check(zap.DebugLevel, "event delivered"); c != nil {
+			c.Write(fields...)
+		}
+	}
+	if l.store(lease) && e.State == Dead {
+		l.giveUp(e)
+	}
+}
+
+// postpone has an event wait after an attempt that failed, or gives it up, and
+// returns a word for it.
+func (l *lane) postpone(e *Event, err error, now time.Time) string {
+	var failed *notTaken
+	if !errors.As(err, &failed) {
+		failed = &notTaken{err: err}
+	}
+	e.Reason, e.Refused = failed.err.Error(), failed.refused()
+	if failed.gone() || now.Sub(e.Since) >= time.Duration(l.options.GiveUp) {
+		e.State, e.Ended = Dead, now
+		return "dead"
+	}
+	wait := growing(time.Duration(l.options.Retry[0]), time.Duration(l.options.Retry[1]), e.Attempts)
+	// Less by up to a fifth, so that what failed together does not come again
+	// together.
+	wait -= rand.N(wait/5 + 1)
+	e.Due = now.Add(max(wait, min(failed.retryAfter, time.Duration(l.options.GiveUp))))
+	if e.Refused {
+		return "refused"
+	}
+	return "failed"
+}
+
+// store settles a lease and reports whether that was done. Where it was not,
+// the event is handed over again when the lease has run out.
+func (l *lane) store(lease *Lease) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	err := l.outbox.Settle(ctx, lease)
+	if err != nil {
+		l.logger.Error("settling an event failed", zap.String("merchant", lease.Event.Merchant), zap.String("event", lease.Event.ID), zap.Error(err))
+	}
+	return err == nil
+}

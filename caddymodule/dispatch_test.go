@@ -1,0 +1,425 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// backend is an order service in a bubble: it answers as it is told and
+// remembers what it heard, and when.
+type backend struct {
+	mu     sync.Mutex
+	answer func(*http.Request) (*http.Response, error)
+	heard  []hearing
+}
+
+type hearing struct {
+	id   string
+	host string
+	at   time.Time
+}
+
+func (b *backend) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.heard = append(b.heard, hearing{r.Header.Get("webhook-id"), r.URL.Host, time.Now()})
+	answer := b.answer
+	b.mu.Unlock()
+	return answer(r)
+}
+
+func (b *backend) answers(answer func(*http.Request) (*http.Response, error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = answer
+}
+
+func (b *backend) hearings() []hearing {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]hearing(nil), b.heard...)
+}
+
+// replies is an order service that always answers the same.
+func replies(status int, body string, header ...string) func(*http.Request) (*http.Response, error) {
+	h := make(http.Header)
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}, nil
+	}
+}
+
+func unreachable(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
+
+// hangs is an order service that never answers.
+func hangs(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// dispatched is a dispatcher at work in a bubble.
+type dispatched struct {
+	*dispatcher
+	t       *testing.T
+	store   *memoryOutbox
+	backend *backend
+	counts  *prometheus.Registry
+	dead    []string
+}
+
+// dispatch starts a dispatcher for merchants, each with an order service of its
+// name.
+func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), merchants ...string) *dispatched {
+	t.Helper()
+	d := &dispatched{t: t, store: newMemoryOutbox(), backend: &backend{answer: answer}, counts: prometheus.NewRegistry()}
+	metrics, err := newMetrics(d.counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.Options().Provision(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	callbacks := make(map[string]*callback)
+	for _, name := range merchants {
+		url := "http://" + name + "/"
+		callbacks[name] = &callback{url: url, refundURL: url, transport: d.backend, timeout: defaultDeliveryTimeout}
+	}
+	d.dispatcher = newDispatcher(d.store, callbacks, zap.NewNop(), metrics, func(e *Event) { d.dead = append(d.dead, e.ID) })
+	d.start()
+	t.Cleanup(func() {
+		d.stop(time.Minute)
+		if err := d.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// put stores an event that is due now.
+func (d *dispatched) put(merchant string, kind wepay.Kind, id, after string) {
+	d.t.Helper()
+	now := time.Now()
+	e := &Event{
+		ID: id, Merchant: merchant, Kind: kind, After: after, Payload: []byte("{}"),
+		Received: now, State: Waiting, Due: now, Since: now,
+	}
+	if err := d.store.Put(d.t.Context(), e); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *dispatched) get(id string) *Event {
+	d.t.Helper()
+	e, err := d.store.Get(d.t.Context(), id)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return e
+}
+
+// counted returns the deliveries counted, as merchant, result and number.
+func (d *dispatched) counted() string {
+	d.t.Helper()
+	families, err := d.counts.Gather()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var text []string
+	for _, family := range families {
+		if family.GetName() != "caddy_wepay_deliveries_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				text = append(text, label.GetValue())
+			}
+			text = append(text, strconv.FormatFloat(metric.GetCounter().GetValue(), 'f', -1, 64))
+		}
+	}
+	return strings.Join(text, " ")
+}
+
+// pass lets time go by, and what falls due then be done.
+func (d *dispatched) pass(duration time.Duration) {
+	<-time.After(duration) // of the bubble's clock, which turns at once
+	synctest.Wait()
+}
+
+func TestDeliverySettled(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		answer  func(*http.Request) (*http.Response, error)
+		state   State
+		refused bool
+		result  string
+		wait    time.Duration // until it is due again, at least
+	}{
+		{"taken", replies(200, `{"errcode":0}`), Delivered, false, "delivered", 0},
+		{"unreachable", unreachable, Waiting, false, "failed", 800 * time.Millisecond},
+		{"server error", replies(500, ""), Waiting, false, "failed", 800 * time.Millisecond},
+		{"no JSON", replies(200, "OK"), Waiting, false, "failed", 800 * time.Millisecond},
+		{"not found", replies(404, ""), Waiting, true, "refused", 800 * time.Millisecond},
+		{"errcode", replies(200, `{"errcode":7}`), Waiting, true, "refused", 800 * time.Millisecond},
+		{"request timeout", replies(408, ""), Waiting, false, "failed", 800 * time.Millisecond},
+		{"too early", replies(425, ""), Waiting, false, "failed", 800 * time.Millisecond},
+		{"too many requests", replies(429, ""), Waiting, false, "failed", 800 * time.Millisecond},
+		{"too many requests, seconds", replies(429, "", "Retry-After", "90"), Waiting, false, "failed", 90 * time.Second},
+		{"unavailable, seconds", replies(503, "", "Retry-After", "40"), Waiting, false, "failed", 40 * time.Second},
+		{"unavailable for ever", replies(503, "", "Retry-After", "2000000000"), Waiting, false, "failed", defaultGiveUp},
+		{"gone", replies(410, ""), Dead, true, "dead", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := dispatch(t, test.answer, "shop")
+				d.put("shop", wepay.Payment, "evt_1", "")
+				synctest.Wait()
+				now, e := time.Now(), d.get("evt_1")
+				if e.State != test.state || e.Refused != test.refused || e.Attempts != 1 || (e.Reason == "") != (test.state == Delivered) {
+					t.Errorf("got %+v", e)
+				}
+				if wait := e.Due.Sub(now); test.state == Waiting && (wait < test.wait || wait > max(test.wait, time.Second)) {
+					t.Errorf("due in %s, want %s", wait, test.wait)
+				}
+				if got := d.counted(); got != "shop "+test.result+" 1" {
+					t.Errorf("counted: %s", got)
+				}
+				if (len(d.dead) == 1) != (test.state == Dead) {
+					t.Errorf("told to be dead: %q", d.dead)
+				}
+			})
+		})
+	}
+}
+
+// Waits double from the first to the longest, each less by up to a fifth, for
+// longer than WeChat would try; then the event is given up. Replayed it is
+// handed over.
+func TestDeliveryGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatch(t, replies(404, ""), "shop")
+		d.put("shop", wepay.Payment, "evt_1", "")
+		d.pass(defaultGiveUp + defaultLongestWait)
+		e, heard := d.get("evt_1"), d.backend.hearings()
+		if e.State != Dead || e.Attempts != len(heard) || len(d.dead) != 1 {
+			t.Fatalf("got %+v after %d attempts", e, len(heard))
+		}
+		for n := 1; n < len(heard); n++ {
+			want := growing(defaultFirstWait, defaultLongestWait, n)
+			if wait := heard[n].at.Sub(heard[n-1].at); wait < want*4/5 || wait > want {
+				t.Errorf("wait %d is %s, want %s less a fifth at most", n, wait, want)
+			}
+		}
+		if tried := heard[len(heard)-1].at.Sub(heard[0].at); tried < defaultGiveUp {
+			t.Errorf("given up after %s", tried)
+		}
+		d.backend.answers(replies(204, ""))
+		if err := d.store.Replay(t.Context(), "evt_1"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if e := d.get("evt_1"); e.State != Delivered || e.Attempts != 1 {
+			t.Errorf("got %+v", e)
+		}
+	})
+}
+
+// An order service that was away for an hour has everything soon after, and was
+// hardly asked meanwhile.
+func TestDeliveryAfterAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatch(t, unreachable, "shop")
+		const events = 500
+		for n := range events {
+			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
+		}
+		d.pass(time.Hour)
+		if asked := len(d.backend.hearings()); asked < 60 || asked > 200 {
+			t.Errorf("asked %d times in an hour", asked)
+		}
+		d.backend.answers(replies(204, ""))
+		d.pass(defaultLongestWait + longestOpening)
+		for n := range events {
+			if e := d.get(fmt.Sprintf("evt_%d", n)); e.State != Delivered {
+				t.Fatalf("got %+v", e)
+			}
+		}
+	})
+}
+
+// An order service that hangs holds up nobody else's events.
+func TestDeliveryIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := map[string]bool{"dead": true}
+		d := dispatch(t, func(r *http.Request) (*http.Response, error) {
+			if hanging[r.URL.Host] {
+				return hangs(r)
+			}
+			return replies(204, "")(r)
+		}, "dead", "shop")
+		for n := range 100 {
+			d.put("dead", wepay.Payment, fmt.Sprintf("evt_dead_%d", n), "")
+		}
+		synctest.Wait()
+		for n := range 20 {
+			began, id := time.Now(), fmt.Sprintf("evt_%d", n)
+			d.put("shop", wepay.Payment, id, "")
+			synctest.Wait()
+			if e := d.get(id); e.State != Delivered || !e.Ended.Equal(began) {
+				t.Fatalf("got %+v at %s", e, began)
+			}
+			d.pass(7 * time.Second)
+		}
+	})
+}
+
+// A refund waits for its payment as long as that one waits; others do not wait.
+func TestRefundAfterPayment(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer func(*http.Request) (*http.Response, error) // to the payment, at first
+		after  State                                       // of the payment, when the refund is heard
+	}{
+		{"paid at once", replies(204, ""), Delivered},
+		{"paid later", replies(404, ""), Delivered},
+		{"payment given up", replies(410, ""), Dead},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var again atomic.Bool
+				d := dispatch(t, nil, "shop")
+				d.backend.answers(func(r *http.Request) (*http.Response, error) {
+					switch r.Header.Get("webhook-id") {
+					case "evt_payment":
+						if !again.Load() {
+							return test.answer(r)
+						}
+					case "evt_refund":
+						if e := d.get("evt_payment"); e.State != test.after {
+							t.Errorf("the refund is heard while the payment is %s", e.State)
+						}
+					}
+					return replies(204, "")(r)
+				})
+				d.put("shop", wepay.Payment, "evt_payment", "")
+				d.put("shop", wepay.Refunded, "evt_refund", "evt_payment")
+				d.put("shop", wepay.Refunded, "evt_other", "evt_unknown")
+				synctest.Wait()
+				if e := d.get("evt_other"); e.State != Delivered {
+					t.Errorf("the other refund is %s", e.State)
+				}
+				d.pass(time.Minute)
+				again.Store(true)
+				d.pass(2 * time.Minute)
+				if e := d.get("evt_refund"); e.State != Delivered || e.Attempts != 1 {
+					t.Errorf("got %+v", e)
+				}
+			})
+		})
+	}
+}
+
+// What is on its way when the dispatcher stops is finished, or given back when
+// the grace period ends.
+func TestDispatcherStops(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer time.Duration
+		grace  time.Duration
+		state  State
+		took   time.Duration
+	}{
+		{"finished", 3 * time.Second, 5 * time.Second, Delivered, 3 * time.Second},
+		{"given back", time.Hour, 5 * time.Second, Waiting, 5 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := dispatch(t, func(r *http.Request) (*http.Response, error) {
+					select {
+					case <-time.After(test.answer):
+						return replies(204, "")(r)
+					case <-r.Context().Done():
+						return nil, r.Context().Err()
+					}
+				}, "shop")
+				d.put("shop", wepay.Payment, "evt_1", "")
+				synctest.Wait()
+				began := time.Now()
+				d.stop(test.grace)
+				if took := time.Since(began); took != test.took {
+					t.Errorf("it took %s", took)
+				}
+				if e := d.get("evt_1"); e.State != test.state || e.State == Waiting && e.Attempts != 0 {
+					t.Errorf("got %+v", e)
+				}
+				if e := d.get("evt_1"); e.State == Waiting {
+					leases, err := d.store.Lease(t.Context(), e.Queue(), 1, time.Minute)
+					if err != nil || len(leases) != 1 || time.Since(began) != test.took {
+						t.Errorf("leased again: %d (%v)", len(leases), err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Merchants whose events go to one order service share what is known of it.
+func TestCircuit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCircuit(longestOpening)
+		for n := range failuresToOpen {
+			if ok, probe, _ := c.enter(time.Now()); !ok || probe {
+				t.Fatalf("shut after %d failures", n)
+			}
+			c.fail(time.Now(), false, 0)
+		}
+		for n := 1; n < 8; n++ {
+			began := time.Now()
+			if ok, _, retry := c.enter(began); ok || !retry.After(began) {
+				t.Fatalf("open circuit lets an event in (again at %s)", retry)
+			}
+			c.fail(began, false, 0) // a late one of before
+			if limit, err := c.await(t.Context(), 8); limit != 1 || err != nil {
+				t.Fatalf("%d (%v)", limit, err)
+			}
+			if want := growing(time.Second, longestOpening, n); time.Since(began) != want {
+				t.Errorf("opening %d took %s, want %s", n, time.Since(began), want)
+			}
+			if ok, probe, _ := c.enter(time.Now()); !ok || !probe {
+				t.Fatal("no probe is let in")
+			}
+			if ok, _, _ := c.enter(time.Now()); ok {
+				t.Fatal("two probes are let in")
+			}
+			c.fail(time.Now(), true, 0)
+		}
+		c.succeed()
+		if limit, err := c.await(t.Context(), 8); limit != 8 || err != nil {
+			t.Errorf("closed: %d (%v)", limit, err)
+		}
+		c.fail(time.Now(), false, time.Minute)
+		if ok, _, retry := c.enter(time.Now()); ok || time.Until(retry) != time.Minute {
+			t.Errorf("left alone until %s", retry)
+		}
+	})
+}
