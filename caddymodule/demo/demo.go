@@ -123,6 +123,9 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			cb_notify_url {{.Orders}}/pay_notify
 			callback_secret {file.{{.Dir}}/callback_secret}
 		}
+		outbox bolt {
+			path {{.Dir}}/outbox.db
+		}
 	}
 }
 {{.Site}} {

@@ -19,6 +19,7 @@ import (
 // right: it knows that a callback came from its Caddy by the signature, and a
 // repeated event by its webhook-id.
 type orderService struct {
+	address string
 	url     string
 	webhook *standardwebhooks.Webhook
 	wechat  *wepaytest.Server
@@ -28,6 +29,7 @@ type orderService struct {
 	mu       sync.Mutex
 	seen     map[string]bool
 	received []callback
+	more     chan struct{} // closed when there is another one
 }
 
 // callback is what the service was told, once.
@@ -42,23 +44,28 @@ func startOrderService(address, secret string, wechat *wepaytest.Server) (*order
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
 	s := &orderService{
-		url:     "http://" + listener.Addr().String(),
 		webhook: webhook,
 		wechat:  wechat,
-		served:  make(chan error, 1),
 		seen:    make(map[string]bool),
+		more:    make(chan struct{}),
+	}
+	return s, s.start(address)
+}
+
+// start serves at an address until stop.
+func (s *orderService) start(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /pay_notify", s.takePayment)
 	mux.HandleFunc("POST /customer_pays", s.customerPays)
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	s.address, s.url = listener.Addr().String(), "http://"+listener.Addr().String()
+	s.server, s.served = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, make(chan error, 1)
 	go func() { s.served <- s.server.Serve(listener) }()
-	return s, nil
+	return nil
 }
 
 func (s *orderService) stop() error {
@@ -88,6 +95,8 @@ func (s *orderService) takePayment(w http.ResponseWriter, r *http.Request) {
 	if !s.seen[id] {
 		s.seen[id] = true
 		s.received = append(s.received, callback{id, body, payment})
+		close(s.more)
+		s.more = make(chan struct{})
 	}
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
@@ -122,4 +131,21 @@ func (s *orderService) heardOf(outTradeNo string) []callback {
 		}
 	}
 	return heard
+}
+
+// awaitOf waits until the service was told of an order, and returns what.
+func (s *orderService) awaitOf(ctx context.Context, outTradeNo string) ([]callback, error) {
+	for {
+		s.mu.Lock()
+		more := s.more
+		s.mu.Unlock()
+		if heard := s.heardOf(outTradeNo); len(heard) > 0 {
+			return heard, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the order service does not hear of %s: %w", outTradeNo, ctx.Err())
+		case <-more:
+		}
+	}
 }

@@ -34,9 +34,10 @@ func (d *demo) walk(ctx context.Context) error {
 			paid, err = d.showPayment(order)
 			return err
 		}},
-		{"转交: the order service hears of it, once", func(context.Context) error { return d.showHandOver(order, paid) }},
+		{"转交: the order service hears of it, once", func(ctx context.Context) error { return d.showHandOver(ctx, order, paid) }},
 		{"退款: the site gives some of it back", func(ctx context.Context) error { return d.showRefund(ctx, order) }},
 		{"第二个商户: another merchant, with keys of its own", d.showSecondMerchant},
+		{"发件箱: the order service is away, and nothing is lost", d.showOutbox},
 		{"伪造: a forger is refused", func(ctx context.Context) error { return d.showForgery(ctx, paid) }},
 		{"陌生人: a stranger cannot refund", d.showStranger},
 	} {
@@ -75,7 +76,7 @@ func (d *demo) showPayment(order string) (*wepaytest.Delivery, error) {
 	}
 	say("The customer has paid. WeChat posts this to %s/apis/v1/wepay/pay_notify/shop:", d.site)
 	show(string(delivery.Body()))
-	say("Caddy read it strictly, found the merchant, checked the signature, asked the order service, and answered:")
+	say("Caddy read it strictly, found the merchant, checked the signature, put it into its outbox on disk, and answered:")
 	for _, attempt := range delivery.Attempts() {
 		show(string(attempt.Answer))
 	}
@@ -85,11 +86,14 @@ func (d *demo) showPayment(order string) (*wepaytest.Delivery, error) {
 	return delivery, nil
 }
 
-func (d *demo) showHandOver(order string, paid *wepaytest.Delivery) error {
+func (d *demo) showHandOver(ctx context.Context, order string, paid *wepaytest.Delivery) error {
 	if err := paid.Repeat(); err != nil {
 		return err
 	}
-	heard := d.orders.heardOf(order)
+	heard, err := d.orders.awaitOf(ctx, order)
+	if err != nil {
+		return err
+	}
 	if len(heard) != 1 {
 		return fmt.Errorf("the order service heard %d times of one payment", len(heard))
 	}
@@ -131,10 +135,46 @@ func (d *demo) showSecondMerchant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !delivery.Taken() || len(d.orders.heardOf(order)) != 1 {
-		return errors.New("the payment did not reach the order service")
+	if !delivery.Taken() {
+		return errors.New("WeChat did not hear SUCCESS")
+	}
+	if _, err := d.orders.awaitOf(ctx, order); err != nil {
+		return err
 	}
 	say("Paid, verified with that merchant's key, and handed over.")
+	return nil
+}
+
+func (d *demo) showOutbox(ctx context.Context) error {
+	const order = "demo-1002"
+	if _, err := d.ask(ctx, "get_pay_request_params", map[string]any{
+		"merchant": "shop", "id": order, "fee": 300, "body": "茶", "openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o",
+	}); err != nil {
+		return err
+	}
+	if err := d.orders.stop(); err != nil {
+		return err
+	}
+	say("The order service has just been stopped. The customer pays all the same, and WeChat hears:")
+	delivery, err := d.wechat.Pay(shopMchID, order)
+	if err != nil {
+		return err
+	}
+	for _, attempt := range delivery.Attempts() {
+		show(string(attempt.Answer))
+	}
+	if !delivery.Taken() || len(d.orders.heardOf(order)) != 0 {
+		return errors.New("the payment is not in the outbox")
+	}
+	say("It is in the outbox, on disk, and is tried again and again. Now the order service is back:")
+	if err := d.orders.start(d.orders.address); err != nil {
+		return err
+	}
+	heard, err := d.orders.awaitOf(ctx, order)
+	if err != nil {
+		return err
+	}
+	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
 	return nil
 }
 
