@@ -128,6 +128,21 @@ func (b *Bolt) Close() error {
 	return err
 }
 
+// openBoltReadOnly opens a file that no server has open, to look into it.
+func openBoltReadOnly(path string) (*boltFile, error) {
+	store, err := openBoltFile(path, true)
+	if err != nil {
+		return nil, err
+	}
+	return &boltFile{Bolt{store: store, closed: make(chan struct{})}}, nil
+}
+
+// boltFile is an outbox to look into.
+type boltFile struct{ Bolt }
+
+// Close closes the file.
+func (f *boltFile) Close() error { return f.store.db.Close() }
+
 func (b *Bolt) opened() (*boltStore, chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

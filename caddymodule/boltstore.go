@@ -97,7 +97,7 @@ func openBoltFile(path string, readOnly bool) (*boltStore, error) {
 	case err == nil:
 		return s, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s: another process has it open: %w", path, err)
+		return nil, fmt.Errorf("%s is locked, another process has it open: %w", path, err)
 	case isDamage(err) && !readOnly:
 		kept, copyErr := keepAside(path)
 		if copyErr != nil {
@@ -110,53 +110,63 @@ func openBoltFile(path string, readOnly bool) (*boltStore, error) {
 }
 
 func (s *boltStore) open(readOnly bool) (err error) {
-	defer recoverDamage(&err)
-	s.db, err = bolt.Open(s.path, 0o600, &bolt.Options{
-		Timeout: lockTimeout, FreelistType: bolt.FreelistMapType, ReadOnly: readOnly,
-	})
-	if err != nil {
-		return err
-	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.db.Close())
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, cause)
 		}
 	}()
-	if readOnly {
-		return s.db.View(func(tx *bolt.Tx) error { return errors.Join(s.checkSize(tx), (&boltTx{Tx: tx}).checkVersion()) })
+	if err := checkSize(s.path); err != nil {
+		return err
 	}
-	return s.db.Update(func(tx *bolt.Tx) error {
-		if err := s.checkSize(tx); err != nil {
-			return err
-		}
-		return (&boltTx{Tx: tx}).prepare()
-	})
+	if s.db, err = bolt.Open(s.path, 0o600, boltOptions(readOnly)); err != nil {
+		return err
+	}
+	if readOnly {
+		err = s.db.View(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).checkVersion() })
+	} else {
+		err = s.db.Update(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).prepare() })
+	}
+	if err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
 }
 
-// checkSize finds out whether the file's end is missing.
-func (s *boltStore) checkSize(tx *bolt.Tx) error {
-	info, err := os.Stat(s.path)
+func boltOptions(readOnly bool) *bolt.Options {
+	return &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType, ReadOnly: readOnly}
+}
+
+// checkSize finds out whether a file's end is missing, which must be known
+// before anything is looked for there. A file that is not there is whole.
+func checkSize(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if info.Size() < tx.Size() {
-		return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+	if info.IsDir() {
+		return errors.New("it is a directory")
 	}
-	return nil
+	db, err := bolt.Open(path, 0o600, boltOptions(true))
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+		}
+		return nil
+	})
+	return errors.Join(err, db.Close())
 }
 
 // isDamage tells a file that is broken, or never was an outbox, from one that
 // cannot be opened for another reason.
 func isDamage(err error) bool {
 	return errors.Is(err, errDamaged) || errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum)
-}
-
-// recoverDamage makes an error of the panic that the database may end in when
-// its pages are not what they should be.
-func recoverDamage(err *error) {
-	if cause := recover(); cause != nil {
-		*err = fmt.Errorf("%w: %v", errDamaged, cause)
-	}
 }
 
 // keepAside copies a file beside itself, under a name that is not taken.
@@ -204,8 +214,7 @@ func (s *boltStore) reportLeft() {
 	}
 }
 
-// write has the writer do something. It returns when that is durable, or
-// certain not to be.
+// write has the writer do something, and returns nil when that is durable.
 func (s *boltStore) write(ctx context.Context, apply func(*boltTx) error) error {
 	if s.writes == nil {
 		return errors.New("the file is open for reading only")
@@ -224,6 +233,8 @@ func (s *boltStore) write(ctx context.Context, apply func(*boltTx) error) error 
 	select {
 	case <-w.done:
 		return w.err
+	case <-ctx.Done(): // it may be written still, and is known when it comes again
+		return ctx.Err()
 	case <-s.done: // it came too late to be looked at, or has just been done
 		select {
 		case <-w.done:
@@ -328,7 +339,11 @@ func (s *boltStore) read(look func(*boltTx) error) error {
 // are an error and no panic, nor a fault.
 func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverDamage(&err)
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%s: %w: %v", s.path, errDamaged, cause)
+		}
+	}()
 	return run(func(tx *bolt.Tx) error { return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease)}) })
 }
 

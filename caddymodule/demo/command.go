@@ -13,17 +13,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
 )
 
 func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:  "wepay",
-		Usage: "demo [--once] [--port <port>] [--orders-port <port>] [--wechat-port <port>]",
-		Short: "Commands of the WeChat Pay module",
-		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(demoCommand())
-		},
-	})
+	caddymodule.AddCommand(demoCommand)
 }
 
 func demoCommand() *cobra.Command {

@@ -16,8 +16,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
-	// What is shown, and the Caddyfile's adapter with it.
-	_ "github.com/windsome/caddy-wepay/caddymodule"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 

@@ -1,0 +1,444 @@
+package caddymodule
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+func init() {
+	caddy.RegisterModule(&adminAPI{})
+}
+
+// adminAPI is the operators' view of the outbox, under /wepay/outbox of Caddy's
+// admin endpoint.
+type adminAPI struct {
+	ctx caddy.Context
+	mux *http.ServeMux
+}
+
+// CaddyModule returns the Caddy module information.
+func (*adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.wepay",
+		New: func() caddy.Module { return new(adminAPI) },
+	}
+}
+
+// Provision sets up the routes. The app is looked for when it is asked for: the
+// admin endpoint is set up before the apps.
+func (a *adminAPI) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.mux = outboxRoutes(a.outbox)
+	return nil
+}
+
+// Routes returns the one route that leads to all of them.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: "/wepay/outbox", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/outbox/", Handler: caddy.AdminHandlerFunc(a.serve)},
+	}
+}
+
+func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	a.mux.ServeHTTP(w, r)
+	return nil
+}
+
+// errNoOutbox says that there is nothing to look into.
+var errNoOutbox = errors.New("the config has no outbox: see the option outbox of the global option wepay")
+
+func (a *adminAPI) outbox() (Outbox, error) {
+	app, err := a.ctx.AppIfConfigured("wepay")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, errNoOutbox
+	}
+	if err != nil {
+		return nil, err
+	}
+	if outbox := app.(*App).outbox; outbox != nil {
+		return outbox, nil
+	}
+	return nil, errNoOutbox
+}
+
+// outboxRoutes serves an outbox, wherever it is found.
+func outboxRoutes(find func() (Outbox, error)) *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, serve := range map[string]func(o Outbox, w http.ResponseWriter, r *http.Request) error{
+		"GET /wepay/outbox":                     serveCounts,
+		"GET /wepay/outbox/events":              serveEvents,
+		"GET /wepay/outbox/events/{id}":         serveEvent,
+		"POST /wepay/outbox/events/{id}/replay": serveReplay,
+		"POST /wepay/outbox/events/{id}/drop":   serveDrop,
+		"POST /wepay/outbox/replay":             serveReplayAll,
+		"GET /wepay/outbox/export":              serveExport,
+		"POST /wepay/outbox/import":             serveImport,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			outbox, err := find()
+			if err == nil && r.PathValue("id") != "" && !eventID.MatchString(r.PathValue("id")) {
+				err = badRequest("this is no event's id")
+			}
+			if err == nil {
+				err = serve(outbox, w, r)
+			}
+			if err != nil {
+				writeAdminError(w, err)
+			}
+		})
+	}
+	return mux
+}
+
+// eventID is the form of an event's ID.
+var eventID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// badRequest says what is wrong with a request.
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
+
+// writeAdminError answers as Caddy's own admin API does.
+func writeAdminError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var bad badRequest
+	switch {
+	case errors.As(err, &bad):
+		status = http.StatusBadRequest
+	case errors.Is(err, ErrNoEvent), errors.Is(err, errNoOutbox):
+		status = http.StatusNotFound
+	case errors.Is(err, ErrWrongState):
+		status = http.StatusConflict
+	case errors.Is(err, ErrOutboxClosed):
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	writeLine(w, map[string]string{"error": err.Error()})
+}
+
+// writeLine writes a line of JSON. Whoever does not wait for it has hung up.
+func writeLine(w io.Writer, v any) {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(v)
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	writeLine(w, v)
+	return nil
+}
+
+func serveCounts(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	counts, err := o.Count(r.Context())
+	if err != nil {
+		return err
+	}
+	return answer(w, map[string][]Count{"counts": append([]Count{}, counts...)})
+}
+
+// The numbers of events on a page.
+const (
+	defaultPage = 100
+	longestPage = 1000
+)
+
+// eventPage is a page of events.
+type eventPage struct {
+	Events []*Event `json:"events"`
+	Next   string   `json:"next,omitempty"`
+}
+
+func serveEvents(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	filter, err := filterOf(r)
+	if err != nil {
+		return err
+	}
+	limit := defaultPage
+	if text := r.FormValue("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > longestPage {
+			return badRequest(fmt.Sprintf("limit must be 1 to %d", longestPage))
+		}
+	}
+	page := eventPage{Events: []*Event{}}
+	events, next, err := o.List(r.Context(), filter, r.FormValue("after"), limit)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		e.Payload = nil
+		page.Events = append(page.Events, e)
+	}
+	page.Next = next
+	return answer(w, page)
+}
+
+func filterOf(r *http.Request) (Filter, error) {
+	filter := Filter{Merchant: r.FormValue("merchant"), State: State(r.FormValue("state"))}
+	switch filter.State {
+	case "", Waiting, Delivered, Dead, Dropped:
+		return filter, nil
+	default:
+		return filter, badRequest("state must be waiting, delivered, dead or dropped")
+	}
+}
+
+func serveEvent(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	e, err := o.Get(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if r.FormValue("personal") != "true" && e.Payload != nil {
+		if e.Payload, err = maskPersonal(e.Payload); err != nil {
+			return err
+		}
+	}
+	return answer(w, e)
+}
+
+func serveReplay(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	if err := o.Replay(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	return answer(w, map[string]int{"replayed": 1})
+}
+
+func serveDrop(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	var request struct {
+		Reason string `json:"reason"`
+	}
+	if err := readAdminRequest(w, r, &request); err != nil {
+		return err
+	}
+	if request.Reason == "" {
+		return badRequest("reason is required: it is kept with the event")
+	}
+	if err := o.Drop(r.Context(), r.PathValue("id"), request.Reason); err != nil {
+		return err
+	}
+	return answer(w, map[string]int{"dropped": 1})
+}
+
+func readAdminRequest(w http.ResponseWriter, r *http.Request, request any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(request); err != nil {
+		return badRequest("reading the request: " + err.Error())
+	}
+	return nil
+}
+
+// serveReplayAll has all dead events handed over again, or a merchant's.
+func serveReplayAll(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	var request struct {
+		Merchant string `json:"merchant"`
+		All      bool   `json:"all"`
+	}
+	if err := readAdminRequest(w, r, &request); err != nil {
+		return err
+	}
+	if request.All == (request.Merchant != "") {
+		return badRequest("needs either a merchant or all")
+	}
+	replayed := 0
+	err := each(r.Context(), o, Filter{Merchant: request.Merchant, State: Dead}, func(e *Event) error {
+		err := o.Replay(r.Context(), e.ID)
+		if errors.Is(err, ErrWrongState) || errors.Is(err, ErrNoEvent) {
+			return nil // somebody else was quicker
+		}
+		if err == nil {
+			replayed++
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("after %d were replayed: %w", replayed, err)
+	}
+	return answer(w, map[string]int{"replayed": replayed})
+}
+
+// each goes through the events that a filter selects.
+func each(ctx context.Context, o Outbox, filter Filter, do func(*Event) error) error {
+	for after := ""; ; {
+		events, next, err := o.List(ctx, filter, after, longestPage)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := do(e); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		after = next
+	}
+}
+
+// exported is an event as a line. Its payload is text there, since JSON within
+// JSON would not stay as it is, byte for byte.
+type exported struct {
+	*Event
+	Payload string `json:"payload,omitempty"`
+}
+
+// exportEnd is the last line of an export that is whole.
+type exportEnd struct {
+	Exported *int `json:"exported"`
+}
+
+// serveExport writes whole events as lines of JSON, with the customers' data
+// that is in them, and at last how many they were.
+func serveExport(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	filter, err := filterOf(r)
+	if err != nil {
+		return err
+	}
+	if _, err := o.Count(r.Context()); err != nil { // while the status can still be told
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	number := 0
+	err = each(r.Context(), o, filter, func(e *Event) error {
+		number++
+		return json.NewEncoder(w).Encode(exported{e, string(e.Payload)})
+	})
+	if err != nil {
+		panic(http.ErrAbortHandler) // the reader sees that it is cut off
+	}
+	return json.NewEncoder(w).Encode(exportEnd{&number})
+}
+
+// longestLine bounds a line of an import, in bytes.
+const longestLine = 1 << 20
+
+// serveImport stores what an export wrote. Events that are known are left as
+// they are.
+func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
+	lines := bufio.NewScanner(r.Body)
+	lines.Buffer(nil, longestLine)
+	number, ended := 0, false
+	for lines.Scan() {
+		if ended {
+			return badRequest("there are lines after the end")
+		}
+		var end exportEnd
+		if err := json.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
+			if ended = *end.Exported == number; !ended {
+				return badRequest(fmt.Sprintf("%d events are imported, of %d that were exported: some lines are missing", number, *end.Exported))
+			}
+			continue
+		}
+		e, err := importedEvent(lines.Bytes())
+		if err != nil {
+			return badRequest(fmt.Sprintf("line %d (those before it are imported): %v", number+1, err))
+		}
+		if err := o.Put(r.Context(), e); err != nil {
+			return fmt.Errorf("line %d: %w", number+1, err)
+		}
+		number++
+	}
+	switch err := lines.Err(); {
+	case err != nil:
+		return badRequest(fmt.Sprintf("line %d: %v", number+1, err))
+	case !ended:
+		return badRequest(fmt.Sprintf("the export is cut off after %d events, which are imported", number))
+	}
+	return answer(w, map[string]int{"imported": number})
+}
+
+func importedEvent(line []byte) (*Event, error) {
+	from := exported{Event: new(Event)}
+	if err := json.Unmarshal(line, &from); err != nil {
+		return nil, err
+	}
+	e := from.Event
+	waits := e.State == Waiting || e.State == Dead
+	switch {
+	case !eventID.MatchString(e.ID):
+		return nil, errors.New("id: is no event's")
+	case e.Merchant == "":
+		return nil, errors.New("merchant: is required")
+	case e.Kind != wepay.Payment && e.Kind != wepay.Refunded:
+		return nil, fmt.Errorf("kind: %q is not known", e.Kind)
+	case !waits && e.State != Delivered && e.State != Dropped:
+		return nil, fmt.Errorf("state: %q is not known", e.State)
+	case waits && !isObject(from.Payload):
+		return nil, errors.New("payload: must be a JSON object")
+	case e.Received.IsZero() || e.State == Waiting && e.Due.IsZero() || e.State != Waiting && e.Ended.IsZero():
+		return nil, errors.New("received, due or ended: is missing")
+	}
+	if e.Since.IsZero() {
+		e.Since = time.Now()
+	}
+	if waits {
+		e.Payload = json.RawMessage(from.Payload)
+	}
+	return e, nil
+}
+
+func isObject(text string) bool {
+	return json.Valid([]byte(text)) && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
+}
+
+// personal are the names of what tells who somebody is.
+var personal = map[string]bool{
+	"openid": true, "sub_openid": true, "sp_openid": true, "refund_recv_accout": true, "user_received_account": true,
+}
+
+// maskPersonal hides what tells who the payer is.
+func maskPersonal(payload []byte) ([]byte, error) {
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return nil, fmt.Errorf("reading the payload: %w", err)
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(masked(value)); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(text.Bytes()), nil
+}
+
+func masked(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for name := range value {
+			if personal[name] {
+				value[name] = "***"
+			} else {
+				value[name] = masked(value[name])
+			}
+		}
+	case []any:
+		for i := range value {
+			value[i] = masked(value[i])
+		}
+	}
+	return value
+}
+
+// Interface guards
+var (
+	_ caddy.AdminRouter = (*adminAPI)(nil)
+	_ caddy.Provisioner = (*adminAPI)(nil)
+)

@@ -1,0 +1,255 @@
+//go:build unix
+
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// waitingEvent is an event that is due.
+func waitingEvent(id string) *Event {
+	now := time.Now()
+	return &Event{
+		ID: id, Merchant: "shop", Kind: wepay.Payment, Payload: []byte(`{"total_fee":"1200","attach":"` + strings.Repeat("x", 500) + `"}`),
+		Received: now, State: Waiting, Due: now, Since: now,
+	}
+}
+
+// A file that is no outbox, or not one of this version, is refused and left as
+// it is.
+func TestBoltRefusesFile(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		write func(t *testing.T, path string)
+		want  string
+		kept  bool // a copy aside
+	}{
+		{"text", func(t *testing.T, path string) {
+			if err := os.WriteFile(path, []byte(strings.Repeat("no outbox ", 2000)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "is damaged; a copy is at", true},
+		{"cut off", func(t *testing.T, path string) {
+			fill(t, path)
+			if err := os.Truncate(path, 3*4096); err != nil {
+				t.Fatal(err)
+			}
+		}, "is damaged; a copy is at", true},
+		{"another program's", func(t *testing.T, path string) {
+			change(t, path, func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err })
+		}, "another program's", false},
+		{"another version", func(t *testing.T, path string) {
+			fill(t, path)
+			change(t, path, func(tx *bolt.Tx) error {
+				return tx.Bucket(boltMeta).Put([]byte("version"), []byte("caddy-wepay outbox 2"))
+			})
+		}, `its version is "caddy-wepay outbox 2"`, false},
+		{"a directory", func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a directory", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "outbox.db")
+			test.write(t, path)
+			before, _ := os.ReadFile(path) // a directory has nothing
+			for range 2 {
+				err := newBolt(path).Open(t.Context())
+				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if after, _ := os.ReadFile(path); string(after) != string(before) {
+				t.Error("the file is not as it was")
+			}
+			copies, err := filepath.Glob(path + ".damaged-*")
+			if err != nil || (len(copies) > 0) != test.kept {
+				t.Errorf("copies: %q (%v)", copies, err)
+			}
+		})
+	}
+}
+
+func change(t *testing.T, path string, do func(*bolt.Tx) error) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(do), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever bits of a file are turned, what is read from it is what was written,
+// or an error.
+func TestBoltDamagedBits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	b := newBolt(path)
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]string)
+	for n := range 20 {
+		e := waitingEvent(fmt.Sprintf("evt_%d", n))
+		want[e.ID] = string(e.Payload)
+		if err := b.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		text := append([]byte(nil), whole...)
+		at := random.IntN(len(text))
+		text[at] ^= byte(1 << random.IntN(8))
+		damaged := filepath.Join(t.TempDir(), "damaged.db")
+		if err := os.WriteFile(damaged, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := newBolt(damaged)
+		if b.Open(t.Context()) != nil {
+			continue
+		}
+		for id, payload := range want {
+			if e, err := b.Get(t.Context(), id); err == nil && string(e.Payload) != payload {
+				t.Errorf("with byte %d turned %s is %s", at, id, e.Payload)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		leases, _ := b.Lease(ctx, Queue{"shop", wepay.Payment}, 100, time.Minute)
+		cancel()
+		for _, lease := range leases {
+			if string(lease.Event.Payload) != want[lease.Event.ID] {
+				t.Errorf("with byte %d turned %s is leased as %s", at, lease.Event.ID, lease.Event.Payload)
+			}
+		}
+		_ = b.Put(t.Context(), waitingEvent("evt_more")) // which may fail, but not panic
+		_ = b.Close()                                    // likewise
+	}
+}
+
+// smallFile, in the environment, makes of the test's binary a process that may
+// write no large file.
+const smallFile = "WEPAY_TEST_SMALL_FILE"
+
+// A disk that is full is an error to whom it concerns; what was stored before
+// stays, and there may be room again.
+func TestBoltDiskFull(t *testing.T) {
+	if path := os.Getenv(smallFile); path != "" {
+		fillDisk(t, path)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestBoltDiskFull$", "-test.v")
+	cmd.Env = append(os.Environ(), smallFile+"="+filepath.Join(t.TempDir(), "outbox.db"))
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+func fillDisk(t *testing.T, path string) {
+	limit := func(size uint64) {
+		t.Helper()
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: ^uint64(0)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBolt(path)
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	limit(256 << 10)
+	var stored []string
+	var failed error
+	for n := 0; failed == nil && n < 10000; n++ {
+		e := waitingEvent(fmt.Sprintf("evt_%d", n))
+		if failed = b.Put(t.Context(), e); failed == nil {
+			stored = append(stored, e.ID)
+		}
+	}
+	if failed == nil || !strings.Contains(failed.Error(), path) {
+		t.Fatalf("%d events fit (%v)", len(stored), failed)
+	}
+	limit(^uint64(0))
+	if err := b.Put(t.Context(), waitingEvent("evt_again")); err != nil {
+		t.Fatalf("with room again: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range append(stored, "evt_again") {
+		if _, err := b.Get(t.Context(), id); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is delivered is forgotten after a while, and its room used again.
+func TestBoltSizeStaysBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "outbox.db")
+	b := newBolt(path)
+	b.Keep = 1
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var sizes []int64
+	for round := range 8 {
+		for n := range 100 {
+			if err := b.Put(t.Context(), waitingEvent(fmt.Sprintf("evt_%d_%d", round, n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leases, err := b.Lease(t.Context(), Queue{"shop", wepay.Payment}, 100, time.Minute)
+		if err != nil || len(leases) != 100 {
+			t.Fatalf("%d leases (%v)", len(leases), err)
+		}
+		for _, lease := range leases {
+			lease.Event.State, lease.Event.Ended = Delivered, time.Now()
+			if err := b.Settle(t.Context(), lease); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.write(t.Context(), func(tx *boltTx) error { return tx.forget(time.Now(), forgetLimit) }); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, info.Size())
+	}
+	if counts, err := b.Count(t.Context()); err != nil || len(counts) != 0 {
+		t.Errorf("left: %v (%v)", counts, err)
+	}
+	if sizes[7] > sizes[1] {
+		t.Errorf("the file grows: %v", sizes)
+	}
+}

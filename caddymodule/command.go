@@ -1,0 +1,343 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "wepay",
+		Usage: "<command>",
+		Short: "Commands of the WeChat Pay module",
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.AddCommand(outboxCommand())
+			for _, command := range commands {
+				cmd.AddCommand(command())
+			}
+		},
+	})
+}
+
+// commands are those of other packages.
+var commands []func() *cobra.Command
+
+// AddCommand puts a command of another package under `caddy wepay`. It is for
+// that package's init.
+func AddCommand(command func() *cobra.Command) { commands = append(commands, command) }
+
+// outboxClient asks for what the admin API has of the outbox: a running server,
+// or a file that no server has open.
+type outboxClient struct {
+	address, config, adapter, path string
+
+	out io.Writer
+	in  io.Reader
+}
+
+func outboxCommand() *cobra.Command {
+	return (&outboxClient{out: os.Stdout, in: os.Stdin}).root()
+}
+
+// root is the command `outbox` with those below it.
+func (c *outboxClient) root() *cobra.Command {
+	cmd := c.command("outbox", "Shows how many events the outbox has", `
+Shows how many events the outbox of the running server has, by merchant and
+state. The commands below look into it, and hand over again or drop what was
+given up. They ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c.counts() })
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&c.address, "address", "", "Address of the server's admin endpoint (default: that of the config, else localhost:2019)")
+	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
+	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")
+	flags.StringVar(&c.path, "path", "", "Read this file, which no server has open, instead of asking one")
+	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
+	return cmd
+}
+
+// command is a command that has its own flags still to get.
+func (c *outboxClient) command(use, short, long string, args cobra.PositionalArgs, run func(args []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long, Args: args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+				if err := run(args); err != nil {
+					return caddy.ExitCodeFailedStartup, fmt.Errorf("outbox: %w", err)
+				}
+				return caddy.ExitCodeSuccess, nil
+			})(cmd, args)
+		},
+	}
+}
+
+func (c *outboxClient) listCommand() *cobra.Command {
+	var merchant, state string
+	var asJSON bool
+	cmd := c.command("list [--merchant <name>] [--state <state>] [--json]", "Lists events", "", cobra.NoArgs, func([]string) error {
+		return c.list(merchant, state, asJSON)
+	})
+	filterFlags(cmd, &merchant, &state)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Lines of JSON instead of a table")
+	return cmd
+}
+
+func filterFlags(cmd *cobra.Command, merchant, state *string) {
+	cmd.Flags().StringVar(merchant, "merchant", "", "Events of this merchant alone")
+	cmd.Flags().StringVar(state, "state", "", "Events in this state alone: waiting, delivered, dead or dropped")
+}
+
+func (c *outboxClient) showCommand() *cobra.Command {
+	var personal bool
+	cmd := c.command("show <id> [--personal]", "Shows an event, with what the order service gets", "", cobra.ExactArgs(1), func(args []string) error {
+		return c.print(http.MethodGet, "/events/"+url.PathEscape(args[0])+"?personal="+fmt.Sprint(personal), nil)
+	})
+	cmd.Flags().BoolVar(&personal, "personal", false, "Show openids and accounts as well")
+	return cmd
+}
+
+func (c *outboxClient) replayCommand() *cobra.Command {
+	var merchant string
+	var all bool
+	cmd := c.command("replay <id> | --merchant <name> | --all", "Hands over again what was given up", "", cobra.MaximumNArgs(1), func(args []string) error {
+		given := len(args)
+		for _, is := range []bool{merchant != "", all} {
+			if is {
+				given++
+			}
+		}
+		if given != 1 {
+			return errors.New("replay needs an id, --merchant or --all: one of them")
+		}
+		if len(args) == 1 {
+			return c.print(http.MethodPost, "/events/"+url.PathEscape(args[0])+"/replay", nil)
+		}
+		return c.print(http.MethodPost, "/replay", map[string]any{"merchant": merchant, "all": all})
+	})
+	cmd.Flags().StringVar(&merchant, "merchant", "", "All that were given up of this merchant")
+	cmd.Flags().BoolVar(&all, "all", false, "All that were given up")
+	return cmd
+}
+
+func (c *outboxClient) dropCommand() *cobra.Command {
+	var reason string
+	cmd := c.command("drop <id> --reason <text>", "Takes an event out of the way: it will not be handed over", "", cobra.ExactArgs(1), func(args []string) error {
+		return c.print(http.MethodPost, "/events/"+url.PathEscape(args[0])+"/drop", map[string]any{"reason": reason})
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "Why, which is kept with the event")
+	return cmd
+}
+
+func (c *outboxClient) exportCommand() *cobra.Command {
+	var merchant, state string
+	cmd := c.command("export [<file>] [--merchant <name>] [--state <state>]", "Writes whole events as lines of JSON", `
+Writes whole events, with the customers' data that is in them, to a file or to
+the standard output.`, cobra.MaximumNArgs(1), func(args []string) error { return c.export(merchant, state, args) })
+	filterFlags(cmd, &merchant, &state)
+	return cmd
+}
+
+func (c *outboxClient) importCommand() *cobra.Command {
+	return c.command("import [<file>]", "Stores the events of an export", `
+Stores what an export wrote, from a file or from the standard input. Events that
+the outbox knows are left as they are.`, cobra.MaximumNArgs(1), func(args []string) error {
+		in := c.in
+		if len(args) == 1 {
+			file, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			in = file
+		}
+		return c.copy(http.MethodPost, "/import", in, c.out)
+	})
+}
+
+func (c *outboxClient) export(merchant, state string, args []string) error {
+	uri := "/export?" + url.Values{"merchant": {merchant}, "state": {state}}.Encode()
+	if len(args) == 0 {
+		return c.copy(http.MethodGet, uri, nil, c.out)
+	}
+	file, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.copy(http.MethodGet, uri, nil, file), file.Sync(), file.Close())
+}
+
+// ask asks the server, or the file.
+func (c *outboxClient) ask(method, uri string, body io.Reader) (*http.Response, error) {
+	uri = "/wepay/outbox" + uri
+	if c.path != "" {
+		if method != http.MethodGet {
+			return nil, errors.New("--path is for looking only: start the server to change something")
+		}
+		return askFile(c.path, uri)
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
+	if err != nil {
+		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
+	}
+	return caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), body)
+}
+
+// copy asks, and writes the answer as it comes.
+func (c *outboxClient) copy(method, uri string, body io.Reader, to io.Writer) error {
+	resp, err := c.ask(method, uri, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(to, resp.Body)
+	return err
+}
+
+// print asks with a JSON object, and prints the answer for people.
+func (c *outboxClient) print(method, uri string, request any) error {
+	var body io.Reader
+	if request != nil {
+		text, err := json.Marshal(request)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	var reply, text bytes.Buffer
+	if err := c.copy(method, uri, body, &reply); err != nil {
+		return err
+	}
+	if err := json.Indent(&text, reply.Bytes(), "", "  "); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	_, err := text.WriteTo(c.out)
+	return err
+}
+
+func (c *outboxClient) get(uri string, reply any) error {
+	var text bytes.Buffer
+	if err := c.copy(http.MethodGet, uri, nil, &text); err != nil {
+		return err
+	}
+	return json.Unmarshal(text.Bytes(), reply)
+}
+
+func (c *outboxClient) counts() error {
+	var reply struct {
+		Counts []Count `json:"counts"`
+	}
+	if err := c.get("", &reply); err != nil {
+		return err
+	}
+	return c.table("MERCHANT\tSTATE\tEVENTS", func(line func(cells ...any)) error {
+		for _, count := range reply.Counts {
+			line(count.Merchant, count.State, count.Events)
+		}
+		return nil
+	})
+}
+
+// table prints lines of cells below a heading.
+func (c *outboxClient) table(heading string, fill func(line func(cells ...any)) error) error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, heading)
+	err := fill(func(cells ...any) {
+		fmt.Fprintf(w, strings.Repeat("%v\t", len(cells)-1)+"%v\n", cells...)
+	})
+	return errors.Join(err, w.Flush())
+}
+
+func (c *outboxClient) list(merchant, state string, asJSON bool) error {
+	if asJSON {
+		return c.pages(merchant, state, func(e *Event) { writeLine(c.out, e) })
+	}
+	return c.table("ID\tMERCHANT\tKIND\tSTATE\tATTEMPTS\tRECEIVED\tDUE OR ENDED\tREASON", func(line func(cells ...any)) error {
+		return c.pages(merchant, state, func(e *Event) {
+			at := e.Due
+			if e.State != Waiting {
+				at = e.Ended
+			}
+			line(e.ID, e.Merchant, e.Kind, e.State, e.Attempts, e.Received.Format(time.RFC3339), at.Format(time.RFC3339), e.Reason)
+		})
+	})
+}
+
+// pages goes through all pages.
+func (c *outboxClient) pages(merchant, state string, do func(*Event)) error {
+	query := url.Values{"merchant": {merchant}, "state": {state}, "limit": {fmt.Sprint(longestPage)}}
+	for {
+		var page eventPage
+		if err := c.get("/events?"+query.Encode(), &page); err != nil {
+			return err
+		}
+		for _, e := range page.Events {
+			do(e)
+		}
+		if page.Next == "" {
+			return nil
+		}
+		query.Set("after", page.Next)
+	}
+}
+
+// askFile asks an outbox in a file as a server would be asked.
+func askFile(path, uri string) (*http.Response, error) {
+	outbox, err := openBoltReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(http.MethodGet, uri, nil)
+	if err != nil {
+		return nil, errors.Join(err, outbox.Close())
+	}
+	out, in := io.Pipe()
+	w := &fileAnswer{header: make(http.Header), status: make(chan int, 1), PipeWriter: in}
+	go func() {
+		defer func() {
+			if cause := recover(); cause != nil { // as net/http does
+				w.CloseWithError(fmt.Errorf("the answer is cut off: %v", cause))
+			}
+		}()
+		outboxRoutes(func() (Outbox, error) { return outbox, nil }).ServeHTTP(w, req)
+		w.WriteHeader(http.StatusOK)
+		w.CloseWithError(outbox.Close())
+	}()
+	if status := <-w.status; status >= http.StatusBadRequest {
+		text, err := io.ReadAll(out)
+		return nil, errors.Join(fmt.Errorf("%s", bytes.TrimSpace(text)), err)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: w.header, Body: out}, nil
+}
+
+// fileAnswer is an answer that is read while it is written.
+type fileAnswer struct {
+	header http.Header
+	status chan int
+	told   bool
+	*io.PipeWriter
+}
+
+func (a *fileAnswer) Header() http.Header { return a.header }
+
+func (a *fileAnswer) WriteHeader(status int) {
+	if !a.told {
+		a.told = true
+		a.status <- status
+	}
+}
+
+func (a *fileAnswer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.PipeWriter.Write(p)
+}
