@@ -169,15 +169,23 @@ func isDamage(err error) bool {
 	return errors.Is(err, errDamaged) || errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum)
 }
 
-// keepAside copies a file beside itself, under a name that is not taken.
+// keepAside copies a file beside itself. A copy that is there already, of a
+// start before, is of the same file and stays.
 func keepAside(path string) (kept string, err error) {
 	from, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer from.Close()
-	kept = path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000Z")
+	info, err := from.Stat()
+	if err != nil {
+		return "", err
+	}
+	kept = path + ".damaged-" + info.ModTime().UTC().Format("20060102T150405.000000000Z")
 	to, err := os.OpenFile(kept, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return kept, nil
+	}
 	if err != nil {
 		return "", err
 	}
