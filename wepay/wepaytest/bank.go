@@ -84,7 +84,7 @@ func (r *keyRing) get(n int) (*rsa.PrivateKey, error) {
 	for len(r.keys) <= n {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
 		if err != nil {
-			return nil, fmt.Errorf("making the bank's key: %w", err)
+			return nil, fmt.Errorf("making a key of WeChat's: %w", err)
 		}
 		r.keys = append(r.keys, key)
 	}

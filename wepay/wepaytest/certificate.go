@@ -68,6 +68,9 @@ func (s *Server) Issue(mchID string) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
+	if err := s.AddCertificate(mchID, leaf); err != nil {
+		return Credential{}, err
+	}
 	return newCredential(key, leaf, s.authority.cert, mchID)
 }
 

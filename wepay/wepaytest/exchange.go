@@ -21,6 +21,7 @@ type exchange struct {
 	call    call
 	sandbox bool
 	in      wepay.Fields
+	json    string            // the body of a request of API v3, "" of one of API v2
 	cert    *x509.Certificate // the client's, nil without one
 
 	// Known once the merchant is, and only then can a reply be signed.

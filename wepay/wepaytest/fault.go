@@ -27,10 +27,20 @@ const (
 	NoSignature              // the reply lacks its signature
 	HTML                     // a web server's page, of Fault.Status, instead of the reply
 	EmptyBody                // HTTP 200 and nothing
-	TruncatedXML             // a whole HTTP reply whose XML ends in the middle
+	TruncatedXML             // a whole HTTP reply whose XML, or JSON, ends in the middle
 	Foreign                  // the reply is about another mch_id, properly signed
 	Refused                  // result_code FAIL with Fault.Code, properly signed
 	Failed                   // return_code FAIL with Fault.Message
+
+	// Of API v3 alone, and all but the last two of notifications too: see
+	// WithFault.
+	Probe         // the signature is one of WeChat's probes: WECHATPAY/SIGNTEST/…
+	Skewed        // the time is off by Fault.Delay, which may be below 0, and properly signed
+	HeaderMissing // there is no header of the name Fault.Header
+	HeaderDoubled // that header stands there twice
+	HeaderChanged // that header is Fault.Message
+	WrongKey      // of notifications alone: encrypted under another APIv3 key
+	WrongHash     // of bills alone: hash_value is another's
 )
 
 // Fault is what a server does instead of replying properly.
@@ -43,8 +53,9 @@ type Fault struct {
 	// before stands.
 	NoEffect bool
 
-	Delay   time.Duration // of Slow
-	Status  int           // of HTML; 0: 200
+	Delay   time.Duration // of Slow and Skewed
+	Status  int           // of HTML, 0: 200; in API v3 also of Refused and Failed, 0: 500
+	Header  string        // of HeaderMissing, HeaderDoubled and HeaderChanged
 	Code    string        // of Refused: err_code, where payers log in errcode; "": SYSTEMERROR or -1
 	Message string        // of Refused and Failed: err_code_des or return_msg; "": WeChat's for when it is busy
 }
@@ -56,7 +67,8 @@ type fault struct {
 }
 
 // Misbehave spoils the next reply to a path, or every one if the fault is
-// standing. Path "" is any path. Of several faults the first told comes first.
+// standing. Path "" is any path, and one of API v3 may have names in braces as
+// WeChat's documents have: /v3/pay/transactions/id/{transaction_id}. Of several faults the first told comes first.
 func (s *Server) Misbehave(path string, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,10 +82,12 @@ func (s *Server) Behave(path string) {
 	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return f.path == path })
 }
 
-// nextFault takes the fault for a request to a path; none has Kind 0. The
-// server's lock is held.
-func (s *Server) nextFault(path string) Fault {
-	i := slices.IndexFunc(s.faults, func(f fault) bool { return f.path == path || f.path == "" })
+// nextFault takes the fault for a request to a path, or to whatever has its
+// pattern; none has Kind 0. The server's lock is held.
+func (s *Server) nextFault(path, pattern string) Fault {
+	i := slices.IndexFunc(s.faults, func(f fault) bool {
+		return f.path == path || f.path == "" || f.path == pattern
+	})
 	if i < 0 {
 		return Fault{}
 	}
@@ -147,6 +161,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, f Fault, answer re
 		reset(w)
 		return
 	case CutOff:
+		if length == 0 {
+			reset(w)
+			return
+		}
 		// net/http ends the connection when less is written than was promised.
 		body = body[:length/2]
 	case EmptyBody:
@@ -159,8 +177,13 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, f Fault, answer re
 	if answer.bill != nil {
 		answer.bill.head(w.Header())
 	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(length))
+	for name, values := range answer.header {
+		w.Header()[name] = values
+	}
+	if answer.status != http.StatusNoContent {
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Length", strconv.Itoa(length))
+	}
 	w.WriteHeader(answer.status)
 	_, _ = w.Write(body)
 }

@@ -81,7 +81,7 @@ func (s *Server) answerLogin(r *http.Request) (Fault, reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.record(Request{At: s.clock.Now(), Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Fields: single(query)})
-	f := s.nextFault(r.URL.Path)
+	f := s.nextFault(r.URL.Path, "")
 	if r.Method != http.MethodGet {
 		return f, loginRefused(43001, "require GET method")
 	}

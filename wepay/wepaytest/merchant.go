@@ -1,6 +1,7 @@
 package wepaytest
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -12,7 +13,13 @@ import (
 type Merchant struct {
 	MchID  string
 	AppIDs []string // the appids bound to the account
-	Key    string   // API v2's key (API密钥), 32 characters
+	Key    string   // API v2's key (API密钥), 32 characters; "": the account has API v3 alone
+
+	// APIv3Key is the key of API v3 (APIv3密钥), 32 letters and digits; "": it was
+	// never set, and nothing can be told by API v3.
+	APIv3Key string
+	// Mode is by which keys the account knows WeChat in API v3.
+	Mode KeyMode
 
 	// RefundNotifyURL is told of refunds that named no notify_url of their own,
 	// as set in the merchant platform; "": nobody is.
@@ -34,6 +41,9 @@ type account struct {
 	Merchant
 	real, sandbox books
 
+	certificates map[string]*x509.Certificate // the merchant's own, by serial number
+	platform     platform
+
 	sandboxKey        string
 	sandboxKeyExpires time.Time
 
@@ -52,24 +62,30 @@ func (a *account) side(sandbox bool, now time.Time) (*books, string) {
 }
 
 // AddMerchant registers an account. For one that is there already it changes
-// the key and the appids at once, and leaves its orders as they are.
+// the keys, their mode and the appids at once, and leaves its orders as they are.
 func (s *Server) AddMerchant(m Merchant) error {
 	switch {
 	case m.MchID == "":
 		return fmt.Errorf("adding a merchant: %w", &wepay.FieldError{Field: "mch_id", Reason: "is required", Missing: true})
-	case len(m.Key) != 32:
+	case m.APIv3Key != "" && (len(m.APIv3Key) != 32 || !nonce(m.APIv3Key)):
+		return fmt.Errorf("adding merchant %q: %w", m.MchID, &wepay.FieldError{Field: "apiv3_key", Reason: "must be 32 letters and digits"})
+	case len(m.Key) != 32 && (m.Key != "" || m.APIv3Key == ""):
 		return fmt.Errorf("adding merchant %q: %w", m.MchID, &wepay.FieldError{Field: "key", Reason: "must be 32 characters"})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, found := s.accounts[m.MchID]
 	if !found {
-		a = &account{real: newBooks(), sandbox: newBooks(), filled: make(map[string]int)}
+		a = &account{
+			real: newBooks(), sandbox: newBooks(), filled: make(map[string]int),
+			certificates: make(map[string]*x509.Certificate),
+		}
 		s.accounts[m.MchID] = a
 	}
 	m.AppIDs = slices.Clone(m.AppIDs)
 	m.SubMerchants = slices.Clone(m.SubMerchants)
 	a.Merchant = m
+	a.migrate(m.Mode)
 	return nil
 }
 
@@ -114,10 +130,14 @@ type books struct {
 	refundIDs    map[string]*refund // by refund_id
 	payouts      map[payoutKey]*payout
 	receivers    map[receiverKey]receiver
-	shares       map[string]*share       // by out_order_no
-	shareIDs     map[string]*share       // by order_id
-	returns      map[string]*shareReturn // by out_return_no
-	trades       []trade                 // what the bills tell, in the order of time
+	shares       map[string]*share        // by out_order_no
+	shareIDs     map[string]*share        // by order_id
+	returns      map[string]*shareReturn  // by out_return_no
+	transfers    map[string]*transferBill // by out_bill_no
+	transferIDs  map[string]*transferBill // by transfer_bill_no
+	batches      map[string]*batch        // by out_batch_no
+	combined     map[string]*combined     // by combine_out_trade_no
+	trades       []trade                  // what the bills tell, in the order of time
 }
 
 func newBooks() books {
@@ -131,5 +151,9 @@ func newBooks() books {
 		shares:       make(map[string]*share),
 		shareIDs:     make(map[string]*share),
 		returns:      make(map[string]*shareReturn),
+		transfers:    make(map[string]*transferBill),
+		transferIDs:  make(map[string]*transferBill),
+		batches:      make(map[string]*batch),
+		combined:     make(map[string]*combined),
 	}
 }

@@ -156,7 +156,7 @@ func (x *exchange) chargeCode() (wepay.Fields, *refusal) {
 		return nil, refused
 	}
 	code.used = true
-	o := &order{request: request, state: paying, placedAt: x.now, signType: x.signType, code: code}
+	o := &order{request: request, json: x.json, state: paying, placedAt: x.now, signType: x.signType, code: code}
 	x.books.orders[number] = o
 	switch {
 	case code.refusal != "":
@@ -189,7 +189,7 @@ func (s *Server) awaitPayer(b *books, o *order) {
 
 // charged says what became of a number that comes again.
 func (x *exchange) charged(o *order, request wepay.Fields) *refusal {
-	if !slices.Equal(o.request, request) {
+	if !x.repeats(o, request) {
 		return refuse("OUT_TRADE_NO_USED", "商户订单号重复")
 	}
 	switch o.at(x.now) {

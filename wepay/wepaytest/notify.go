@@ -31,7 +31,8 @@ type Delivery struct {
 	server *Server
 	url    string
 	body   []byte
-	copies int // sent at the same time
+	copies int         // sent at the same time
+	v3     *v3envelope // nil of API v2
 
 	mu       sync.Mutex
 	released bool
@@ -47,7 +48,7 @@ type Attempt struct {
 	Err    error     // why there was no answer
 }
 
-// Body returns what is sent.
+// Body returns what is sent, of API v3 less its signature.
 func (d *Delivery) Body() []byte { return slices.Clone(d.body) }
 
 // Attempts returns what was sent so far, in the order in which it ended.
@@ -84,7 +85,7 @@ func (d *Delivery) Release() error {
 // Repeat sends the notification once more, taken or not, as WeChat does when
 // the merchant's answer got lost on its way. The error is ErrClosed.
 func (d *Delivery) Repeat() error {
-	if !d.server.tasks.run(d.send) {
+	if !d.server.tasks.run(func() { d.send(false) }) {
 		return ErrClosed
 	}
 	return nil
@@ -96,18 +97,18 @@ func (d *Delivery) round(n int) {
 	if d.Taken() {
 		return
 	}
-	d.send()
+	d.send(n == 0)
 	if !d.Taken() && n < len(retries) {
 		d.server.tasks.after(d.server.clock, retries[n], func() { d.round(n + 1) })
 	}
 }
 
 // send makes one attempt, or as many at once as there are copies.
-func (d *Delivery) send() {
+func (d *Delivery) send(first bool) {
 	var all sync.WaitGroup
 	for range d.copies {
 		all.Go(func() {
-			a := d.attempt()
+			a := d.attempt(first)
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.attempts = append(d.attempts, a)
@@ -116,26 +117,25 @@ func (d *Delivery) send() {
 	all.Wait()
 }
 
-func (d *Delivery) attempt() Attempt {
+func (d *Delivery) attempt(first bool) Attempt {
 	a := Attempt{At: d.server.clock.Now()}
-	a.Status, a.Answer, a.Err = d.post()
-	a.Taken = a.Err == nil && a.Status == http.StatusOK && taken(a.Answer)
+	a.Status, a.Answer, a.Err = d.post(first)
+	a.Taken = a.Err == nil && d.takenBy(a)
 	return a
 }
 
 // post sends the notification with the headers that WeChat has. No redirect is
 // followed.
-func (d *Delivery) post() (status int, answer []byte, err error) {
+func (d *Delivery) post(first bool) (status int, answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(d.server.ctx, d.server.notifyTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.body))
 	if err != nil {
 		return 0, nil, fmt.Errorf("notifying: %w", err)
 	}
-	req.Header.Set("Content-Type", "text/xml")
-	req.Header.Set("User-Agent", "Mozilla/4.0")
-	req.Header.Set("Accept", "*/*")
-	req.Header.Set("Pragma", "no-cache")
+	if req.Header, err = d.header(first); err != nil {
+		return 0, nil, fmt.Errorf("notifying: %w", err)
+	}
 	resp, err := d.server.notifier.RoundTrip(req)
 	if err != nil {
 		return 0, nil, fmt.Errorf("notifying: %w", err)
@@ -146,6 +146,15 @@ func (d *Delivery) post() (status int, answer []byte, err error) {
 		return resp.StatusCode, answer, fmt.Errorf("reading the merchant's answer: %w", err)
 	}
 	return resp.StatusCode, answer, nil
+}
+
+// takenBy says whether an answer is the one that WeChat wants: of API v3 the
+// status alone decides.
+func (d *Delivery) takenBy(a Attempt) bool {
+	if d.v3 != nil {
+		return a.Status == http.StatusOK || a.Status == http.StatusNoContent
+	}
+	return a.Status == http.StatusOK && taken(a.Answer)
 }
 
 // taken says whether an answer is by the rules: the XML and not a byte before

@@ -74,8 +74,10 @@ const closable = 5 * time.Minute
 // order is an order as WeChat keeps it. An order is its account's and, at a
 // partner, its sub-merchant's.
 type order struct {
-	request wepay.Fields // as it was placed, without nonce and signature
-	state   string
+	request  wepay.Fields // as it was placed, without nonce and signature, in API v2's names
+	json     string       // as it was placed by API v3, "" by API v2
+	combined bool         // it is a part of a combined order
+	state    string
 
 	placedAt time.Time
 
@@ -153,6 +155,16 @@ func (x *exchange) placeOrder() (wepay.Fields, *refusal) {
 	if refused := x.checkTradeType(); refused != nil {
 		return nil, refused
 	}
+	o, refused := x.place()
+	if refused != nil {
+		return nil, refused
+	}
+	return o.prepay(), nil
+}
+
+// place books an order placed by either API, or finds the one that was placed
+// by the same request.
+func (x *exchange) place() (*order, *refusal) {
 	number := x.in.Get("out_trade_no")
 	request := content(x.in)
 	o, found := x.books.orders[number]
@@ -161,9 +173,9 @@ func (x *exchange) placeOrder() (wepay.Fields, *refusal) {
 		if refused := checkExpiry(request, x.now); refused != nil {
 			return nil, refused
 		}
-		o = &order{request: request, state: notPaid, placedAt: x.now, signType: x.signType}
+		o = &order{request: request, json: x.json, state: notPaid, placedAt: x.now, signType: x.signType}
 		x.books.orders[number] = o
-	case !slices.Equal(o.request, request):
+	case !x.repeats(o, request):
 		return nil, refuse("OUT_TRADE_NO_USED", "商户订单号重复")
 	}
 	switch o.at(x.now) {
@@ -176,7 +188,15 @@ func (x *exchange) placeOrder() (wepay.Fields, *refusal) {
 		o.prepayID = "wx" + x.now.In(beijing).Format(timeFormat) + rand.Text()[:20]
 		o.prepayAt = x.now
 	}
-	return o.prepay(), nil
+	return o, nil
+}
+
+// repeats says whether a request is the one that an order was placed by.
+func (x *exchange) repeats(o *order, request wepay.Fields) bool {
+	if o.json != "" || x.json != "" {
+		return o.json == x.json
+	}
+	return slices.Equal(o.request, request)
 }
 
 // checkTradeType wants what only orders of one trade type need.

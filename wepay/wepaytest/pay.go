@@ -38,6 +38,9 @@ type payment struct {
 	inSandbox bool
 	signType  bool
 
+	members []change
+	fault   Fault
+
 	wrongSignature, twice, held bool
 }
 
@@ -51,7 +54,7 @@ func WithCoupons(coupons ...Coupon) PayOption {
 
 // WithField adds a field to the notification, or replaces one, before it is
 // signed: one that WeChat may come up with some day, or a value that it should
-// not have.
+// not have. Of API v3 it is a member of what is encrypted.
 func WithField(name, value string) PayOption {
 	return func(p *payment) { p.extra.Set(name, value) }
 }
@@ -88,7 +91,8 @@ func InSandbox() PayOption {
 // Pay has the payer pay an order, and tells the merchant at the order's
 // notify_url. It returns when the first attempt to do so has ended, which the
 // merchant need not have taken; further ones follow by the server's clock. The
-// error wraps wepay.ErrNoMerchant, ErrNoOrder, ErrNotPayable or ErrClosed.
+// error wraps wepay.ErrNoMerchant, ErrNoOrder, ErrNotPayable, ErrCombined,
+// ErrNoAPIv3Key or ErrClosed. An order is told by the API that it was placed by.
 func (s *Server) Pay(mchID, outTradeNo string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -124,7 +128,16 @@ func (s *Server) pay(mchID, outTradeNo string, p payment) (*Delivery, error) {
 	if worth(p.coupons) > o.total() {
 		return nil, fmt.Errorf("%w: the coupons are worth more", ErrNotPayable)
 	}
+	if o.json != "" && a.APIv3Key == "" {
+		return nil, ErrNoAPIv3Key
+	}
+	if o.combined {
+		return nil, ErrCombined
+	}
 	s.settle(books, o, p.coupons, now)
+	if o.json != "" {
+		return s.deliveryV3(a, o.payEvent(), p)
+	}
 	return s.delivery(o.request.Get("notify_url"), o.notification(p, key), p), nil
 }
 

@@ -21,6 +21,7 @@ type refund struct {
 	number   string // out_refund_no
 	of       *order
 	request  wepay.Fields
+	json     string // as API v3 asked for it, "" by API v2
 	fee      int64
 	coupons  []int64 // what it gives back of each of the order's coupons
 	status   string
@@ -80,7 +81,7 @@ func (x *exchange) refundOrder() (wepay.Fields, *refusal) {
 	if refused := o.admitRefund(fee, x.now); refused != nil {
 		return nil, refused
 	}
-	r = &refund{number: number, of: o, request: content(x.in), fee: fee, status: RefundProcessing, at: x.now}
+	r = &refund{number: number, of: o, request: content(x.in), json: x.json, fee: fee, status: RefundProcessing, at: x.now}
 	r.coupons = o.couponsBack(fee)
 	if !x.books.covers(o, r.settled()) {
 		return nil, poor()

@@ -28,8 +28,9 @@ var (
 // WithWrongSignature, which encrypts with a foreign key, and InSandbox.
 //
 // It returns as Pay does, and a nil Delivery when there is nobody to tell. The
-// error wraps wepay.ErrNoMerchant, ErrNoRefund, ErrStatus, ErrFinished or
-// ErrClosed.
+// error wraps wepay.ErrNoMerchant, ErrNoRefund, ErrStatus, ErrFinished,
+// ErrNoAPIv3Key or ErrClosed. A refund is told by the API that asked for it,
+// whichever the order was placed by.
 func (s *Server) FinishRefund(mchID, outRefundNo, status string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -63,6 +64,13 @@ func (s *Server) finishRefund(mchID, number, status string, p payment) (*Deliver
 	case r.status == RefundSuccess || r.status == RefundClosed:
 		return nil, fmt.Errorf("%w: its refund_status is %s", ErrFinished, r.status)
 	}
+	to := r.request.Get("notify_url")
+	if to == "" {
+		to = a.RefundNotifyURL
+	}
+	if r.json != "" && to != "" && a.APIv3Key == "" {
+		return nil, ErrNoAPIv3Key
+	}
 	r.status = status
 	switch status {
 	case RefundSuccess:
@@ -70,12 +78,11 @@ func (s *Server) finishRefund(mchID, number, status string, p payment) (*Deliver
 	case RefundClosed:
 		books.move(s, movement{number: r.id, kind: "退款退回", fee: r.settled(), voucher: r.number})
 	}
-	to := r.request.Get("notify_url")
-	if to == "" {
-		to = a.RefundNotifyURL
-	}
-	if to == "" {
+	switch {
+	case to == "":
 		return nil, nil
+	case r.json != "":
+		return s.deliveryV3(a, r.event(to), p)
 	}
 	body, err := r.notification(p, key)
 	if err != nil {

@@ -2,6 +2,7 @@ package wepaytest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -41,6 +42,11 @@ type reply struct {
 	nested string // XML to stand behind the fields
 	json   []byte // stands for the reply
 	bill   *bill  // stands for the reply
+
+	// Of API v3, whose replies are signed in their headers.
+	contentType string
+	header      http.Header
+	v3          *v3seal
 
 	key      string // the reply is signed with; "": it is not signed
 	signType wepay.SignType
@@ -176,7 +182,7 @@ func (r reply) write() (body []byte, contentType string) {
 		return fmt.Appendf(nil, "<html>\r\n<head><title>%[1]s</title></head>\r\n<body>\r\n"+
 			"<center><h1>%[1]s</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", r.page), "text/html"
 	case r.json != nil:
-		return r.json, "text/plain"
+		return r.json, cmp.Or(r.contentType, "text/plain")
 	case r.bill != nil:
 		var b bytes.Buffer
 		_ = r.bill.write(&b) // a buffer takes everything

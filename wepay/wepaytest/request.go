@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -25,7 +26,7 @@ type Request struct {
 	Path   string
 	Header http.Header
 	Body   []byte
-	Fields wepay.Fields // of the body, nil when it cannot be read; of a GET those of its query
+	Fields wepay.Fields // of the body, nil when it cannot be read or is JSON; of a GET those of its query
 
 	// Certificate is what the client presented, whether or not it was wanted
 	// or right; nil: none.
@@ -63,6 +64,10 @@ func (s *Server) Requests(path string) []Request {
 // handle answers one request. The effect of the call comes first, then the
 // reply, spoilt or not, without the lock: a slow reply keeps nobody waiting.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, v3Prefix) {
+		s.handleV3(w, r)
+		return
+	}
 	if _, login := loginCalls[r.URL.Path]; login {
 		f, answer := s.answerLogin(r)
 		s.send(w, r, f, f.spoil(answer))
@@ -97,7 +102,7 @@ func (s *Server) answer(r *http.Request, body []byte, in wepay.Fields, unreadabl
 	defer s.mu.Unlock()
 	now := s.clock.Now()
 	s.record(Request{now, r.Method, r.URL.Path, r.Header.Clone(), body, in.Clone(), certificate})
-	f := s.nextFault(r.URL.Path)
+	f := s.nextFault(r.URL.Path, "")
 	call, sandbox, found := lookup(r.URL.Path)
 	switch {
 	case !found:

@@ -36,17 +36,18 @@ type Server struct {
 	serving   sync.WaitGroup // the accept loop and what it accepted
 	tasks     tasks
 
-	mu       sync.Mutex // guards everything below, accounts' insides included
-	accounts map[string]*account
-	codes    map[string]*payerCode // by auth_code
-	apps     map[string]string     // secrets by appid
-	logins   map[string]*login     // by code
-	names    map[string]string     // of payees, by openid
-	barred   map[string]bool       // accounts of receivers
-	bankKey  int                   // how often it was rotated
-	faults   []fault
-	received []Request
-	sequence uint64 // makes the numbers that WeChat gives
+	mu        sync.Mutex // guards everything below, accounts' insides included
+	accounts  map[string]*account
+	codes     map[string]*payerCode // by auth_code
+	apps      map[string]string     // secrets by appid
+	logins    map[string]*login     // by code
+	names     map[string]string     // of payees, by openid
+	barred    map[string]bool       // accounts of receivers
+	bankKey   int                   // how often it was rotated
+	downloads map[string]download   // by token
+	faults    []fault
+	received  []Request
+	sequence  uint64 // makes the numbers that WeChat gives
 }
 
 // Option changes how a server works.
@@ -101,6 +102,7 @@ func NewServer(options ...Option) (*Server, error) {
 		logins:        make(map[string]*login),
 		names:         make(map[string]string),
 		barred:        make(map[string]bool),
+		downloads:     make(map[string]download),
 		// Numbers of two servers differ, for tests that start one after another.
 		sequence: rand.Uint64N(9_000_000_000),
 	}

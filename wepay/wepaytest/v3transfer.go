@@ -1,0 +1,252 @@
+package wepaytest
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// The states of a transfer that the payee confirms.
+const (
+	transferWaits     = "WAIT_USER_CONFIRM"
+	transferDone      = "SUCCESS"
+	transferFailed    = "FAIL"
+	transferCanceling = "CANCELING"
+	transferCancelled = "CANCELLED"
+)
+
+const (
+	// transferLife is for how long a payee can confirm a transfer.
+	transferLife = 24 * time.Hour
+	// namedTransfer is the least for which the payee's name is needed.
+	namedTransfer = 2000_00
+
+	transferBillsPath = "/v3/fund-app/mch-transfer/transfer-bills"
+)
+
+// transferBill is money for a payee who has to confirm it.
+type transferBill struct {
+	number, id string // out_bill_no and transfer_bill_no
+	account    *account
+	request    object // with the name decrypted
+	json       string
+	fee        int64
+	state      string
+	reason     string
+	at, since  time.Time
+}
+
+var v3TransferCalls = []v3call{
+	{
+		method: http.MethodPost, path: transferBillsPath, as: asDirect,
+		body: members{
+			{name: "appid", as: "appid", required: true, max: 32},
+			{name: "out_bill_no", required: true, max: 32, is: nonce},
+			{name: "transfer_scene_id", required: true, max: 36},
+			{name: "openid", required: true, max: 64},
+			{name: "user_name", max: 1024},
+			{name: "transfer_amount", required: true, kind: wholes, is: fen},
+			{name: "transfer_remark", required: true, max: 32},
+			{name: "notify_url", max: 256, is: notifyURL},
+			{name: "user_recv_perception", max: 64},
+			{name: "transfer_scene_report_infos", required: true, kind: lists, of: members{
+				{name: "info_type", required: true, max: 15},
+				{name: "info_content", required: true, max: 32},
+			}},
+		},
+		do: (*v3exchange).createTransfer,
+	},
+	{method: http.MethodGet, path: transferBillsPath + "/out-bill-no/{out_bill_no}", as: asDirect, do: (*v3exchange).queryTransferV3},
+	{method: http.MethodGet, path: transferBillsPath + "/transfer-bill-no/{transfer_bill_no}", as: asDirect, do: (*v3exchange).queryTransferV3},
+	{method: http.MethodPost, path: transferBillsPath + "/out-bill-no/{out_bill_no}/cancel", as: asDirect, do: (*v3exchange).cancelTransfer},
+}
+
+// createTransfer takes the money out of the account and waits for the payee,
+// once for every number.
+func (x *v3exchange) createTransfer() (object, *v3refusal) {
+	if refused := x.decryptUserName(x.body, "transfer_amount"); refused != nil {
+		return nil, refused
+	}
+	number, json := x.body.text("out_bill_no"), jsonOf(x.body)
+	if known, found := x.books.transfers[number]; found {
+		if known.json != json {
+			return nil, &v3refusal{status: http.StatusBadRequest, code: "ALREADY_EXISTS", message: "商户单号已存在，参数与之前不一致"}
+		}
+		return known.created(), nil
+	}
+	b := &transferBill{
+		number: number, account: x.account, request: x.body, json: json,
+		fee: x.body.whole("transfer_amount"), state: transferWaits, at: x.now, since: x.now,
+	}
+	if x.books.available < b.fee {
+		return nil, inV3(poor())
+	}
+	b.id = x.server.nextNumber("1330000000", x.now)
+	x.books.transfers[number], x.books.transferIDs[b.id] = b, b
+	x.books.move(x.server, movement{number: b.id, kind: "商家转账", fee: -b.fee, voucher: number})
+	x.server.transferLater(b, transferLife, transferWaits, transferFailed, "OVERDUE_CLOSE")
+	return b.created(), nil
+}
+
+// decryptUserName wants the payee's name where the amount needs it, and puts it
+// in the place of its encryption.
+func (x *v3exchange) decryptUserName(of object, amount string) *v3refusal {
+	sealed := of.text("user_name")
+	if sealed == "" {
+		if of.whole(amount) >= namedTransfer {
+			return wrong("body", "/user_name", nil, "转账金额大于等于2,000元时必须填写收款用户姓名")
+		}
+		return nil
+	}
+	name, refused := x.decryptV3(sealed)
+	if refused == nil {
+		of["user_name"] = name
+	}
+	return refused
+}
+
+func (b *transferBill) created() object {
+	out := object{
+		"out_bill_no": b.number, "transfer_bill_no": b.id, "create_time": moment(b.at), "state": b.state, "fail_reason": b.reason,
+	}
+	if b.state == transferWaits {
+		out["package_info"] = "affffddafdfafddffda==" + b.id
+	}
+	return out.without("fail_reason")
+}
+
+// told is a transfer as the query and the notification tell it, which spell the
+// merchant's number mch_id.
+func (b *transferBill) told() object {
+	return object{
+		"mch_id": b.account.MchID, "out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state,
+		"transfer_amount": b.fee, "openid": b.request.text("openid"), "fail_reason": b.reason,
+		"create_time": moment(b.at), "update_time": moment(b.since),
+	}.without("fail_reason")
+}
+
+func (x *v3exchange) findTransfer() (*transferBill, *v3refusal) {
+	b := x.books.transfers[x.path.text("out_bill_no")]
+	if id := x.path.text("transfer_bill_no"); id != "" {
+		b = x.books.transferIDs[id]
+	}
+	if b == nil || x.now.Sub(b.at) > payoutAge {
+		return nil, absent("NOT_FOUND", "记录不存在")
+	}
+	return b, nil
+}
+
+func (x *v3exchange) queryTransferV3() (object, *v3refusal) {
+	b, refused := x.findTransfer()
+	if refused != nil {
+		return nil, refused
+	}
+	out := b.told()
+	out["appid"], out["transfer_remark"] = b.request.text("appid"), b.request.text("transfer_remark")
+	return out, nil
+}
+
+// cancelTransfer takes back what nobody has confirmed. The reply tells that it
+// is on its way, and the notification, as soon as the clock lets it, that it is
+// done.
+func (x *v3exchange) cancelTransfer() (object, *v3refusal) {
+	b, refused := x.findTransfer()
+	switch {
+	case refused != nil:
+		return nil, refused
+	case b.state == transferWaits:
+		b.state, b.since = transferCanceling, x.now
+		x.server.transferLater(b, 0, transferCanceling, transferCancelled, "")
+	case b.state != transferCanceling && b.state != transferCancelled:
+		return nil, invalidRequest("转账单状态不支持撤销")
+	}
+	return object{"out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state, "update_time": moment(b.since)}, nil
+}
+
+// ConfirmTransfer has the payee confirm a transfer of API v3, and tells the
+// merchant if it asked to be told; else the Delivery is nil. A payee with
+// another name than the merchant gave makes it fail. Options are Pay's. The error
+// wraps wepay.ErrNoMerchant, ErrNoPayout, ErrFinished, ErrNoAPIv3Key or
+// ErrClosed.
+func (s *Server) ConfirmTransfer(mchID, outBillNo string, options ...PayOption) (*Delivery, error) {
+	return s.answerTransfer(mchID, outBillNo, transferDone, "", options)
+}
+
+// RejectTransfer has a transfer of API v3 fail for a reason, such as
+// ACCOUNT_FROZEN, which gives the money back. It is ConfirmTransfer otherwise.
+func (s *Server) RejectTransfer(mchID, outBillNo, reason string, options ...PayOption) (*Delivery, error) {
+	return s.answerTransfer(mchID, outBillNo, transferFailed, reason, options)
+}
+
+func (s *Server) answerTransfer(mchID, number, state, reason string, options []PayOption) (*Delivery, error) {
+	var p payment
+	for _, option := range options {
+		option(&p)
+	}
+	d, err := s.endTransferOf(mchID, number, state, reason, p)
+	if err != nil {
+		return nil, fmt.Errorf("ending transfer %q of %q: %w", number, mchID, err)
+	}
+	if d == nil || p.held {
+		return d, nil
+	}
+	return d, d.Release()
+}
+
+func (s *Server) endTransferOf(mchID, number, state, reason string, p payment) (*Delivery, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, found := s.accounts[mchID]
+	if !found {
+		return nil, wepay.ErrNoMerchant
+	}
+	b, found := a.real.transfers[number]
+	switch {
+	case !found:
+		return nil, ErrNoPayout
+	case b.state != transferWaits:
+		return nil, fmt.Errorf("%w: its state is %s", ErrFinished, b.state)
+	case b.request.text("notify_url") != "" && a.APIv3Key == "":
+		return nil, ErrNoAPIv3Key
+	}
+	right, known := s.names[b.request.text("openid")]
+	if name := b.request.text("user_name"); name != "" && known && name != right {
+		state, reason = transferFailed, "NAME_NOT_CORRECT"
+	}
+	return s.endTransfer(b, state, reason, p)
+}
+
+// endTransfer ends a transfer, and gives the money back of one that was not
+// made.
+func (s *Server) endTransfer(b *transferBill, state, reason string, p payment) (*Delivery, error) {
+	b.state, b.reason, b.since = state, reason, s.clock.Now()
+	if state != transferDone {
+		b.account.real.move(s, movement{number: b.id, kind: "商家转账退回", fee: b.fee, voucher: b.number})
+	}
+	to := b.request.text("notify_url")
+	if to == "" || b.account.APIv3Key == "" {
+		return nil, nil
+	}
+	return s.deliveryV3(b.account, Event{
+		URL: to, Type: "MCHTRANSFER.BILL.FINISHED", OriginalType: "mch_payment", Summary: "商家转账单据终态通知", Resource: b.told(),
+	}, p)
+}
+
+// transferLater ends a transfer after a while if it still is in a state, and
+// tells the merchant.
+func (s *Server) transferLater(b *transferBill, d time.Duration, from, to, reason string) {
+	s.tasks.after(s.clock, d, func() {
+		s.mu.Lock()
+		if b.state != from {
+			s.mu.Unlock()
+			return
+		}
+		delivery, err := s.endTransfer(b, to, reason, payment{})
+		s.mu.Unlock()
+		if err == nil && delivery != nil {
+			delivery.round(0)
+		}
+	})
+}
