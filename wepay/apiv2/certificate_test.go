@@ -21,7 +21,7 @@ func startTLS(s *httptest.Server) {
 // trusting is client for a server that startTLS started.
 func trusting(t *testing.T, m *wepay.Merchant, server *wechat) *apiv2.Client {
 	t.Helper()
-	transport := apiv2.NewTransport(m)
+	transport := wepay.NewTransport(m)
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
 	t.Cleanup(transport.CloseIdleConnections)
@@ -103,7 +103,7 @@ func TestNoCertificate(t *testing.T) {
 }
 
 func TestTransport(t *testing.T) {
-	one, two := apiv2.NewTransport(merchant()), apiv2.NewTransport(merchant())
+	one, two := wepay.NewTransport(merchant()), wepay.NewTransport(merchant())
 	if one == two || one.TLSClientConfig == two.TLSClientConfig {
 		t.Error("two transports share something")
 	}

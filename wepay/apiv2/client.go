@@ -5,11 +5,11 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
 // DefaultTimeout bounds one attempt to get an answer from one endpoint. It is
@@ -26,8 +26,9 @@ type Client struct {
 	now       func() time.Time
 	pause     func(context.Context, time.Duration) error
 	userAgent string
-	endpoints *endpoints
-	risk      *endpoints
+	riskURL   string
+	endpoints *endpoints.Endpoints
+	risk      *endpoints.Endpoints
 	sandbox   kept[string]
 	bank      kept[*rsa.PublicKey]
 }
@@ -35,7 +36,7 @@ type Client struct {
 // Option changes how a client works.
 type Option func(*Client)
 
-// WithTransport gives the client its connections, instead of NewTransport's. It
+// WithTransport gives the client its connections, instead of wepay.NewTransport's. It
 // must be for this merchant alone and present its certificate.
 func WithTransport(transport http.RoundTripper) Option {
 	return func(c *Client) { c.transport = transport }
@@ -63,7 +64,7 @@ const DefaultRiskEndpoint = "https://fraud.mch.weixin.qq.com"
 // WithRiskEndpoint has the public key of bank payouts fetched from elsewhere
 // than DefaultRiskEndpoint.
 func WithRiskEndpoint(url string) Option {
-	return func(c *Client) { c.risk = newEndpoints(url) }
+	return func(c *Client) { c.riskURL = url }
 }
 
 // NewClient returns the client of a merchant that Validate accepts.
@@ -73,9 +74,8 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 		timeout:   DefaultTimeout,
 		now:       time.Now,
 		pause:     pause,
-		userAgent: fmt.Sprintf("caddy-wepay/%s (%s) %s %s", wepay.Version, runtime.GOOS, runtime.Version(), merchant.MchID),
-		endpoints: newEndpoints(merchant.Endpoints...),
-		risk:      newEndpoints(DefaultRiskEndpoint),
+		userAgent: wepay.UserAgent(merchant),
+		riskURL:   DefaultRiskEndpoint,
 		sandbox:   kept[string]{lives: sandboxKeyAge},
 		bank:      kept[*rsa.PublicKey]{lives: bankKeyAge},
 	}
@@ -83,8 +83,10 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 		option(c)
 	}
 	if c.transport == nil {
-		c.transport = NewTransport(merchant)
+		c.transport = wepay.NewTransport(merchant)
 	}
+	c.endpoints = endpoints.New(c.transport, c.now, merchant.Endpoints...)
+	c.risk = endpoints.New(c.transport, c.now, c.riskURL)
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
 // signing is how one call is signed.
@@ -113,7 +114,7 @@ func (c call) believe(request, reply wepay.Fields, key string) error {
 // open: nothing, where nothing was sent.
 func (c call) unanswered(failed *wepay.Error, err error) error {
 	failed.Err, failed.Verdict = err, c.unknown
-	if errors.Is(err, errNotSent) {
+	if errors.Is(err, endpoints.ErrNotSent) {
 		failed.Verdict = wepay.Again
 	}
 	return failed

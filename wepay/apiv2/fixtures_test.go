@@ -193,7 +193,7 @@ func status(code int, text string) answer {
 // client returns a client whose connections end with the test.
 func client(t *testing.T, m *wepay.Merchant, options ...apiv2.Option) *apiv2.Client {
 	t.Helper()
-	transport := apiv2.NewTransport(m)
+	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
 	return apiv2.NewClient(m, append([]apiv2.Option{apiv2.WithTransport(transport)}, options...)...)
 }

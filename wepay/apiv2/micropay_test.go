@@ -292,7 +292,7 @@ func (h hangUp) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestPauseEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := able(t, serve(t, newCounter([]string{"!USERPAYING"}, nil, nil).answer).URL)
-	transport := apiv2.NewTransport(m)
+	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
 	began := time.Now()
 	_, err := apiv2.NewClient(m, apiv2.WithTransport(hangUp{transport, cancel})).Do(ctx, wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in))

@@ -43,7 +43,7 @@ func (s *shop) download(path string, in map[string]string) (body string, header 
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	transport := apiv2.NewTransport(s.merchant)
+	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	transport.DisableCompression = true
 	defer transport.CloseIdleConnections()
@@ -300,7 +300,7 @@ func TestBillIsStreamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := apiv2.NewTransport(s.merchant)
+	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)

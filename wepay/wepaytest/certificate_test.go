@@ -143,7 +143,7 @@ func (s *shop) sendAs(m *wepay.Merchant, path string, fields wepay.Fields) (stat
 // Nobody who does not trust this server's authority talks to it.
 func TestServerIsTrustedByItsAuthorityAlone(t *testing.T) {
 	s := newShop(t)
-	transport := apiv2.NewTransport(s.merchant)
+	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = newServer(t).RootCAs()
 	defer transport.CloseIdleConnections()
 	_, err := apiv2.NewClient(s.merchant, apiv2.WithTransport(transport)).Do(t.Context(), wepay.QueryOrder, query("ORDER-0001"))

@@ -40,7 +40,7 @@ func Example() {
 		SignType: wepay.MD5, Certificate: &credential.Certificate,
 		NotifyURL: site.URL, Endpoints: []string{wechat.URL},
 	}
-	transport := apiv2.NewTransport(merchant)
+	transport := wepay.NewTransport(merchant)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	defer transport.CloseIdleConnections()
 	client := apiv2.NewClient(merchant, apiv2.WithTransport(transport))

@@ -76,7 +76,7 @@ func TestSlowForEver(t *testing.T) {
 	s := newShop(t)
 	s.pay("ORDER-0001", 100)
 	s.wechat.Misbehave(refundPath, wepaytest.Fault{Kind: wepaytest.Slow})
-	transport := apiv2.NewTransport(s.merchant)
+	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	defer transport.CloseIdleConnections()
 	client := apiv2.NewClient(s.merchant, apiv2.WithTransport(transport), apiv2.WithTimeout(100*time.Millisecond))

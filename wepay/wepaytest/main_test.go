@@ -88,7 +88,7 @@ func newServer(t *testing.T, options ...wepaytest.Option) *wepaytest.Server {
 
 func newClient(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant) *apiv2.Client {
 	t.Helper()
-	transport := apiv2.NewTransport(m)
+	transport := wepay.NewTransport(m)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	t.Cleanup(transport.CloseIdleConnections)
 	return apiv2.NewClient(m, apiv2.WithTransport(transport))
@@ -179,7 +179,7 @@ func (s *shop) post(path string, document []byte) (status int, body string) {
 
 func (s *shop) send(req *http.Request, as *wepay.Merchant) (status int, body string) {
 	s.t.Helper()
-	transport := apiv2.NewTransport(as)
+	transport := wepay.NewTransport(as)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
