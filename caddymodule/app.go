@@ -198,6 +198,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 			callback: &callback{
 				url:       merchant.CallbackURL(wepay.Payment),
 				refundURL: merchant.CallbackURL(wepay.Refunded),
+				kinds:     merchant.Kinds(),
 				secrets:   secrets,
 				transport: callbacks,
 				timeout:   time.Duration(a.CallbackTimeout),

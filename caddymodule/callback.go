@@ -19,8 +19,9 @@ import (
 
 // callback is a merchant's order service.
 type callback struct {
-	url       string // cbNotifyUrl
-	refundURL string // the one for refunds
+	url       string       // cbNotifyUrl
+	refundURL string       // the one for refunds
+	kinds     []wepay.Kind // what it can be told of
 	secrets   []*standardwebhooks.Webhook
 	transport http.RoundTripper
 	timeout   time.Duration

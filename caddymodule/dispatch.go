@@ -9,8 +9,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/windsome/caddy-wepay/wepay"
 )
 
 // dispatcher hands over what waits in an outbox: leases events, delivers them,
@@ -55,7 +53,7 @@ func newDispatcher(outbox Outbox, callbacks map[string]*callback, logger *zap.Lo
 func (d *dispatcher) start() {
 	circuits := make(map[string]*circuit) // by URL: merchants may share one
 	for merchant, callback := range d.callbacks {
-		for _, kind := range wepay.Kinds {
+		for _, kind := range callback.kinds {
 			url := callback.urlOf(kind)
 			if url == "" {
 				continue // what waits from before stays until there is one again

@@ -103,7 +103,7 @@ func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), 
 	callbacks := make(map[string]*callback)
 	for _, name := range merchants {
 		url := "http://" + name + "/"
-		callbacks[name] = &callback{url: url, refundURL: url, transport: d.backend, timeout: defaultDeliveryTimeout}
+		callbacks[name] = &callback{url: url, refundURL: url, kinds: testMerchant.Kinds(), transport: d.backend, timeout: defaultDeliveryTimeout}
 	}
 	d.dispatcher = newDispatcher(d.store, callbacks, zap.NewNop(), metrics, func(e *Event) { d.dead = append(d.dead, e.ID) })
 	d.start()

@@ -201,9 +201,9 @@ type Count struct {
 }
 
 // newEvent returns what the order service is to get of a notification that came
-// with a header: one flat JSON object of text under WeChat's own names.
+// with a header.
 func newEvent(n *wepay.Notification, header http.Header, now time.Time) (*Event, error) {
-	payload, err := n.Fields.MarshalJSON()
+	payload, err := n.Payload()
 	if err != nil {
 		return nil, err
 	}

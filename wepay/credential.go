@@ -2,8 +2,10 @@ package wepay
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
@@ -46,6 +48,53 @@ func ParsePEM(certificate, key []byte) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("reading PEM pair: %w", err)
 	}
 	return &cert, nil
+}
+
+// ParsePrivateKey reads a merchant's RSA key from PEM, unencrypted: PKCS #8 as
+// WeChat's tool writes it, or PKCS #1.
+func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("reading a private key: there is no PEM in the file")
+	}
+	var key any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("reading a private key: the file holds a %s: it must be apiclient_key.pem", block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a private key: %w", err)
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("reading a private key: it is not RSA")
+	}
+	return private, nil
+}
+
+// ParsePublicKey reads WeChat Pay's public key (pub_key.pem) from PEM.
+func ParsePublicKey(text []byte) (*rsa.PublicKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("reading a public key: there is no PEM in the file")
+	}
+	if block.Type != "PUBLIC KEY" {
+		return nil, fmt.Errorf("reading a public key: the file holds a %s: it must be WeChat Pay's pub_key.pem, which the merchant platform offers", block.Type)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a public key: %w", err)
+	}
+	public, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return nil, errors.New("reading a public key: it is not RSA")
+	}
+	return public, nil
 }
 
 // CertificateSerial returns a certificate's serial number as WeChat writes it:

@@ -1,6 +1,7 @@
 package wepay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,8 +13,13 @@ var (
 	ErrTooLarge    = errors.New("message too large")
 	ErrUnsigned    = errors.New("no signature")
 	ErrSignature   = errors.New("wrong signature")
+	ErrProbe       = errors.New("a probe of WeChat Pay's, which signs wrongly to see whether that is noticed")
+	ErrUnknownKey  = errors.New("signed with a key that is not known here")
+	ErrStale       = errors.New("signed too long ago, or ahead of this machine's clock")
+	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not open it")
 	ErrForeign     = errors.New("not about this merchant")
 	ErrNotPayment  = errors.New("not a payment notification")
+	ErrUnknownKind = errors.New("a notification of a kind that is not known here")
 	ErrNoAnswer    = errors.New("no believable answer from WeChat Pay")
 	ErrNoMerchant  = errors.New("no such merchant")
 	ErrNotAble     = errors.New("merchant not able")
@@ -58,7 +64,8 @@ func (v Verdict) Advice() string {
 type Error struct {
 	Merchant  string    // the merchant's name
 	Operation Operation // what was asked
-	Code      string    // WeChat's err_code, where WeChat gave one
+	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
+	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
 	Verdict   Verdict   // whether the same call may be sent again
 	Ask       Operation // the operation that tells the outcome, where there is one
@@ -70,7 +77,7 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "merchant %q: %s", e.Merchant, e.Operation)
 	if e.Code != "" || e.Message != "" {
-		fmt.Fprintf(&b, ": WeChat Pay refused: %s", strings.TrimSpace(e.Code+" "+e.Message))
+		fmt.Fprintf(&b, ": WeChat Pay refused: %s", strings.TrimSpace(cmp.Or(e.V3Code, e.Code)+" "+e.Message))
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)

@@ -23,9 +23,10 @@ func ExampleParsePKCS12() {
 }
 
 func ExampleMerchants_Receiver() {
+	const key = "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga" // nobody's
 	merchants, err := wepay.NewMerchants(
-		&wepay.Merchant{Name: "page", Env: wepay.H5, MchID: "1900000109", AppID: "wx00112233445566aa"},
-		&wepay.Merchant{Name: "qrcode", Env: wepay.NATIVE, MchID: "1900000109", AppID: "wx00112233445566aa"},
+		&wepay.Merchant{Name: "page", Env: wepay.H5, MchID: "1900000109", AppID: "wx00112233445566aa", PartnerKey: key},
+		&wepay.Merchant{Name: "qrcode", Env: wepay.NATIVE, MchID: "1900000109", AppID: "wx00112233445566aa", PartnerKey: key},
 	)
 	if err != nil {
 		fmt.Println(err)

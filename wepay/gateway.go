@@ -43,6 +43,15 @@ const (
 	ProfitShareAddReceiver    Operation = "profit_share_add_receiver"
 	ProfitShareRemoveReceiver Operation = "profit_share_remove_receiver"
 
+	// Of API v3 alone.
+	CombineOrder       Operation = "combine_order"
+	QueryCombined      Operation = "combine_order_query"
+	CloseCombined      Operation = "combine_close"
+	CancelTransfer     Operation = "transfer_cancel"
+	TransferBatch      Operation = "transfer_batch"
+	QueryTransferBatch Operation = "transfer_batch_query"
+	QueryUnsplit       Operation = "profit_share_unsplit"
+
 	OpenID Operation = "openid" // asked of the login host, not of WeChat Pay
 )
 

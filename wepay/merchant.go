@@ -1,6 +1,7 @@
 package wepay
 
 import (
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -82,11 +83,26 @@ type Merchant struct {
 	// AnySubMerchant among them allows all.
 	SubMchIDs []string
 
+	// API is the version that orders go through; "": V2. Notifications of both
+	// are taken by what they are, as long as there are the keys of both.
+	API API
+
 	PartnerKey string // API v2's key (API密钥), 32 characters
 	SignType   SignType
 	// Certificate is the merchant's API certificate with its key and Leaf set.
 	// Nil: operations that need one wrap ErrNotAble.
 	Certificate *tls.Certificate
+
+	APIv3Key   string          // API v3's key (APIv3密钥), 32 letters and digits
+	PrivateKey *rsa.PrivateKey // signs API v3's requests; nil: Certificate's does
+	MchSerial  string          // of the certificate that PrivateKey belongs to; "": Certificate's
+	// PublicKey is WeChat Pay's (微信支付公钥), and PublicKeyID its id. Without it
+	// WeChat is known by platform certificates, which are fetched.
+	PublicKeyID string
+	PublicKey   *rsa.PublicKey
+	// Payload is in whose names the order service gets notifications of API v3;
+	// "": V2.
+	Payload API
 
 	NotifyURL   string // where WeChat sends payment notifications
 	CbNotifyURL string // the order service that is told of payments
@@ -108,7 +124,7 @@ type Merchant struct {
 // names the directive. At matters for the certificate alone.
 func (m *Merchant) Validate(at time.Time) error {
 	for _, check := range []func() error{
-		m.validateText, m.validateType,
+		m.validateText, m.validateType, m.validateV3,
 		func() error { return m.validateCertificate(at) },
 	} {
 		if err := check(); err != nil {
@@ -126,8 +142,13 @@ var MerchantRules = Rules{
 	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
 	{Name: "sub_app_id", Max: 32, Is: identifier},
 	{Name: "sub_mch_id", Max: 32, Is: identifier},
-	{Name: "partner_key", Required: true, Is: partnerKey},
+	{Name: "api", Is: OneOf(string(V2), string(V3))},
+	{Name: "partner_key", Is: partnerKey},
 	{Name: "sign_type", Required: true, Is: OneOf(string(MD5), string(HMACSHA256))},
+	{Name: "apiv3_key", Is: apiV3Key},
+	{Name: "mch_serial", Is: isSerial},
+	{Name: "public_key", Is: publicKeyID},
+	{Name: "payload", Is: OneOf(string(V2), string(V3))},
 	{Name: "notify_url", Max: 256, Is: NotifyURL},
 	{Name: "cb_notify_url", Is: callbackURL},
 	{Name: "cb_refund_notify_url", Is: callbackURL},
@@ -152,6 +173,9 @@ func (m *Merchant) validateText() error {
 			return err
 		}
 	}
+	if m.PartnerKey == "" && m.API != V3 {
+		return &FieldError{Field: "partner_key", Reason: "is required for api v2", Missing: true}
+	}
 	return MerchantRules.Check(NewFields(map[string]string{
 		"env":           string(m.Env),
 		"type":          string(m.Type),
@@ -159,7 +183,12 @@ func (m *Merchant) validateText() error {
 		"mch_id":        m.MchID,
 		"sub_app_id":    m.SubAppID,
 		"sub_mch_id":    m.SubMchID,
+		"api":           string(m.API),
 		"partner_key":   m.PartnerKey,
+		"apiv3_key":     m.APIv3Key,
+		"mch_serial":    m.MchSerial,
+		"public_key":    m.PublicKeyID,
+		"payload":       string(m.Payload),
 		"sign_type":     string(m.SignType),
 		"notify_url":    m.NotifyURL,
 		"cb_notify_url": m.CbNotifyURL,
@@ -230,6 +259,9 @@ func (m *Merchant) Warnings(at time.Time) []string {
 	var warnings []string
 	if m.CbNotifyURL == "" {
 		warnings = append(warnings, "no cb_notify_url: notifications of payments are answered FAIL")
+	}
+	if m.PartnerKey != "" && m.PartnerKey == m.APIv3Key {
+		warnings = append(warnings, "partner_key and apiv3_key are the same, but WeChat Pay has one of each: is either in the other's place?")
 	}
 	if m.Certificate != nil {
 		leaf := m.Certificate.Leaf

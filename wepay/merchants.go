@@ -1,6 +1,7 @@
 package wepay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,10 +26,10 @@ func NewMerchants(all ...*Merchant) (*Merchants, error) {
 		}
 		names[m.Name] = true
 		for _, other := range ms.byMchID[m.MchID] {
-			if m.overlaps(other) && m.destination() != other.destination() {
+			if m.overlaps(other) && m.disagrees(other) {
 				return nil, &MerchantError{m.Name, &FieldError{
 					Field:  "cb_notify_url",
-					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key", m.Env.TradeType(), other.Name),
+					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about cb_notify_url, cb_refund_notify_url, payload or a key", m.Env.TradeType(), other.Name),
 				}}
 			}
 		}
@@ -87,13 +88,40 @@ type Recipient struct {
 	AppID     string
 	SubMchID  string
 	TradeType string
+
+	// APIv3Key is the key that opened a notification of API v3, which need not
+	// say its appid; "": it is one of API v2.
+	APIv3Key string
 }
 
-// destination is where a merchant's notifications go, and the key they bear.
-type destination struct{ payments, refunds, key string }
+func (r Recipient) api() API {
+	if r.APIv3Key != "" {
+		return V3
+	}
+	return V2
+}
 
-func (m *Merchant) destination() destination {
-	return destination{m.CallbackURL(Payment), m.CallbackURL(Refunded), m.PartnerKey}
+// destination is where a merchant's notifications of an API go, in whose names,
+// and the key they are known by.
+type destination struct {
+	payments, refunds, key string
+	payload                API
+}
+
+func (m *Merchant) destination(api API) destination {
+	d := destination{payments: m.CallbackURL(Payment), refunds: m.CallbackURL(Refunded), key: m.PartnerKey}
+	if api == V3 {
+		d.key, d.payload = m.APIv3Key, cmp.Or(m.Payload, V2)
+	}
+	return d
+}
+
+// disagrees says whether two merchants want notifications that could be for
+// either to go different ways.
+func (m *Merchant) disagrees(other *Merchant) bool {
+	return slices.ContainsFunc([]API{V2, V3}, func(api API) bool {
+		return m.Uses(api) && other.Uses(api) && m.destination(api) != other.destination(api)
+	})
 }
 
 // overlaps says whether one notification could be for either of two merchants.
@@ -112,7 +140,14 @@ func (m *Merchant) overlaps(other *Merchant) bool {
 // receives says whether a notification is for this merchant's account. The
 // trade type is left out: one account may have orders placed elsewhere.
 func (m *Merchant) receives(r Recipient) bool {
-	return m.MchID == r.MchID && m.AppID == r.AppID && m.actsFor(r.SubMchID)
+	switch {
+	case m.MchID != r.MchID || !m.actsFor(r.SubMchID):
+		return false
+	case r.api() == V3:
+		return m.APIv3Key == r.APIv3Key && (m.AppID == r.AppID || r.AppID == "")
+	default:
+		return m.AppID == r.AppID && m.Uses(V2)
+	}
 }
 
 // Receiver returns the merchant that a notification is for: of those with its
@@ -131,11 +166,11 @@ func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 		candidates = append(candidates, m)
 	}
 	if len(candidates) == 0 {
-		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id", ErrForeign)
+		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id, and the key of its API", ErrForeign)
 	}
 	for _, m := range candidates[1:] {
-		if m.destination() != candidates[0].destination() {
-			return nil, fmt.Errorf("%w: its trade type is neither that of %q nor of %q", ErrForeign, candidates[0].Name, m.Name)
+		if m.destination(r.api()) != candidates[0].destination(r.api()) {
+			return nil, fmt.Errorf("%w: it does not tell whether it is for %q or %q: have it sent to pay_notify/<merchant>", ErrForeign, candidates[0].Name, m.Name)
 		}
 	}
 	return candidates[0], nil

@@ -4,26 +4,50 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 )
 
 // Kind is what a notification is about.
 type Kind string
 
-// The kinds.
+// The kinds. Those but the first two are of API v3 alone.
 const (
-	Payment  Kind = "payment"
-	Refunded Kind = "refund"
+	Payment         Kind = "payment"
+	Refunded        Kind = "refund"
+	CombinedPayment Kind = "combined_payment" // of several orders at once
+	Transferred     Kind = "transfer"         // a transfer to a user, or a batch of them, has ended
+	ProfitShared    Kind = "profit_sharing"   // a receiver got his share, or gave it back
 )
 
-// Kinds are all the kinds there are.
-var Kinds = []Kind{Payment, Refunded}
+// Kinds are what a merchant can be told of.
+func (m *Merchant) Kinds() []Kind {
+	kinds := []Kind{Payment, Refunded}
+	if m.Uses(V3) {
+		kinds = append(kinds, CombinedPayment, Transferred, ProfitShared)
+	}
+	return kinds
+}
 
 // Notification is what WeChat told a merchant, verified, in one shape for
 // every version of the API.
 type Notification struct {
 	Kind     Kind
 	Merchant *Merchant
-	Fields   Fields // every field, as WeChat named and wrote it
+	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
+	// what has a name there.
+	Fields Fields
+	// Resource is what a notification of API v3 tells, as WeChat wrote it; nil in
+	// one of API v2.
+	Resource json.RawMessage
+}
+
+// Payload is what the order service gets, one JSON object: the fields, or for a
+// merchant that wants it WeChat's own resource of API v3.
+func (n *Notification) Payload() ([]byte, error) {
+	if n.Merchant.Payload == V3 && n.Resource != nil {
+		return n.Resource, nil
+	}
+	return n.Fields.MarshalJSON()
 }
 
 // EventID names what happened: it is the same for one event however often
@@ -32,6 +56,13 @@ func (n *Notification) EventID() string {
 	switch n.Kind {
 	case Refunded:
 		return n.event(n.Kind, n.Fields.Get("refund_id"), n.Fields.Get("refund_status"))
+	case CombinedPayment:
+		return n.event(n.Kind, n.Fields.Get("combine_out_trade_no"), n.Fields.Get("result_code"))
+	case Transferred:
+		return n.event(n.Kind, n.Fields.Get("transfer_bill_no"), n.Fields.Get("state"), n.Fields.Get("batch_id"), n.Fields.Get("batch_status"))
+	case ProfitShared:
+		return n.event(n.Kind, n.Fields.Get("order_id"), n.Fields.Get("out_order_no"), n.Fields.Get("event_type"),
+			n.Fields.Get("receiver_type"), n.Fields.Get("receiver_account"), n.Fields.Get("receiver_amount"), n.Fields.Get("success_time"))
 	default:
 		number := cmp.Or(n.Fields.Get("transaction_id"), n.Fields.Get("out_trade_no"))
 		return n.event(n.Kind, number, n.Fields.Get("result_code"), n.Fields.Get("trade_state"))
