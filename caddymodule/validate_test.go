@@ -333,7 +333,7 @@ func TestValidateJSON(t *testing.T) {
 	config := testConfig(t, ":8080\n")
 	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx1","mch_id":"1900000109"}]}`)
 	err := caddy.Validate(config)
-	if want := `provision wepay: merchant "shop": partner_key: is required`; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := `provision wepay: merchant "shop": partner_key: is required for api v2`; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want …%s", err, want)
 	}
 }

@@ -26,10 +26,10 @@ func NewMerchants(all ...*Merchant) (*Merchants, error) {
 		}
 		names[m.Name] = true
 		for _, other := range ms.byMchID[m.MchID] {
-			if m.overlaps(other) && m.disagrees(other) {
+			if about := m.disagreement(other); about != "" && m.overlaps(other) {
 				return nil, &MerchantError{m.Name, &FieldError{
 					Field:  "cb_notify_url",
-					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about cb_notify_url, cb_refund_notify_url, payload or a key", m.Env.TradeType(), other.Name),
+					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about %s", m.Env.TradeType(), other.Name, about),
 				}}
 			}
 		}
@@ -116,12 +116,20 @@ func (m *Merchant) destination(api API) destination {
 	return d
 }
 
-// disagrees says whether two merchants want notifications that could be for
-// either to go different ways.
-func (m *Merchant) disagrees(other *Merchant) bool {
-	return slices.ContainsFunc([]API{V2, V3}, func(api API) bool {
+// disagreement says by which directives two merchants want notifications that
+// could be for either to go different ways, or "".
+func (m *Merchant) disagreement(other *Merchant) string {
+	differ := func(api API) bool {
 		return m.Uses(api) && other.Uses(api) && m.destination(api) != other.destination(api)
-	})
+	}
+	switch {
+	case differ(V2):
+		return "cb_notify_url, cb_refund_notify_url or partner_key"
+	case differ(V3):
+		return "cb_notify_url, cb_refund_notify_url, payload or apiv3_key"
+	default:
+		return ""
+	}
 }
 
 // overlaps says whether one notification could be for either of two merchants.

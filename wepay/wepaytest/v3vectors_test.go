@@ -29,7 +29,7 @@ type vector struct {
 
 func readVectors(t *testing.T) map[string]vector {
 	t.Helper()
-	raw, err := os.ReadFile("testdata/v3.json")
+	raw, err := os.ReadFile("../apiv3/testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,259 @@
+package apiv3
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// certificate is a platform certificate (微信支付平台证书).
+type certificate struct {
+	serial              string
+	key                 *rsa.PublicKey
+	notBefore, notAfter time.Time
+}
+
+func (c *certificate) inForce(now time.Time) bool {
+	return !now.Before(c.notBefore) && !now.After(c.notAfter)
+}
+
+// certificates are all that WeChat listed in one reply; nil: none. They do not
+// change.
+type certificates struct{ bySerial map[string]*certificate }
+
+func (cs *certificates) key(serial string, now time.Time) *rsa.PublicKey {
+	if cs == nil {
+		return nil
+	}
+	c, found := cs.bySerial[serial]
+	if !found || !c.inForce(now) {
+		return nil
+	}
+	return c.key
+}
+
+// newest returns the certificate in force that began last, which is the one to
+// encrypt with while WeChat rotates them; nil without one.
+func (cs *certificates) newest(now time.Time) (newest *certificate) {
+	if cs == nil {
+		return nil
+	}
+	for _, c := range cs.bySerial {
+		if c.inForce(now) && (newest == nil || c.notBefore.After(newest.notBefore)) {
+			newest = c
+		}
+	}
+	return newest
+}
+
+// RefreshEvery is how often platform certificates are to be fetched. WeChat
+// asks for less than 12 hours; a new one is listed for a day before it signs.
+// Source: WeChat Pay, 平台证书更新指引.
+const RefreshEvery = 10 * time.Hour
+
+// Due says when Refresh should be called: at once where there is nothing yet,
+// a while after it failed, and never for an account with the public key, as
+// long as WeChat used no certificate with it.
+func (p *Platform) Due() (at time.Time, ever bool) {
+	cs := p.certificates.Load()
+	if p.merchant.PublicKey != nil && cs == nil {
+		return time.Time{}, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.asked.IsZero():
+		return time.Time{}, true
+	case p.failed != nil:
+		return p.asked.Add(retryEvery), true
+	default:
+		return p.asked.Add(RefreshEvery), true
+	}
+}
+
+// retryEvery is how long after a failed fetch the next is due.
+const retryEvery = 5 * time.Minute
+
+// Refresh fetches the platform certificates that WeChat lists for the account.
+// Those held before stay where that fails.
+func (p *Platform) Refresh(ctx context.Context) error {
+	p.Load(ctx)
+	return p.refresh(ctx, 0)
+}
+
+// refresh fetches the certificates, once for all who wait, unless WeChat was
+// asked less than a time ago. The fetch outlives a caller who gives up, for the
+// others who wait; the wire's time-out ends it.
+func (p *Platform) refresh(ctx context.Context, least time.Duration) error {
+	fetched := p.flight.DoChan("", func() (any, error) {
+		now := p.now()
+		p.mu.Lock()
+		recent, failed := !p.asked.IsZero() && now.Sub(p.asked) < least, p.failed
+		if !recent {
+			p.asked = now
+		}
+		p.mu.Unlock()
+		if recent {
+			return nil, failed
+		}
+		failed = p.fetch(context.WithoutCancel(ctx))
+		p.mu.Lock()
+		p.failed = failed
+		p.mu.Unlock()
+		return nil, failed
+	})
+	select {
+	case result := <-fetched:
+		return result.Err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: waiting for platform certificates: %w", wepay.ErrNoAnswer, context.Cause(ctx))
+	}
+}
+
+// fetch asks WeChat for the certificates and takes them in place of those
+// before.
+// Source: WeChat Pay, 下载平台证书 (/v3/certificates).
+func (p *Platform) fetch(ctx context.Context) error {
+	if err := p.merchant.RequireV3(); err != nil {
+		return err
+	}
+	failing := func(err error) error {
+		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, err)
+	}
+	answer, err := p.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: p.Serial()})
+	if err != nil {
+		return failing(err)
+	}
+	if told, refused := answer.refusal(); refused {
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.Code, told.Message, hint(told.Code)))
+	}
+	fresh, err := p.open(answer.body)
+	if err != nil {
+		return failing(err)
+	}
+	if err := p.believeCertificates(answer, fresh); err != nil {
+		return failing(err)
+	}
+	p.replace(fresh)
+	if p.store != nil {
+		_ = p.store.Store(ctx, p.storeKey(), answer.body) // which reports why not
+	}
+	return nil
+}
+
+// hint says what to do about a refusal of certificates.
+func hint(code string) string {
+	switch code {
+	case "RESOURCE_NOT_EXISTS":
+		return ": the account has none; set public_key to WeChat Pay's public key (微信支付公钥) from the merchant platform"
+	case "SIGN_ERROR":
+		return ": are mch_id, mch_serial and private_key of one certificate, and is this machine's clock right?"
+	default:
+		return ""
+	}
+}
+
+// believeCertificates verifies the reply that brought certificates: with a key
+// that is known already, or else with one of its own, which the APIv3 key
+// vouches for.
+func (p *Platform) believeCertificates(answer *reply, fresh *certificates) error {
+	s, err := readSignature(answer.header)
+	if err != nil {
+		return err
+	}
+	now := p.now()
+	key := p.held(s.serial)
+	if key == nil {
+		key = fresh.key(s.serial, now)
+	}
+	if key == nil {
+		return fmt.Errorf("%w: the reply is signed with %s", wepay.ErrUnknownKey, s.serial)
+	}
+	return s.verify(key, answer.body, now)
+}
+
+// open decrypts the certificates of a reply with the APIv3 key.
+func (p *Platform) open(body []byte) (*certificates, error) {
+	var listed struct {
+		Data []struct {
+			Serial    string `json:"serial_no"`
+			Encrypted sealed `json:"encrypt_certificate"`
+		} `json:"data"`
+	}
+	if err := decode(body, &listed); err != nil {
+		return nil, fmt.Errorf("%w: reading the list: %w", wepay.ErrMalformed, err)
+	}
+	cs := &certificates{bySerial: make(map[string]*certificate, len(listed.Data))}
+	for _, item := range listed.Data {
+		text, err := item.Encrypted.open(p.merchant.APIv3Key)
+		if err != nil {
+			return nil, fmt.Errorf("opening certificate %s: %w", item.Serial, err)
+		}
+		c, err := parseCertificate(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading certificate %s: %w", item.Serial, err)
+		}
+		if c.serial != item.Serial {
+			return nil, fmt.Errorf("%w: certificate %s is listed as %s", wepay.ErrMalformed, c.serial, item.Serial)
+		}
+		if _, own := p.merchant.SigningKey(); own.PublicKey.Equal(c.key) {
+			return nil, fmt.Errorf("%w: certificate %s is the merchant's own", wepay.ErrMalformed, c.serial)
+		}
+		cs.bySerial[c.serial] = c
+	}
+	if len(cs.bySerial) == 0 {
+		return nil, fmt.Errorf("%w: the list is empty", wepay.ErrMalformed)
+	}
+	return cs, nil
+}
+
+func parseCertificate(text []byte) (*certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("it is no certificate in PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, errors.New("its key is not RSA")
+	}
+	return &certificate{wepay.CertificateSerial(cert), key, cert.NotBefore, cert.NotAfter}, nil
+}
+
+func (p *Platform) replace(fresh *certificates) {
+	p.certificates.Store(fresh)
+	if p.changed != nil {
+		p.changed()
+	}
+}
+
+// storeKey is where the account's certificates are kept.
+func (p *Platform) storeKey() string { return "wepay/certificates/" + p.merchant.MchID + ".json" }
+
+// Load takes the certificates that were kept from before, once. What is kept is
+// WeChat's reply as it came: nobody without the APIv3 key can have made it.
+func (p *Platform) Load(ctx context.Context) {
+	p.load.Do(func() {
+		if p.store == nil || p.merchant.RequireV3() != nil {
+			return
+		}
+		body, err := p.store.Load(ctx, p.storeKey())
+		if err != nil {
+			return // there are none, or the store has reported why not
+		}
+		// What does not open was kept under another key.
+		if kept, err := p.open(body); err == nil && p.certificates.Load() == nil {
+			p.replace(kept)
+		}
+	})
+}

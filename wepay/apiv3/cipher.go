@@ -1,0 +1,83 @@
+package apiv3
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// algorithm is the one that contents are encrypted by.
+const algorithm = "AEAD_AES_256_GCM"
+
+// sealed is what was encrypted under the merchant's APIv3 key.
+// Source: WeChat Pay, 证书和回调报文解密.
+type sealed struct {
+	Algorithm      string `json:"algorithm"`
+	Ciphertext     string `json:"ciphertext"`
+	AssociatedData string `json:"associated_data"`
+	Nonce          string `json:"nonce"`
+	OriginalType   string `json:"original_type"`
+}
+
+// open decrypts with an APIv3 key of 32 bytes. The error wraps
+// wepay.ErrMalformed, or wepay.ErrAPIv3Key where another key is needed.
+func (s *sealed) open(key string) ([]byte, error) {
+	if s.Algorithm != algorithm {
+		return nil, fmt.Errorf("%w: it is not encrypted by %s", wepay.ErrMalformed, algorithm)
+	}
+	text, err := base64.StdEncoding.Strict().DecodeString(s.Ciphertext)
+	if err != nil {
+		return nil, fmt.Errorf("%w: its ciphertext is not base64", wepay.ErrMalformed)
+	}
+	block, err := aes.NewCipher([]byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wepay.ErrAPIv3Key, err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	// Open panics on a nonce of another length.
+	if len(s.Nonce) != gcm.NonceSize() || len(text) < gcm.Overhead() {
+		return nil, fmt.Errorf("%w: its nonce or its ciphertext has a wrong length", wepay.ErrMalformed)
+	}
+	plain, err := gcm.Open(text[:0], []byte(s.Nonce), text, []byte(s.AssociatedData))
+	if err != nil {
+		return nil, wepay.ErrAPIv3Key
+	}
+	return plain, nil
+}
+
+// encrypt makes a sensitive field that only WeChat can read: RSA-OAEP with
+// SHA-1, base64.
+// Source: WeChat Pay, 敏感信息加解密.
+func encrypt(key *rsa.PublicKey, value string) (string, error) {
+	text, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(value), nil)
+	if errors.Is(err, rsa.ErrMessageTooLong) {
+		return "", errors.New("is too long to be encrypted, the limit is 214 bytes of UTF-8")
+	}
+	if err != nil {
+		return "", fmt.Errorf("encrypting: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(text), nil
+}
+
+// decrypt reads a sensitive field that WeChat encrypted for the merchant.
+func decrypt(key *rsa.PrivateKey, value string) (string, error) {
+	text, err := base64.StdEncoding.Strict().DecodeString(value)
+	if err != nil {
+		return "", errors.New("is not base64")
+	}
+	plain, err := rsa.DecryptOAEP(sha1.New(), nil, key, text, nil)
+	if err != nil {
+		return "", errors.New("is not encrypted for the merchant's key")
+	}
+	return string(plain), nil
+}

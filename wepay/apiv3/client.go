@@ -1,0 +1,88 @@
+package apiv3
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Client is one merchant's way to WeChat Pay over API v3. It may be used by
+// many goroutines.
+type Client struct {
+	wire
+	platform *Platform
+}
+
+// NewClient returns the client of a merchant that Validate accepts, whose
+// account knows WeChat by a platform.
+func NewClient(merchant *wepay.Merchant, platform *Platform, options ...Option) *Client {
+	return &Client{newWire(merchant, options), platform}
+}
+
+// Merchant returns whose client this is.
+func (c *Client) Merchant() *wepay.Merchant { return c.merchant }
+
+// Has says whether there is an operation over API v3.
+func Has(op wepay.Operation) bool {
+	_, found := calls[op]
+	return found
+}
+
+// Do asks WeChat Pay for one operation; see wepay.Gateway.
+func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
+	x, err := c.prepare(op, in)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := x.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return x.translate(answer)
+}
+
+// Native is Do with WeChat's own JSON of API v3 for its result, byte for byte,
+// nil where WeChat answers nothing.
+func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields) (json.RawMessage, error) {
+	x, err := c.prepare(op, in)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := x.ask(ctx)
+	if err != nil || len(answer.body) == 0 {
+		return nil, err
+	}
+	return answer.body, nil
+}
+
+// prepare checks what a caller gives, and says for whom the merchant acts.
+func (c *Client) prepare(op wepay.Operation, in wepay.Fields) (*exchange, error) {
+	call, found := calls[op]
+	if !found || call.bill {
+		return nil, fmt.Errorf("%w: %s over API v3", wepay.ErrNoOperation, op)
+	}
+	if err := c.merchant.RequireV3(); err != nil {
+		return nil, err
+	}
+	merchant, own, err := c.merchant.ActFor(in, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := call.rules.Check(own); err != nil {
+		return nil, err
+	}
+	if call.check != nil {
+		if err := call.check(own); err != nil {
+			return nil, err
+		}
+	}
+	if call.payout && !merchant.Payouts {
+		return nil, merchant.NotAble("payouts")
+	}
+	return &exchange{client: c, op: op, call: call, merchant: merchant, in: own}, nil
+}
+
+// Interface guard
+var _ wepay.Gateway = (*Client)(nil)

@@ -1,0 +1,63 @@
+package apiv3
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// signType is the algorithm of what a client's SDK takes.
+const signType = "RSA"
+
+// clientParameters makes what the payer's side takes to call up the payment:
+// the app's SDK its own parameters, a page or mini program its own, both signed
+// with the merchant's key, and the links of a QR code (code_url) or of a mobile
+// browser (mweb_url), which need no signature. wx.chooseWXPay spells timeStamp
+// as timestamp; only the first is signed.
+// Source: WeChat Pay, 调起支付 of JSAPI, 小程序 and APP (API v3).
+func clientParameters(x *exchange, answer object) (wepay.Fields, error) {
+	for v3, v2 := range map[string]string{"code_url": "code_url", "h5_url": "mweb_url"} {
+		if url := answer.text(v3); url != "" {
+			return wepay.NewFields(map[string]string{"trade_type": x.merchant.Env.TradeType(), v2: url}), nil
+		}
+	}
+	prepayID := answer.text("prepay_id")
+	if prepayID == "" {
+		return nil, fmt.Errorf("the reply lacks prepay_id")
+	}
+	now := strconv.FormatInt(x.client.now().Unix(), 10)
+	if x.merchant.Env == wepay.APP {
+		return appParameters(x.merchant, prepayID, now)
+	}
+	return pageParameters(x.merchant, prepayID, now)
+}
+
+func pageParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error) {
+	appID, nonce, prepay := cmp.Or(m.SubAppID, m.AppID), nonce(), "prepay_id="+prepayID
+	_, key := m.SigningKey()
+	paySign, err := sign(key, appID, now, nonce, prepay)
+	if err != nil {
+		return nil, err
+	}
+	return wepay.NewFields(map[string]string{
+		"appId": appID, "timeStamp": now, "timestamp": now, "nonceStr": nonce,
+		"package": prepay, "signType": signType, "paySign": paySign,
+	}), nil
+}
+
+// appParameters names the sub-merchant as the one paid where there is one, as
+// API v2 does; of API v3 WeChat does not say which of the two it is.
+func appParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error) {
+	appID, nonce := cmp.Or(m.SubAppID, m.AppID), nonce()
+	_, key := m.SigningKey()
+	signature, err := sign(key, appID, now, nonce, prepayID)
+	if err != nil {
+		return nil, err
+	}
+	return wepay.NewFields(map[string]string{
+		"appid": appID, "partnerid": cmp.Or(m.SubMchID, m.MchID), "prepayid": prepayID,
+		"package": "Sign=WXPay", "noncestr": nonce, "timestamp": now, "sign": signature,
+	}), nil
+}

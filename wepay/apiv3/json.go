@@ -1,0 +1,166 @@
+package apiv3
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+)
+
+// object is a JSON object of WeChat's. A path names a member, and that of a
+// member: amount.total. A member that ends with [] stands for each object of an
+// array: receivers[].name.
+type object map[string]any
+
+// decode reads one JSON value and nothing behind it.
+func decode(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber() // amounts never become floats
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind the JSON value")
+	}
+	return nil
+}
+
+// encode writes a request's JSON.
+func encode(value any) ([]byte, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("writing the request: %w", err)
+	}
+	return text, nil
+}
+
+// put gives a member a value, and makes the objects that it is in.
+func (o object) put(path string, value any) {
+	for {
+		first, rest, nested := strings.Cut(path, ".")
+		if !nested {
+			o[path] = value
+			return
+		}
+		inner, ok := o[first].(object)
+		if !ok {
+			inner = object{}
+			o[first] = inner
+		}
+		o, path = inner, rest
+	}
+}
+
+// get returns a member, or nil without one.
+func (o object) get(path string) any {
+	for {
+		first, rest, nested := strings.Cut(path, ".")
+		if !nested {
+			return o[path]
+		}
+		inner, ok := o.object(first)
+		if !ok {
+			return nil
+		}
+		o, path = inner, rest
+	}
+}
+
+func (o object) object(name string) (object, bool) {
+	switch inner := o[name].(type) {
+	case object:
+		return inner, true
+	case map[string]any:
+		return inner, true
+	default:
+		return nil, false
+	}
+}
+
+// objects returns the objects of an array, less what is none.
+func (o object) objects(name string) []object {
+	switch all := o[name].(type) {
+	case []object:
+		return all
+	case []any:
+		var objects []object
+		for _, one := range all {
+			if inner, ok := one.(map[string]any); ok {
+				objects = append(objects, inner)
+			}
+		}
+		return objects
+	default:
+		return nil
+	}
+}
+
+// text returns a member as API v2 has it: text as it is, a number as it is
+// written; "" for what is neither.
+func (o object) text(path string) string {
+	switch value := o.get(path).(type) {
+	case string:
+		return value
+	case json.Number:
+		return value.String()
+	default:
+		return ""
+	}
+}
+
+// has says whether any of some paths leads to text.
+func (o object) has(paths []string) bool {
+	found := false
+	for _, path := range paths {
+		_ = o.replace(path, func(text string) (string, error) { // which fails only where this does
+			found = true
+			return text, nil
+		})
+	}
+	return found
+}
+
+// replace puts other text in the place of that at a path, if it is there.
+func (o object) replace(path string, with func(string) (string, error)) error {
+	array, rest, many := strings.Cut(path, "[].")
+	if many {
+		for _, one := range o.objects(array) {
+			if err := one.replace(rest, with); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	text := o.text(path)
+	if text == "" {
+		return nil
+	}
+	text, err := with(text)
+	if err == nil {
+		o.put(path, text)
+	}
+	return err
+}
+
+// members are the parameters of a query, in the order in which they are sent.
+type members []member
+
+type member struct{ name, value string }
+
+// encode writes a query, without the members that have no value.
+func (ms members) encode() string {
+	var b strings.Builder
+	for _, m := range ms {
+		if m.value == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(url.QueryEscape(m.name) + "=" + url.QueryEscape(m.value))
+	}
+	return b.String()
+}

@@ -1,0 +1,108 @@
+package apiv3
+
+import (
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Unverified is a notification whose signature has not been checked. Nothing
+// can be read from it but which key it says it is signed with.
+type Unverified struct {
+	signature signature
+	body      []byte
+}
+
+// ReadNotification reads the header of a notification; the body is taken as it
+// came, since each byte of it is signed. The error wraps wepay.ErrUnsigned or
+// wepay.ErrMalformed.
+// Source: WeChat Pay, 如何验证签名.
+func ReadNotification(header http.Header, body []byte) (*Unverified, error) {
+	s, err := readSignature(header)
+	if err != nil {
+		return nil, err
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return nil, fmt.Errorf("%w: Content-Encoding is not identity", wepay.ErrMalformed)
+	}
+	return &Unverified{s, body}, nil
+}
+
+// Serial names the key that the notification says it is signed with; see
+// Platforms.Find and Platform.Key.
+func (u *Unverified) Serial() string { return u.signature.serial }
+
+// Verify checks the signature with the key that Serial names, and that it was
+// made within five minutes of now. The error wraps wepay.ErrSignature, with
+// wepay.ErrProbe where WeChat only finds out whether it is checked,
+// wepay.ErrStale or wepay.ErrMalformed.
+func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) {
+	if err := u.signature.verify(key, u.body, now); err != nil {
+		return nil, err
+	}
+	s := new(Sealed)
+	if err := decode(u.body, s); err != nil {
+		return nil, fmt.Errorf("%w: the body is no JSON object of a notification", wepay.ErrMalformed)
+	}
+	return s, nil
+}
+
+// Sealed is a notification that WeChat signed, and whose content is encrypted
+// under the APIv3 key of the account that it is for.
+type Sealed struct {
+	EventType string `json:"event_type"`
+	Resource  sealed `json:"resource"`
+}
+
+// Open decrypts the content with a merchant's APIv3 key, and finds out what it
+// is about. The error wraps wepay.ErrAPIv3Key where another key is needed,
+// wepay.ErrUnknownKind or wepay.ErrMalformed.
+func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
+	plain, err := s.Resource.open(apiV3Key)
+	if err != nil {
+		return nil, err
+	}
+	o := &Opened{key: apiV3Key, resource: plain}
+	content := object{}
+	if err := decode(plain, &content); err != nil {
+		return nil, fmt.Errorf("%w: the content is no JSON object", wepay.ErrMalformed)
+	}
+	if o.kind, o.fields, err = readResource(s.EventType, content); err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// Opened is the content of a notification that WeChat signed.
+type Opened struct {
+	key      string
+	kind     wepay.Kind
+	fields   wepay.Fields
+	resource json.RawMessage
+}
+
+// Recipient returns whom the notification is for.
+func (o *Opened) Recipient() wepay.Recipient {
+	return wepay.Recipient{
+		MchID:     o.fields.Get("mch_id"),
+		AppID:     o.fields.Get("appid"),
+		SubMchID:  o.fields.Get("sub_mch_id"),
+		TradeType: o.fields.Get("trade_type"),
+		APIv3Key:  o.key,
+	}
+}
+
+// Notification is what the merchant that Recipient means was told. A refund of
+// API v3 does not say its appid, which is the merchant's.
+func (o *Opened) Notification(merchant *wepay.Merchant) *wepay.Notification {
+	fields := o.fields
+	if o.kind == wepay.Refunded && fields.Get("appid") == "" {
+		fields = fields.Clone()
+		fields.Set("appid", merchant.AppID)
+	}
+	return &wepay.Notification{Kind: o.kind, Merchant: merchant, Fields: fields, Resource: o.resource}
+}

@@ -1,0 +1,137 @@
+package apiv3
+
+import (
+	"context"
+	"crypto/rsa"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Platform is what one merchant account knows WeChat by: WeChat Pay's public
+// key, platform certificates, or both while the account moves to the public
+// key. It may be used by many goroutines, and by the clients of all merchants
+// that share the account.
+type Platform struct {
+	wire
+	store Store
+
+	certificates atomic.Pointer[certificates] // replaced as a whole
+	flight       singleflight.Group
+	changed      func() // told when the certificates are others; may be nil
+
+	load sync.Once // of what the store has
+
+	mu     sync.Mutex
+	asked  time.Time // when WeChat was asked last for certificates
+	failed error     // what came of that; nil: certificates
+}
+
+// Store keeps what WeChat told of certificates, so that a restart without a
+// network still knows WeChat. What goes wrong with it is for itself to report:
+// certificates that are not kept are fetched again.
+type Store interface {
+	Store(ctx context.Context, key string, value []byte) error
+	Load(ctx context.Context, key string) ([]byte, error)
+}
+
+// The least time between two questions for certificates: of notifications, so
+// that whoever names serial numbers at random does not have us hammer WeChat;
+// and of replies, which come from WeChat itself.
+const (
+	askForNotification = time.Minute
+	askForReply        = 5 * time.Second
+)
+
+// NewPlatform returns what the merchant's account knows WeChat by. A nil store
+// keeps nothing.
+func NewPlatform(merchant *wepay.Merchant, store Store, options ...Option) *Platform {
+	return &Platform{wire: newWire(merchant, options), store: store}
+}
+
+// Key returns the key of WeChat's that a notification's serial number names: the
+// id of the public key, or a platform certificate's. For a certificate that is
+// not known WeChat is asked, once for all who wait, and not more often than once
+// in a minute. The error wraps wepay.ErrUnknownKey, or wepay.ErrNoAnswer where
+// WeChat could not be asked.
+func (p *Platform) Key(ctx context.Context, serial string) (*rsa.PublicKey, error) {
+	return p.key(ctx, serial, askForNotification)
+}
+
+// key is Key for whoever may ask WeChat again after a time.
+func (p *Platform) key(ctx context.Context, serial string, again time.Duration) (*rsa.PublicKey, error) {
+	if key := p.held(serial); key != nil {
+		return key, nil
+	}
+	if strings.HasPrefix(serial, wepay.PublicKeyPrefix) {
+		return nil, p.unknown(serial, "it is WeChat Pay's public key of another account, or public_key is missing")
+	}
+	if parsed, err := wepay.ParseSerial(serial); err != nil || parsed != serial {
+		return nil, fmt.Errorf("%w: %s names neither a certificate nor a public key", wepay.ErrUnknownKey, headerSerial)
+	}
+	if own, _ := p.merchant.SigningKey(); own == serial {
+		return nil, p.unknown(serial, "it is the merchant's own certificate")
+	}
+	p.Load(ctx)
+	if key := p.held(serial); key != nil {
+		return key, nil
+	}
+	if err := p.refresh(ctx, again); err != nil {
+		return nil, err
+	}
+	if key := p.held(serial); key != nil {
+		return key, nil
+	}
+	return nil, p.unknown(serial, "WeChat Pay does not list that certificate")
+}
+
+func (p *Platform) unknown(serial, why string) error {
+	return fmt.Errorf("%w: %s %s of merchant %q: %s", wepay.ErrUnknownKey, headerSerial, serial, p.merchant.Name, why)
+}
+
+// Holds says whether a serial number names a key that is known and in force. It
+// asks nobody.
+func (p *Platform) Holds(serial string) bool { return p.held(serial) != nil }
+
+func (p *Platform) held(serial string) *rsa.PublicKey {
+	if p.merchant.PublicKey != nil && serial == p.merchant.PublicKeyID {
+		return p.merchant.PublicKey
+	}
+	return p.certificates.Load().key(serial, p.now())
+}
+
+// Serial names the key that WeChat is to sign replies with: the public key,
+// else the newest certificate in force; "" where none is known yet. It asks
+// nobody.
+func (p *Platform) Serial() string {
+	if p.merchant.PublicKey != nil {
+		return p.merchant.PublicKeyID
+	}
+	newest := p.certificates.Load().newest(p.now())
+	if newest == nil {
+		return ""
+	}
+	return newest.serial
+}
+
+// encryption returns the key that sensitive fields are encrypted with, and what
+// names it. The errors are Key's.
+func (p *Platform) encryption(ctx context.Context) (serial string, key *rsa.PublicKey, err error) {
+	p.Load(ctx)
+	if p.Serial() == "" {
+		if err := p.refresh(ctx, askForReply); err != nil {
+			return "", nil, err
+		}
+	}
+	serial = p.Serial()
+	if key = p.held(serial); key == nil {
+		return "", nil, fmt.Errorf("%w: merchant %q has no platform certificate in force", wepay.ErrUnknownKey, p.merchant.Name)
+	}
+	return serial, key, nil
+}

@@ -1,0 +1,93 @@
+package apiv3
+
+import (
+	"cmp"
+	"net/http"
+	"strings"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// commonVerdicts are of the codes that any call can give, spelt without
+// underscores, which WeChat uses as it pleases.
+// Source: WeChat Pay, the tables of error codes of each call (API v3).
+var commonVerdicts = map[string]wepay.Verdict{
+	"APPIDMCHIDNOTMATCH": wepay.Fix,
+	"INVALIDREQUEST":     wepay.Fix,
+	"MCHIDNOTEXIST":      wepay.Fix,
+	"MCHNOTEXISTS":       wepay.Fix,
+	"NOAUTH":             wepay.Fix,
+	"OPENIDMISMATCH":     wepay.Fix,
+	"PARAMERROR":         wepay.Fix,
+	"SIGNERROR":          wepay.Fix,
+
+	"FREQUENCYLIMITED":      wepay.Later,
+	"FREQUENCYLIMITEXCEED":  wepay.Later,
+	"RATELIMITED":           wepay.Later,
+	"RATELIMITEXCEED":       wepay.Later,
+	"RATELIMITEXCEEDED":     wepay.Later,
+	"SERVICEUNAVAILABLE":    wepay.Again,
+	"RULELIMIT":             wepay.Never,
+	"ACCOUNTERROR":          wepay.Never,
+	"USERACCOUNTABNORMAL":   wepay.Never,
+	"BANKERROR":             wepay.Query,
+	"TRADEERROR":            wepay.Query,
+	"RESOURCEALREADYEXISTS": wepay.Query,
+	"ALREADYEXISTS":         wepay.Query,
+}
+
+// plain takes out of a code what WeChat spells as it pleases.
+func plain(code string) string {
+	return strings.ToUpper(strings.ReplaceAll(code, "_", ""))
+}
+
+// verdict says what a refusal means for repeating the call. Of a code that
+// nobody knows the HTTP status decides.
+func (c call) verdict(status int, code string) wepay.Verdict {
+	code = plain(code)
+	if v, found := c.verdicts[code]; found {
+		return v
+	}
+	if code == "SYSTEMERROR" {
+		return c.unknown
+	}
+	if v, found := commonVerdicts[code]; found {
+		return v
+	}
+	switch status {
+	case http.StatusUnauthorized:
+		return wepay.Fix
+	case http.StatusTooManyRequests:
+		return wepay.Later
+	default:
+		return c.unknown
+	}
+}
+
+// v2Codes are API v2's words for WeChat's codes, where it has one for the same.
+var v2Codes = map[string]string{
+	"ORDERPAID":         "ORDERPAID",
+	"ORDERCLOSED":       "ORDERCLOSED",
+	"ORDERNOTEXIST":     "ORDERNOTEXIST",
+	"ORDERREVERSED":     "ORDERREVERSED",
+	"OUTTRADENOUSED":    "OUT_TRADE_NO_USED",
+	"NOTENOUGH":         "NOTENOUGH",
+	"NOAUTH":            "NOAUTH",
+	"SYSTEMERROR":       "SYSTEMERROR",
+	"SIGNERROR":         "SIGNERROR",
+	"BANKERROR":         "BANKERROR",
+	"TRADEERROR":        "TRADE_ERROR",
+	"MCHIDNOTEXIST":     "MCHID_NOT_EXIST",
+	"MCHNOTEXISTS":      "MCHID_NOT_EXIST",
+	"FREQUENCYLIMITED":  "FREQUENCY_LIMITED",
+	"RATELIMITEXCEEDED": "FREQUENCY_LIMITED",
+}
+
+// codeInV2 returns API v2's word for a code, so that callers need not know
+// which API a merchant goes through; WeChat's own where there is none.
+func codeInV2(op wepay.Operation, code string) string {
+	if op == wepay.QueryRefund && plain(code) == "RESOURCENOTEXISTS" {
+		return "REFUNDNOTEXIST"
+	}
+	return cmp.Or(v2Codes[plain(code)], code)
+}

@@ -1,0 +1,167 @@
+package apiv3
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
+)
+
+// DefaultTimeout bounds one attempt to get an answer from one endpoint.
+const DefaultTimeout = 8 * time.Second
+
+// maxReply bounds a reply of WeChat's, in bytes. Most are of a few hundred; a
+// page of a batch's transfers has some ten thousand.
+const maxReply = 1 << 20
+
+// wire signs one merchant's requests and carries them to WeChat Pay. It
+// believes nothing.
+type wire struct {
+	merchant  *wepay.Merchant
+	transport http.RoundTripper
+	timeout   time.Duration
+	now       func() time.Time
+	endpoints *endpoints.Endpoints
+}
+
+// Option changes how a client or a platform works.
+type Option func(*wire)
+
+// WithTransport has requests sent over these connections, instead of
+// wepay.NewTransport's.
+func WithTransport(transport http.RoundTripper) Option {
+	return func(w *wire) { w.transport = transport }
+}
+
+// WithTimeout bounds one attempt to get an answer from one endpoint.
+func WithTimeout(timeout time.Duration) Option {
+	return func(w *wire) { w.timeout = timeout }
+}
+
+// WithClock gives the time, which tests may turn.
+func WithClock(now func() time.Time) Option {
+	return func(w *wire) { w.now = now }
+}
+
+func newWire(merchant *wepay.Merchant, options []Option) wire {
+	w := wire{merchant: merchant, timeout: DefaultTimeout, now: time.Now}
+	for _, option := range options {
+		option(&w)
+	}
+	if w.transport == nil {
+		w.transport = wepay.NewTransport(merchant)
+	}
+	w.endpoints = endpoints.New(w.transport, w.now, merchant.Endpoints...)
+	return w
+}
+
+// request is one request before it is signed.
+type request struct {
+	method string
+	uri    string // path and query, as they are sent and signed
+	body   []byte // JSON; nil: none
+	serial string // of the key of WeChat's that the merchant has; "": none yet
+
+	contentType string        // of the body; "": JSON
+	repeatable  bool          // the same request does no more than the first
+	timeout     time.Duration // of one attempt; 0: the wire's
+}
+
+// send signs and sends a request, anew for each endpoint. Read gets the answer
+// to close. Errors are those of endpoints.Send.
+func (w *wire) send(ctx context.Context, r request, read func(*http.Response) error) error {
+	timeout := r.timeout
+	if timeout == 0 {
+		timeout = w.timeout
+	}
+	return w.endpoints.Send(ctx, endpoints.Request{
+		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: timeout,
+		Header: func(h http.Header) error { return w.header(r, h) },
+	}, read)
+}
+
+// header puts in what every request has to say.
+// Source: WeChat Pay, 接口规则 (API v3).
+func (w *wire) header(r request, h http.Header) error {
+	authorization, err := authorization(w.merchant, r.method, r.uri, string(r.body), w.now())
+	if err != nil {
+		return err
+	}
+	h.Set("Authorization", authorization)
+	h.Set("Accept", "application/json")
+	h.Set("User-Agent", wepay.UserAgent(w.merchant))
+	if r.body != nil {
+		h.Set("Content-Type", "application/json")
+		if r.contentType != "" {
+			h.Set("Content-Type", r.contentType)
+		}
+	}
+	if r.serial != "" {
+		h.Set(headerSerial, r.serial)
+	}
+	return nil
+}
+
+// reply is what WeChat answered, whether it is to be believed or not.
+type reply struct {
+	status   int
+	header   http.Header
+	body     []byte
+	unsigned bool // nothing vouches for it, which only a refusal may lack
+}
+
+// readReply takes any whole answer for a reply. What is 5xx and not WeChat's
+// JSON comes from something between, and another endpoint may do better.
+func readReply(resp *http.Response, limit int) (*reply, error) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the reply: %w", err)
+	case len(body) > limit:
+		return nil, fmt.Errorf("%w: a reply of more than %d bytes", wepay.ErrTooLarge, limit)
+	}
+	r := &reply{status: resp.StatusCode, header: resp.Header, body: body}
+	if _, known := r.refusal(); !known && !r.succeeded() {
+		return nil, fmt.Errorf("HTTP status %d%s", resp.StatusCode, endpoints.PageTitle(body))
+	}
+	return r, nil
+}
+
+// ask sends a request and returns the reply, which nothing vouches for yet.
+func (w *wire) ask(ctx context.Context, r request) (answer *reply, err error) {
+	err = w.send(ctx, r, func(resp *http.Response) error {
+		answer, err = readReply(resp, maxReply)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// succeeded says whether WeChat did what was asked, or has begun to.
+func (r *reply) succeeded() bool { return r.status >= 200 && r.status < 300 }
+
+// refusal is why WeChat did not do what was asked.
+type refusal struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  struct {
+		Field string `json:"field"`
+		Issue string `json:"issue"`
+	} `json:"detail"`
+}
+
+// refusal reads the reply as one that tells why not.
+func (r *reply) refusal() (refusal, bool) {
+	var told refusal
+	if r.succeeded() || decode(r.body, &told) != nil || told.Code == "" {
+		return told, false
+	}
+	return told, true
+}
