@@ -36,6 +36,9 @@ type Notification struct {
 	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
 	// what has a name there.
 	Fields Fields
+	// Omitted says which fields of API v2 are left out, and why, where what WeChat
+	// tells of them contradicts itself; mostly it is "". It is for the log.
+	Omitted string
 	// Resource is what a notification of API v3 tells, as WeChat wrote it; nil in
 	// one of API v2.
 	Resource json.RawMessage

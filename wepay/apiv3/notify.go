@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
@@ -71,7 +72,7 @@ func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	if err := decode(plain, &content); err != nil {
 		return nil, fmt.Errorf("%w: the content is no JSON object", wepay.ErrMalformed)
 	}
-	if o.kind, o.fields, err = readResource(s.EventType, content); err != nil {
+	if o.kind, o.fields, o.omitted, err = readResource(s.EventType, s.Resource.OriginalType, content); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -82,6 +83,7 @@ type Opened struct {
 	key      string
 	kind     wepay.Kind
 	fields   wepay.Fields
+	omitted  string
 	resource json.RawMessage
 }
 
@@ -90,7 +92,7 @@ func (o *Opened) Recipient() wepay.Recipient {
 	return wepay.Recipient{
 		MchID:     o.fields.Get("mch_id"),
 		AppID:     o.fields.Get("appid"),
-		SubMchID:  o.fields.Get("sub_mch_id"),
+		SubMchID:  cmp.Or(o.fields.Get("sub_mch_id"), o.fields.Get("sub_mch_id_0")),
 		TradeType: o.fields.Get("trade_type"),
 		APIv3Key:  o.key,
 	}
@@ -104,5 +106,5 @@ func (o *Opened) Notification(merchant *wepay.Merchant) *wepay.Notification {
 		fields = fields.Clone()
 		fields.Set("appid", merchant.AppID)
 	}
-	return &wepay.Notification{Kind: o.kind, Merchant: merchant, Fields: fields, Resource: o.resource}
+	return &wepay.Notification{Kind: o.kind, Merchant: merchant, Fields: fields, Omitted: o.omitted, Resource: o.resource}
 }

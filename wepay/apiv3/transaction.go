@@ -1,7 +1,6 @@
 package apiv3
 
 import (
-	"encoding/json"
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -41,7 +40,7 @@ func readTransaction(in object, out *wepay.Fields) error {
 	if err := read([]name{{"trade_state", "trade_state", text}, {"trade_state_desc", "trade_state_desc", text}}, in, out); err != nil {
 		return err
 	}
-	addCoupons(in.objects("promotion_detail"), out)
+	_ = addCoupons(in.objects("promotion_detail"), out) // WeChat's query is the last word: there is nobody to report it to
 	return nil
 }
 
@@ -49,28 +48,28 @@ func readTransaction(in object, out *wepay.Fields) error {
 var couponTypes = map[string]string{"CASH": "CASH", "NOCASH": "NO_CASH"}
 
 // addCoupons adds the coupons that were used, as API v2 numbers them, as long
-// as they add up: what the payer paid and the coupons are the total.
-func addCoupons(promotions []object, out *wepay.Fields) {
+// as they add up: what the payer paid and the coupons are the total. Otherwise
+// it says why they are left out.
+func addCoupons(promotions []object, out *wepay.Fields) (omitted string) {
 	total, haveTotal := fen(out.Get("total_fee"))
 	cash, haveCash := fen(out.Get("cash_fee"))
 	if len(promotions) == 0 {
 		if haveTotal && !haveCash && out.Get("transaction_id") != "" {
 			out.Set("cash_fee", out.Get("total_fee"))
 		}
-		return
+		return ""
 	}
 	var coupons wepay.Fields
 	var sum, notCash int64
 	for i, promotion := range promotions {
-		amount, ok := promotion["amount"].(json.Number)
-		value, whole := fen(amount.String())
-		if !ok || !whole {
-			return
+		value, whole := fen(promotion.text("amount"))
+		if !whole || value > total {
+			return "coupon_*, as one has no amount, or more than the total"
 		}
 		sum += value
 		n := "_" + strconv.Itoa(i)
 		coupons.Set("coupon_id"+n, promotion.text("coupon_id"))
-		coupons.Set("coupon_fee"+n, amount.String())
+		coupons.Set("coupon_fee"+n, promotion.text("amount"))
 		if kind := couponTypes[promotion.text("type")]; kind != "" {
 			coupons.Set("coupon_type"+n, kind)
 		}
@@ -79,16 +78,19 @@ func addCoupons(promotions []object, out *wepay.Fields) {
 		}
 	}
 	if !haveTotal || !haveCash || total-sum != cash {
-		return
+		return "coupon_*, as they and what the payer paid are not the total"
 	}
 	for _, coupon := range coupons {
-		out.Set(coupon.Name, coupon.Value)
+		if coupon.Value != "" {
+			out.Set(coupon.Name, coupon.Value)
+		}
 	}
 	out.Set("coupon_fee", strconv.FormatInt(sum, 10))
 	out.Set("coupon_count", strconv.Itoa(len(promotions)))
 	if notCash > 0 {
 		out.Set("settlement_total_fee", strconv.FormatInt(total-notCash, 10))
 	}
+	return ""
 }
 
 // fen reads an amount of whole fen, which may be none.
