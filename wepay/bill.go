@@ -10,7 +10,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// BillTimeout bounds the download of one day's bill.
+const BillTimeout = 5 * time.Minute
+
+var (
+	billDate = Rule{Name: "bill_date", Required: true, Is: Date}
+	tarType  = Rule{Name: "tar_type", Is: OneOf("GZIP")}
+)
+
+// BillRules are the fields of DownloadBill.
+// Source: WeChat Pay, 下载交易账单.
+var BillRules = Rules{billDate, tarType, {Name: "bill_type", Is: OneOf("ALL", "SUCCESS", "REFUND", "RECHARGE_REFUND")}}
+
+// FundFlowRules are the fields of DownloadFundFlow.
+// Source: WeChat Pay, 下载资金账单.
+var FundFlowRules = Rules{billDate, tarType, {Name: "account_type", Required: true, Is: OneOf("Basic", "Operation", "Fees")}}
 
 // Bill is a bill that is being downloaded: text as WeChat sends it.
 type Bill struct {
@@ -80,7 +97,12 @@ func (r *billReader) convert() error {
 			return err
 		}
 		if line[0] != '`' {
-			return r.summary(string(line))
+			if err := r.summary(string(line)); err != nil {
+				return err
+			}
+			// Only at its end a bill of API v3 proves to be whole.
+			_, err := io.Copy(io.Discard, r.lines)
+			return err
 		}
 		cells, err := cellsOf(line, len(r.columns))
 		if err != nil {

@@ -1,5 +1,25 @@
 package wepay
 
+// TransferRules are the fields that a transfer to a payer's wallet has in both
+// versions of the API, less desc, whose length differs.
+// Source: WeChat Pay, 企业付款到零钱.
+var TransferRules = Rules{
+	{Name: "partner_trade_no", Required: true, Max: 32, Is: Alphanumeric},
+	{Name: "openid", Required: true, Max: 64},
+	{Name: "re_user_name", Max: 64},
+	{Name: "amount", Required: true, Is: Fen},
+	{Name: "spbill_create_ip", Max: 32, Is: Address},
+	{Name: "device_info", Max: 32},
+}
+
+// CheckName is the form of check_name: whether WeChat is to check the payee's
+// name.
+var CheckName = OneOf("NO_CHECK", "FORCE_CHECK")
+
+// QueryTransferRules are the fields of QueryTransfer.
+// Source: WeChat Pay, 查询企业付款.
+var QueryTransferRules = Rules{{Name: "partner_trade_no", Required: true, Max: 32, Is: Alphanumeric}}
+
 // CheckRedPacketScene wants to know what a red packet below 1 or above 200 yuan
 // is for.
 // Source: WeChat Pay, 发放普通红包, scene_id.

@@ -157,6 +157,17 @@ func Between(least, most int) func(string) error {
 	}
 }
 
+// Characters is the form of a text that WeChat counts by its characters, with
+// their limit.
+func Characters(most int) func(string) error {
+	return func(value string) error {
+		if n := utf8.RuneCountInString(value); n > most {
+			return fmt.Errorf("is of %d characters, the limit is %d", n, most)
+		}
+		return nil
+	}
+}
+
 // Date is the form yyyyMMdd.
 func Date(value string) error {
 	if _, err := time.Parse("20060102", value); err != nil {

@@ -7,6 +7,37 @@ import (
 	"slices"
 )
 
+// The fields that several calls of profit sharing have.
+var (
+	transactionID = Rule{Name: "transaction_id", Required: true, Max: 32, Is: Number}
+	outOrderNo    = Rule{Name: "out_order_no", Required: true, Max: 64, Is: Number}
+	outReturnNo   = Rule{Name: "out_return_no", Required: true, Max: 64, Is: Number}
+	// orderOrOwn is WeChat's number of a share, or the merchant's.
+	orderOrOwn = Rules{
+		{Name: "out_order_no", Required: true, Unless: []string{"order_id"}, Max: 64, Is: Number},
+		{Name: "order_id", Max: 64, Is: Number},
+	}
+)
+
+// The fields of the calls of profit sharing (分账).
+// Source: WeChat Pay, 分账.
+var (
+	// ShareRules are of ProfitShare and ProfitShareMulti.
+	ShareRules       = Rules{transactionID, outOrderNo, {Name: "receivers", Required: true, Max: 10240, Is: Receivers}}
+	FinishShareRules = Rules{transactionID, outOrderNo, {Name: "description", Required: true, Max: 80}}
+	QueryShareRules  = Rules{transactionID, outOrderNo}
+	ReturnShareRules = append(Rules{
+		outReturnNo,
+		{Name: "return_account_type", Required: true, Is: OneOf("MERCHANT_ID")},
+		{Name: "return_account", Required: true, Max: 64},
+		{Name: "return_amount", Required: true, Is: Fen},
+		{Name: "description", Required: true, Max: 80},
+	}, orderOrOwn...)
+	QueryReturnRules    = append(Rules{outReturnNo}, orderOrOwn...)
+	AddReceiverRules    = Rules{{Name: "receiver", Required: true, Max: 2048, Is: NewReceiver}}
+	RemoveReceiverRules = Rules{{Name: "receiver", Required: true, Max: 2048, Is: Receiver}}
+)
+
 // maxReceivers is how many may share in one request.
 const maxReceivers = 50
 

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -25,32 +25,20 @@ var billVerdicts = map[string]wepay.Verdict{
 	"SIGNERROR":           wepay.Fix,
 }
 
-// billTimeout bounds the download of one day's bill.
-const billTimeout = 5 * time.Minute
-
 // billCalls download what was traded on a day, and what moved in an account.
 // A bill is text, not signed; only an error is XML, in clear even where gzip
 // was asked for.
 var billCalls = map[wepay.Operation]call{
 	wepay.DownloadBill: {
-		path: "/pay/downloadbill", bill: true, timeout: billTimeout,
-		rules: wepay.Rules{
-			{Name: "bill_date", Required: true, Is: wepay.Date},
-			{Name: "bill_type", Is: wepay.OneOf("ALL", "SUCCESS", "REFUND", "RECHARGE_REFUND")},
-			{Name: "tar_type", Is: wepay.OneOf("GZIP")},
-			{Name: "device_info", Max: 32},
-		},
+		path: "/pay/downloadbill", bill: true, timeout: wepay.BillTimeout,
+		rules:    append(slices.Clone(wepay.BillRules), wepay.Rule{Name: "device_info", Max: 32}),
 		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
 	wepay.DownloadFundFlow: {
-		path: "/pay/downloadfundflow", bill: true, timeout: billTimeout, certificate: true,
+		path: "/pay/downloadfundflow", bill: true, timeout: wepay.BillTimeout, certificate: true,
 		identity: identity{appID: "appid", mchID: "mch_id"},
 		signType: wepay.HMACSHA256,
-		rules: wepay.Rules{
-			{Name: "bill_date", Required: true, Is: wepay.Date},
-			{Name: "account_type", Required: true, Is: wepay.OneOf("Basic", "Operation", "Fees")},
-			{Name: "tar_type", Is: wepay.OneOf("GZIP")},
-		},
+		rules:    wepay.FundFlowRules,
 		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
 }

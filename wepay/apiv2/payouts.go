@@ -95,16 +95,9 @@ var payoutCalls = map[wepay.Operation]call{
 	wepay.Transfer: {
 		path: "/mmpaymkttransfers/promotion/transfers", certificate: true, payout: true,
 		identity: transferIdentity, signType: wepay.MD5,
-		rules: wepay.Rules{
-			{Name: "partner_trade_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
-			{Name: "openid", Required: true, Max: 64},
-			{Name: "check_name", Required: true, Is: wepay.OneOf("NO_CHECK", "FORCE_CHECK")},
-			{Name: "re_user_name", Max: 64},
-			{Name: "amount", Required: true, Is: wepay.Fen},
-			{Name: "desc", Required: true, Max: 100},
-			{Name: "spbill_create_ip", Max: 32, Is: wepay.Address},
-			{Name: "device_info", Max: 32},
-		},
+		rules: append(slices.Clone(wepay.TransferRules),
+			wepay.Rule{Name: "check_name", Required: true, Is: wepay.CheckName},
+			wepay.Rule{Name: "desc", Required: true, Max: 100}),
 		check:    wepay.CheckTransferName,
 		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"payment_no"},
 		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransfer, verdicts: payoutVerdicts,
@@ -112,7 +105,7 @@ var payoutCalls = map[wepay.Operation]call{
 	wepay.QueryTransfer: {
 		path: "/mmpaymkttransfers/gettransferinfo", certificate: true, payout: true,
 		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.MD5,
-		rules:    wepay.Rules{{Name: "partner_trade_no", Required: true, Max: 32, Is: wepay.Alphanumeric}},
+		rules:    wepay.QueryTransferRules,
 		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"status"},
 		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
 	},
