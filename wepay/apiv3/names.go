@@ -93,7 +93,7 @@ func threeBytes(value string) error {
 
 // read puts what a reply or a resource has into fields. What is not there, or
 // is empty, is left out.
-func read(names []name, in object, out *wepay.Fields) error {
+func read(names []name, in values, out *wepay.Fields) error {
 	for _, n := range names {
 		v2, err := n.form.read(in, n.v3)
 		if err != nil {
@@ -106,7 +106,7 @@ func read(names []name, in object, out *wepay.Fields) error {
 	return nil
 }
 
-func (f form) read(in object, path string) (string, error) {
+func (f form) read(in values, path string) (string, error) {
 	switch f {
 	case number:
 		n, isNumber := in.get(path).(json.Number)

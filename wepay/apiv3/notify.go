@@ -45,34 +45,46 @@ func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) 
 	if err := u.signature.verify(key, u.body, now); err != nil {
 		return nil, err
 	}
-	s := new(Sealed)
-	if err := decode(u.body, s); err != nil {
-		return nil, fmt.Errorf("%w: the body is no JSON object of a notification", wepay.ErrMalformed)
+	envelope, err := parse(u.body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err)
 	}
-	return s, nil
+	if form := envelope.text("resource_type"); form != "encrypt-resource" {
+		return nil, fmt.Errorf("%w: its resource_type is %s, not encrypt-resource", wepay.ErrMalformed, printable(form))
+	}
+	return &Sealed{
+		eventType: envelope.text("event_type"),
+		resource: sealed{
+			Algorithm:      envelope.text("resource.algorithm"),
+			Ciphertext:     envelope.text("resource.ciphertext"),
+			AssociatedData: envelope.text("resource.associated_data"),
+			Nonce:          envelope.text("resource.nonce"),
+			OriginalType:   envelope.text("resource.original_type"),
+		},
+	}, nil
 }
 
 // Sealed is a notification that WeChat signed, and whose content is encrypted
 // under the APIv3 key of the account that it is for.
 type Sealed struct {
-	EventType string `json:"event_type"`
-	Resource  sealed `json:"resource"`
+	eventType string
+	resource  sealed
 }
 
 // Open decrypts the content with a merchant's APIv3 key, and finds out what it
 // is about. The error wraps wepay.ErrAPIv3Key where another key is needed,
 // wepay.ErrUnknownKind or wepay.ErrMalformed.
 func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
-	plain, err := s.Resource.open(apiV3Key)
+	plain, err := s.resource.open(apiV3Key)
 	if err != nil {
 		return nil, err
 	}
 	o := &Opened{key: apiV3Key, resource: plain}
-	content := object{}
-	if err := decode(plain, &content); err != nil {
-		return nil, fmt.Errorf("%w: the content is no JSON object", wepay.ErrMalformed)
+	content, err := parse(plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err)
 	}
-	if o.kind, o.fields, o.omitted, err = readResource(s.EventType, s.Resource.OriginalType, content); err != nil {
+	if o.kind, o.fields, o.omitted, err = readResource(s.eventType, s.resource.OriginalType, content); err != nil {
 		return nil, err
 	}
 	return o, nil

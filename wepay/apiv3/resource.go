@@ -15,7 +15,7 @@ type resource struct {
 	tells     []string // members that no other kind has; one is enough
 	events    []string // the event_types that it comes as
 	originals []string // the original_types that it comes as; some have none
-	read      func(content object, out *wepay.Fields) (omitted string, err error)
+	read      func(content document, out *wepay.Fields) (omitted string, err error)
 }
 
 // resources are told apart by what they have and not by event_type alone: what
@@ -64,15 +64,15 @@ var resources = []resource{
 // under API v2's names. Omitted says which fields of those are left out since
 // what they are made of contradicts itself, and why; mostly it is "". The error
 // wraps wepay.ErrUnknownKind, wepay.ErrNotPayment or wepay.ErrMalformed.
-func readResource(eventType, originalType string, content object) (kind wepay.Kind, fields wepay.Fields, omitted string, err error) {
+func readResource(eventType, originalType string, content document) (kind wepay.Kind, fields wepay.Fields, omitted string, err error) {
 	i := slices.IndexFunc(resources, func(r resource) bool {
-		return slices.ContainsFunc(r.tells, func(name string) bool { return content[name] != nil })
+		return slices.ContainsFunc(r.tells, func(name string) bool { return content.value(name) != "" })
 	})
 	if i < 0 || !resources[i].comesAs(eventType, originalType) {
 		return "", nil, "", fmt.Errorf("%w: event_type %s, original_type %s", wepay.ErrUnknownKind, printable(eventType), printable(originalType))
 	}
 	for _, twice := range [][2]string{{"mchid", "sp_mchid"}, {"appid", "sp_appid"}} {
-		if content[twice[0]] != nil && content[twice[1]] != nil {
+		if content.value(twice[0]) != "" && content.value(twice[1]) != "" {
 			return "", nil, "", fmt.Errorf("%w: it has both %s and %s", wepay.ErrMalformed, twice[0], twice[1])
 		}
 	}
@@ -102,7 +102,7 @@ func printable(text string) string {
 	return strconv.QuoteToASCII(text)
 }
 
-func readPayment(content object, out *wepay.Fields) (string, error) {
+func readPayment(content document, out *wepay.Fields) (string, error) {
 	if err := checkPaid(content, "amount.total"); err != nil {
 		return "", err
 	}
@@ -114,7 +114,7 @@ func readPayment(content object, out *wepay.Fields) (string, error) {
 }
 
 // checkPaid refuses what is no order that was paid.
-func checkPaid(order object, total string) error {
+func checkPaid(order document, total string) error {
 	if state := order.text("trade_state"); state != "SUCCESS" {
 		return fmt.Errorf("%w: its trade_state is %s, not SUCCESS", wepay.ErrNotPayment, printable(state))
 	}
@@ -160,7 +160,7 @@ var (
 
 // readCombined numbers the orders as API v2 numbers things: out_trade_no_0. They
 // are paid all at once, or none is.
-func readCombined(content object, out *wepay.Fields) (string, error) {
+func readCombined(content document, out *wepay.Fields) (string, error) {
 	out.Set("result_code", "SUCCESS")
 	if err := read(combinedNames, content, out); err != nil {
 		return "", err
@@ -218,7 +218,7 @@ var refundNames = []name{
 // refundStatuses are API v2's words.
 var refundStatuses = map[string]string{"SUCCESS": "SUCCESS", "ABNORMAL": "CHANGE", "CLOSED": "REFUNDCLOSE"}
 
-func readRefund(content object, out *wepay.Fields) (string, error) {
+func readRefund(content document, out *wepay.Fields) (string, error) {
 	status, known := refundStatuses[content.text("refund_status")]
 	if !known {
 		return "", fmt.Errorf("%w: a refund whose refund_status is %s", wepay.ErrMalformed, printable(content.text("refund_status")))
@@ -256,7 +256,7 @@ var shareNames = []name{
 	{"success_time", "success_time", second},
 }
 
-func readShare(content object, out *wepay.Fields) (string, error) {
+func readShare(content document, out *wepay.Fields) (string, error) {
 	if err := read(shareNames, content, out); err != nil {
 		return "", err
 	}
@@ -295,7 +295,7 @@ var transferNames = []name{
 	{"close_reason", "close_reason", text},
 }
 
-func readTransfer(content object, out *wepay.Fields) (string, error) {
+func readTransfer(content document, out *wepay.Fields) (string, error) {
 	if err := read(transferNames, content, out); err != nil {
 		return "", err
 	}

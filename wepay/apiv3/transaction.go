@@ -50,7 +50,7 @@ var couponTypes = map[string]string{"CASH": "CASH", "NOCASH": "NO_CASH"}
 // addCoupons adds the coupons that were used, as API v2 numbers them, as long
 // as they add up: what the payer paid and the coupons are the total. Otherwise
 // it says why they are left out.
-func addCoupons(promotions []object, out *wepay.Fields) (omitted string) {
+func addCoupons[promotion values](promotions []promotion, out *wepay.Fields) (omitted string) {
 	total, haveTotal := fen(out.Get("total_fee"))
 	cash, haveCash := fen(out.Get("cash_fee"))
 	if len(promotions) == 0 {
@@ -61,19 +61,19 @@ func addCoupons(promotions []object, out *wepay.Fields) (omitted string) {
 	}
 	var coupons wepay.Fields
 	var sum, notCash int64
-	for i, promotion := range promotions {
-		value, whole := fen(promotion.text("amount"))
+	for i, used := range promotions {
+		value, whole := fen(used.text("amount"))
 		if !whole || value > total {
 			return "coupon_*, as one has no amount, or more than the total"
 		}
 		sum += value
 		n := "_" + strconv.Itoa(i)
-		coupons.Set("coupon_id"+n, promotion.text("coupon_id"))
-		coupons.Set("coupon_fee"+n, promotion.text("amount"))
-		if kind := couponTypes[promotion.text("type")]; kind != "" {
+		coupons.Set("coupon_id"+n, used.text("coupon_id"))
+		coupons.Set("coupon_fee"+n, used.text("amount"))
+		if kind := couponTypes[used.text("type")]; kind != "" {
 			coupons.Set("coupon_type"+n, kind)
 		}
-		if promotion.text("type") == "NOCASH" {
+		if used.text("type") == "NOCASH" {
 			notCash += value
 		}
 	}
