@@ -2,7 +2,7 @@ package apiv3
 
 import (
 	"net/http"
-	"time"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -14,9 +14,9 @@ type call struct {
 	// path is where the call goes; {name} stands for a field of API v2, which
 	// goes there escaped. Partner is the one of a 服务商; "": the same.
 	path, partner string
-	timeout       time.Duration // of one attempt; 0: the client's
-	payout        bool          // money leaves the account for where the caller says
-	bill          bool          // the reply is a bill's address, see Client.Download
+	as            acting
+	payout        bool // money leaves the account for where the caller says
+	bill          bool // the reply is a bill's address, see Client.Download
 
 	rules wepay.Rules              // the fields that a caller may give
 	check func(wepay.Fields) error // what fields mean to each other
@@ -30,6 +30,8 @@ type call struct {
 	// encrypted are the places in the body, or in each of an array's objects, of
 	// what only WeChat may read.
 	encrypted []string
+	// decrypted are the places in the reply of what only the merchant may read.
+	decrypted []string
 
 	// echoes are fields that the translated reply, where it has them, repeats from
 	// the request; answers are those without which it is none.
@@ -46,6 +48,16 @@ type call struct {
 	verdicts   map[string]wepay.Verdict // by WeChat's code, over the common ones
 }
 
+// acting is whom a partner's call is for.
+type acting int
+
+const (
+	forSub      acting = iota // a sub-merchant, the configured one unless the request names another
+	forSubOrAll               // the same, or all together of a partner who may act for anybody
+	forNamed                  // a sub-merchant that the request names, else the partner's own account
+	forAccount                // the merchant's own account alone
+)
+
 // calls are the operations of API v3, from the tables of this package. Paths and
 // verdicts are those of WeChat Pay's documents of each call.
 var calls map[wepay.Operation]call
@@ -54,7 +66,7 @@ var calls map[wepay.Operation]call
 // its declaration.
 func init() {
 	calls = make(map[wepay.Operation]call)
-	for _, table := range []map[wepay.Operation]call{orderCalls} {
+	for _, table := range []map[wepay.Operation]call{orderCalls, refundCalls, billCalls, transferCalls, batchCalls, sharingCalls, receiverCalls, combineCalls} {
 		for op, call := range table {
 			calls[op] = call
 		}
@@ -63,11 +75,29 @@ func init() {
 
 // pathOf is where the call goes for a merchant.
 func (c call) pathOf(m *wepay.Merchant) string {
-	if m.Type == wepay.Partner && c.partner != "" {
+	if m.SubMchID != "" && c.partner != "" {
 		return c.partner
 	}
 	return c.path
 }
+
+// actFor is Merchant.ActFor for what the call can say of whom it is for. Where it
+// cannot say it, the rules refuse to be told: who names a sub-merchant is not to
+// pay from the partner's own account.
+func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay.Fields, error) {
+	switch {
+	case c.as == forAccount, c.as == forNamed && in.Get("sub_mch_id") == "":
+		own := *m
+		own.SubMchID, own.SubAppID = "", ""
+		return &own, in.Clone(), nil
+	default:
+		return m.ActFor(in, c.as != forSubOrAll || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
+	}
+}
+
+// movesMoney says whether money may have left the account for where the caller
+// says, although nobody can tell.
+func (c call) movesMoney() bool { return c.payout && c.unknown == wepay.Query }
 
 // reads says whether the call changes nothing at WeChat.
 func (c call) reads() bool { return c.method == http.MethodGet }

@@ -32,7 +32,7 @@ func Has(op wepay.Operation) bool {
 
 // Do asks WeChat Pay for one operation; see wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	x, err := c.prepare(op, in)
+	x, err := c.prepare(op, in, false)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 // Native is Do with WeChat's own JSON of API v3 for its result, byte for byte,
 // nil where WeChat answers nothing.
 func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields) (json.RawMessage, error) {
-	x, err := c.prepare(op, in)
+	x, err := c.prepare(op, in, false)
 	if err != nil {
 		return nil, err
 	}
@@ -58,15 +58,15 @@ func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields
 }
 
 // prepare checks what a caller gives, and says for whom the merchant acts.
-func (c *Client) prepare(op wepay.Operation, in wepay.Fields) (*exchange, error) {
+func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*exchange, error) {
 	call, found := calls[op]
-	if !found || call.bill {
+	if !found || call.bill != bill {
 		return nil, fmt.Errorf("%w: %s over API v3", wepay.ErrNoOperation, op)
 	}
 	if err := c.merchant.RequireV3(); err != nil {
 		return nil, err
 	}
-	merchant, own, err := c.merchant.ActFor(in, true)
+	merchant, own, err := call.actFor(c.merchant, in)
 	if err != nil {
 		return nil, err
 	}

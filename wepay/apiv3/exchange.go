@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
@@ -29,19 +30,33 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	failed := x.failure()
-	var answer *reply
-	err = x.client.send(ctx, r, func(resp *http.Response) error {
-		answer, err = x.client.read(ctx, resp, maxReply)
-		return err
-	})
+	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {
-		return nil, x.unanswered(failed, err)
+		return nil, x.unanswered(x.failure(), err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return nil, x.refused(failed, answer, told)
+		return nil, x.refused(x.failure(), answer, told)
 	}
 	return answer, nil
+}
+
+// sendAndRead returns the reply to a request, as it is read once it is believed,
+// or is a refusal that nobody signed. A question that one endpoint is too busy for
+// goes to the next.
+func (c *Client) sendAndRead(ctx context.Context, r request, read func(*http.Response) (*reply, error)) (*reply, error) {
+	var answer, busy *reply
+	err := c.send(ctx, r, func(resp *http.Response) (err error) {
+		answer, err = read(resp)
+		if err == nil && answer != nil && answer.isBusy() && r.method == http.MethodGet {
+			busy = answer
+			return fmt.Errorf("HTTP status %d", answer.status)
+		}
+		return err
+	})
+	if err != nil && busy != nil {
+		return busy, nil // no other endpoint did better
+	}
+	return answer, err
 }
 
 func (x *exchange) failure() *wepay.Error {
@@ -50,7 +65,7 @@ func (x *exchange) failure() *wepay.Error {
 
 // request makes what is sent of what the caller gave.
 func (x *exchange) request(ctx context.Context) (request, error) {
-	r := request{method: x.call.method, repeatable: x.call.repeatable, timeout: x.call.timeout, serial: x.client.platform.Serial()}
+	r := request{method: x.call.method, repeatable: x.call.repeatable, serial: x.client.platform.Serial()}
 	var err error
 	if r.uri, err = x.uri(); err != nil || x.call.body == nil {
 		return r, err
@@ -105,30 +120,33 @@ func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err
 
 // read takes an answer for a reply once WeChat's signature on it is right, and
 // otherwise only for a refusal that changes nothing.
-func (c *Client) read(ctx context.Context, resp *http.Response, limit int) (*reply, error) {
-	answer, err := readReply(resp, limit)
+func (c *Client) read(ctx context.Context, resp *http.Response) (*reply, error) {
+	answer, err := readReply(resp)
 	if err != nil {
 		return nil, err
 	}
-	s, err := readSignature(answer.header)
-	if errors.Is(err, wepay.ErrUnsigned) && !IsSigned(answer.header) {
-		if answer.succeeded() {
-			return nil, fmt.Errorf("the reply has %w", wepay.ErrUnsigned)
-		}
+	return answer, c.believe(ctx, answer)
+}
+
+// believe checks WeChat's signature, which a refusal may lack, and nothing else.
+func (c *Client) believe(ctx context.Context, answer *reply) error {
+	_, refused := answer.refusal()
+	if refused && !IsSigned(answer.header) {
 		answer.unsigned = true
-		return answer, nil
+		return nil
 	}
+	s, err := readSignature(answer.header)
 	if err != nil {
-		return nil, fmt.Errorf("the reply: %w", err)
+		return fmt.Errorf("the reply: %w", err)
 	}
 	key, err := c.platform.key(ctx, s.serial, askForReply)
 	if err != nil {
-		return nil, fmt.Errorf("the reply: %w", err)
+		return fmt.Errorf("the reply: %w", err)
 	}
 	if err := s.verify(key, answer.body, c.now()); err != nil {
-		return nil, fmt.Errorf("the reply has: %w", err)
+		return fmt.Errorf("the reply: %w", err)
 	}
-	return answer, nil
+	return nil
 }
 
 // unanswered fills in why there is no answer to believe, and what that leaves
@@ -151,7 +169,24 @@ func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) err
 		return failed
 	}
 	failed.Code, failed.V3Code, failed.Message, failed.Verdict = codeInV2(x.op, told.Code), told.Code, told.message(), verdict
+	if answer.status == http.StatusUnauthorized {
+		failed.Err = x.client.skew(answer)
+	}
 	return failed
+}
+
+// skew says by how much this machine's clock is away from WeChat's where that is
+// enough for WeChat to refuse what is signed here, which it says no more of than
+// that the signature is wrong.
+func (c *Client) skew(answer *reply) error {
+	theirs, err := http.ParseTime(answer.header.Get("Date"))
+	if err != nil {
+		return nil
+	}
+	if ahead := c.now().Sub(theirs).Round(time.Second); ahead.Abs() >= window {
+		return fmt.Errorf("%w: this machine's clock is %s from WeChat Pay's (is NTP running?)", wepay.ErrStale, ahead)
+	}
+	return nil
 }
 
 // provesItself says whether a refusal needs no signature: what WeChat does not
@@ -184,6 +219,7 @@ func (x *exchange) result(answer *reply) (wepay.Fields, error) {
 			return nil, fmt.Errorf("%w: the reply is no JSON object", wepay.ErrMalformed)
 		}
 	}
+	x.decrypt(body)
 	fields, err := x.call.result(x, body)
 	if err != nil {
 		return nil, err
@@ -196,6 +232,21 @@ func (x *exchange) result(answer *reply) (wepay.Fields, error) {
 	return fields, x.checkEchoes(fields)
 }
 
+// decrypt has what only the merchant may read decrypted. What was encrypted for
+// an older certificate's key is left out: the rest of the reply is worth more.
+func (x *exchange) decrypt(body object) {
+	_, key := x.merchant.SigningKey()
+	for _, path := range x.call.decrypted {
+		_ = body.replace(path, func(sealed string) (string, error) { // which fails only where this does
+			plain, err := decrypt(key, sealed)
+			if err != nil {
+				return "", nil
+			}
+			return plain, nil
+		})
+	}
+}
+
 // checkEchoes refuses a reply about somebody or something else.
 func (x *exchange) checkEchoes(fields wepay.Fields) error {
 	for name, ours := range map[string]string{"mch_id": x.merchant.MchID, "sub_mch_id": x.merchant.SubMchID} {
@@ -204,7 +255,7 @@ func (x *exchange) checkEchoes(fields wepay.Fields) error {
 		}
 	}
 	for _, name := range x.call.echoes {
-		ours, theirs := x.in.Get(name), fields.Get(name)
+		ours, theirs := x.in.Get(name), cmp.Or(fields.Get(name), fields.Get(name+"_0"))
 		if ours != "" && theirs != "" && ours != theirs && !(name == "out_trade_no" && x.in.Get("transaction_id") != "") {
 			return fmt.Errorf("%w: the reply has another %s", wepay.ErrForeign, name)
 		}

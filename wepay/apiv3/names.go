@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func (f form) write(v2 string) (any, error) {
 		if err := decode([]byte(v2), &v3); err != nil {
 			return nil, fmt.Errorf("must be a JSON text")
 		}
-		return v3, nil
+		return v3, checkJSON(v3)
 	case list:
 		return []string{v2}, nil
 	default:
@@ -86,6 +87,29 @@ func threeBytes(value string) error {
 	for _, r := range value {
 		if r > 0xFFFF {
 			return fmt.Errorf("holds the character U+%04X, which WeChat Pay's API v3 refuses, as it does all emoji", r)
+		}
+	}
+	return nil
+}
+
+// checkJSON refuses what API v3 refuses in JSON: null, and what threeBytes does.
+func checkJSON(value any) error {
+	switch value := value.(type) {
+	case nil:
+		return errors.New("holds null, which WeChat Pay's API v3 refuses")
+	case string:
+		return threeBytes(value)
+	case []any:
+		for _, one := range value {
+			if err := checkJSON(one); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, one := range value {
+			if err := checkJSON(one); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,10 +1,25 @@
 package apiv3
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+)
+
+var (
+	placeVerdicts = map[string]wepay.Verdict{
+		"ORDERPAID":      wepay.Done,
+		"ORDERCLOSED":    wepay.Never,
+		"OUTTRADENOUSED": wepay.Query,
+		"SYSTEMERROR":    wepay.Again,
+	}
+	closeVerdicts = map[string]wepay.Verdict{
+		"ORDERPAID":     wepay.Done, // as a paid order
+		"ORDERCLOSED":   wepay.Done,
+		"ORDERNOTEXIST": wepay.Done,
+	}
 )
 
 // orderCalls are those of an order's life: placed, asked about, closed.
@@ -18,13 +33,7 @@ var orderCalls = map[wepay.Operation]call{
 		rules:      wepay.OrderRules,
 		body:       orderBody,
 		result:     clientParameters,
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"ORDERPAID":      wepay.Done,
-			"ORDERCLOSED":    wepay.Never,
-			"OUTTRADENOUSED": wepay.Query,
-			"SYSTEMERROR":    wepay.Again,
-		},
+		repeatable: true, unknown: wepay.Query, ask: wepay.QueryOrder, verdicts: placeVerdicts,
 	},
 	// Source: WeChat Pay, 查询订单 (API v3).
 	wepay.QueryOrder: {
@@ -52,12 +61,7 @@ var orderCalls = map[wepay.Operation]call{
 		rules:      wepay.Rules{{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number}},
 		body:       func(x *exchange) (object, error) { return x.merchantBody(), nil },
 		result:     func(x *exchange, _ object) (wepay.Fields, error) { return x.done(), nil },
-		repeatable: true, unknown: wepay.Again, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"ORDERPAID":     wepay.Done, // as a paid order
-			"ORDERCLOSED":   wepay.Done,
-			"ORDERNOTEXIST": wepay.Done,
-		},
+		repeatable: true, unknown: wepay.Again, ask: wepay.QueryOrder, verdicts: closeVerdicts,
 	},
 }
 
@@ -134,14 +138,18 @@ func orderBody(x *exchange) (object, error) {
 	if body.get("amount.currency") == nil {
 		body.put("amount.currency", "CNY")
 	}
-	if err := putGoods(in, body); err != nil {
+	detail, err := goodsDetail(in.Get("detail"))
+	if err != nil {
 		return nil, err
 	}
-	switch x.merchant.Env.TradeType() {
-	case "JSAPI":
+	if detail != nil {
+		body["detail"] = detail
+	}
+	if err := x.putScene(in, body); err != nil {
+		return nil, err
+	}
+	if x.merchant.Env.TradeType() == "JSAPI" {
 		x.putPayer(in, body)
-	case "MWEB":
-		return body, putScene(in, body)
 	}
 	return body, nil
 }
@@ -173,16 +181,19 @@ var goodsNames = map[string]string{
 	"goods_id": "merchant_goods_id", "wxpay_goods_id": "wechatpay_goods_id", "price": "unit_price",
 }
 
-// putGoods renames the goods of API v2's detail. What is no object is a text
-// for people, which API v3 has no place for.
-func putGoods(in wepay.Fields, body object) error {
-	given := strings.TrimSpace(in.Get("detail"))
-	if !strings.HasPrefix(given, "{") {
-		return nil
+// goodsDetail renames the goods of API v2's detail. What is no object is a text
+// for people, which API v3 has no place for; then it returns nil.
+func goodsDetail(given string) (object, error) {
+	if !strings.HasPrefix(strings.TrimSpace(given), "{") {
+		return nil, nil
 	}
 	detail := object{}
-	if err := decode([]byte(given), &detail); err != nil {
-		return &wepay.FieldError{Field: "detail", Reason: "must be a JSON object"}
+	err := decode([]byte(given), &detail)
+	if err == nil {
+		err = checkJSON(map[string]any(detail))
+	}
+	if err != nil {
+		return nil, &wepay.FieldError{Field: "detail", Reason: "must be a JSON object without null and emoji", Err: err}
 	}
 	if receipt, found := detail["receipt_id"]; found {
 		delete(detail, "receipt_id")
@@ -197,38 +208,37 @@ func putGoods(in wepay.Fields, body object) error {
 		}
 		delete(goods, "goods_num")
 	}
-	body["detail"] = detail
-	return nil
+	return detail, nil
 }
 
-// putScene takes over what API v2 says of the page that an H5 order is paid
-// from.
-func putScene(in wepay.Fields, body object) error {
-	var scene struct {
-		H5 struct {
-			Type        string `json:"type"`
-			WapURL      string `json:"wap_url"`
-			WapName     string `json:"wap_name"`
-			AppName     string `json:"app_name"`
-			BundleID    string `json:"bundle_id"`
-			PackageName string `json:"package_name"`
-		} `json:"h5_info"`
+// putScene takes over what API v2 says of the shop that an order is placed in,
+// and of the page that an H5 order is paid from.
+func (x *exchange) putScene(in wepay.Fields, body object) error {
+	given := in.Get("scene_info")
+	if given == "" {
+		return nil
 	}
-	if err := decode([]byte(in.Get("scene_info")), &scene); err != nil {
-		return &wepay.FieldError{Field: "scene_info", Reason: "must be a JSON object with h5_info"}
+	scene := object{}
+	err := decode([]byte(given), &scene)
+	if err == nil {
+		err = checkJSON(map[string]any(scene))
+	}
+	if err != nil {
+		return &wepay.FieldError{Field: "scene_info", Reason: "must be a JSON object without null and emoji", Err: err}
+	}
+	if store, found := scene.object("store_info"); found {
+		body.put("scene_info.store_info", store)
+	}
+	if x.merchant.Env != wepay.MWEB {
+		return nil
 	}
 	types := map[string]string{"IOS": "iOS", "Android": "Android", "iOS": "iOS"}
-	kind, isApp := types[scene.H5.Type]
-	if !isApp {
-		kind = "Wap"
-	}
-	body.put("scene_info.h5_info.type", kind)
-	for path, value := range map[string]string{
-		"app_name": scene.H5.AppName + scene.H5.WapName, "app_url": scene.H5.WapURL,
-		"bundle_id": scene.H5.BundleID, "package_name": scene.H5.PackageName,
+	body.put("scene_info.h5_info.type", cmp.Or(types[scene.text("h5_info.type")], "Wap"))
+	for _, n := range []struct{ v2, v3 string }{
+		{"wap_name", "app_name"}, {"app_name", "app_name"}, {"wap_url", "app_url"}, {"bundle_id", "bundle_id"}, {"package_name", "package_name"},
 	} {
-		if value != "" {
-			body.put("scene_info.h5_info."+path, value)
+		if value := scene.text("h5_info." + n.v2); value != "" {
+			body.put("scene_info.h5_info."+n.v3, value)
 		}
 	}
 	return nil

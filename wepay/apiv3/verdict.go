@@ -51,17 +51,17 @@ func (c call) verdict(status int, code string) wepay.Verdict {
 	if code == "SYSTEMERROR" {
 		return c.unknown
 	}
-	if v, found := commonVerdicts[code]; found {
-		return v
-	}
 	switch status {
 	case http.StatusUnauthorized:
 		return wepay.Fix
 	case http.StatusTooManyRequests:
 		return wepay.Later
-	default:
-		return c.unknown
 	}
+	// Of a payout no other refusal proves that nothing was paid under its number.
+	if v, found := commonVerdicts[code]; found && !c.movesMoney() {
+		return v
+	}
+	return c.unknown
 }
 
 // v2Codes are API v2's words for WeChat's codes, where it has one for the same.
@@ -86,8 +86,8 @@ var v2Codes = map[string]string{
 // codeInV2 returns API v2's word for a code, so that callers need not know
 // which API a merchant goes through; WeChat's own where there is none.
 func codeInV2(op wepay.Operation, code string) string {
-	if op == wepay.QueryRefund && plain(code) == "RESOURCENOTEXISTS" {
-		return "REFUNDNOTEXIST"
+	if plain(code) == "RESOURCENOTEXISTS" {
+		return cmp.Or(map[wepay.Operation]string{wepay.Refund: "ORDERNOTEXIST", wepay.QueryRefund: "REFUNDNOTEXIST"}[op], code)
 	}
 	return cmp.Or(v2Codes[plain(code)], code)
 }

@@ -64,6 +64,7 @@ type request struct {
 	method string
 	uri    string // path and query, as they are sent and signed
 	body   []byte // JSON; nil: none
+	signed []byte // what the signature is over; nil: the body
 	serial string // of the key of WeChat's that the merchant has; "": none yet
 
 	contentType string        // of the body; "": JSON
@@ -87,7 +88,11 @@ func (w *wire) send(ctx context.Context, r request, read func(*http.Response) er
 // header puts in what every request has to say.
 // Source: WeChat Pay, 接口规则 (API v3).
 func (w *wire) header(r request, h http.Header) error {
-	authorization, err := authorization(w.merchant, r.method, r.uri, string(r.body), w.now())
+	signed := r.body
+	if r.signed != nil {
+		signed = r.signed
+	}
+	authorization, err := authorization(w.merchant, r.method, r.uri, string(signed), w.now())
 	if err != nil {
 		return err
 	}
@@ -114,28 +119,42 @@ type reply struct {
 	unsigned bool // nothing vouches for it, which only a refusal may lack
 }
 
-// readReply takes any whole answer for a reply. What is 5xx and not WeChat's
-// JSON comes from something between, and another endpoint may do better.
-func readReply(resp *http.Response, limit int) (*reply, error) {
+// readReply takes any whole answer for a reply that succeeded or tells why not.
+// What is neither comes from something between, and another endpoint may do
+// better.
+func readReply(resp *http.Response) (*reply, error) {
+	r, err := readWhole(resp)
+	if err != nil {
+		return nil, err
+	}
+	if _, known := r.refusal(); !known && !r.succeeded() {
+		return nil, r.unreadable()
+	}
+	return r, nil
+}
+
+// readWhole reads an answer whatever it says.
+func readWhole(resp *http.Response) (*reply, error) {
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the reply: %w", err)
-	case len(body) > limit:
-		return nil, fmt.Errorf("%w: a reply of more than %d bytes", wepay.ErrTooLarge, limit)
+	case len(body) > maxReply:
+		return nil, fmt.Errorf("%w: a reply of more than %d bytes", wepay.ErrTooLarge, maxReply)
+	default:
+		return &reply{status: resp.StatusCode, header: resp.Header, body: body}, nil
 	}
-	r := &reply{status: resp.StatusCode, header: resp.Header, body: body}
-	if _, known := r.refusal(); !known && !r.succeeded() {
-		return nil, fmt.Errorf("HTTP status %d%s", resp.StatusCode, endpoints.PageTitle(body))
-	}
-	return r, nil
+}
+
+func (r *reply) unreadable() error {
+	return fmt.Errorf("HTTP status %d%s", r.status, endpoints.PageTitle(r.body))
 }
 
 // ask sends a request and returns the reply, which nothing vouches for yet.
 func (w *wire) ask(ctx context.Context, r request) (answer *reply, err error) {
 	err = w.send(ctx, r, func(resp *http.Response) error {
-		answer, err = readReply(resp, maxReply)
+		answer, err = readReply(resp)
 		return err
 	})
 	if err != nil {
@@ -146,6 +165,11 @@ func (w *wire) ask(ctx context.Context, r request) (answer *reply, err error) {
 
 // succeeded says whether WeChat did what was asked, or has begun to.
 func (r *reply) succeeded() bool { return r.status >= 200 && r.status < 300 }
+
+// isBusy says whether another endpoint may do better at once.
+func (r *reply) isBusy() bool {
+	return r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable
+}
 
 // refusal is why WeChat did not do what was asked.
 type refusal struct {

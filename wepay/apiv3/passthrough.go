@@ -1,0 +1,333 @@
+package apiv3
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Pass is the operation's name in errors of Client.Pass.
+const Pass wepay.Operation = "v3"
+
+// PassRequest is a call of API v3 as it goes to WeChat.
+type PassRequest struct {
+	Method string // GET, POST, PUT, PATCH or DELETE
+	// Path and its query are escaped as they are to be sent, byte for byte:
+	// /v3/marketing/favor/stocks?offset=0&limit=10.
+	Path string
+	// ContentType of the body; "": application/json. Of multipart/form-data, which
+	// uploads are, the part meta is what is signed.
+	ContentType string
+	// Serial names the key of WeChat's that the caller encrypted fields with; "":
+	// none are.
+	Serial string
+	Body   []byte // nil: none
+}
+
+// Passed is what WeChat answered to a PassRequest, a refusal as well.
+type Passed struct {
+	Status int
+	Header http.Header // what of WeChat's headers is about the body or for its support
+	Body   io.ReadCloser
+}
+
+// passedHeaders are those that a caller gets.
+var passedHeaders = []string{"Content-Type", "Content-Disposition", "Request-Id", "Retry-After"}
+
+// Pass sends any call of API v3, signed as the merchant, and returns what WeChat
+// answers, as WeChat wrote it and with WeChat's status, once the signature on it
+// is right. Files, which WeChat never signs, are read as they come. The Body has
+// to be closed.
+//
+// Nothing but a GET is sent to a second endpoint. The error is a
+// *wepay.FieldError for a request that is none or about another merchant, wraps
+// wepay.ErrNotAble, or is a *wepay.Error: for an answer that nobody signed, too.
+func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
+	r, err := c.passRequest(in)
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{method: in.Method, unknown: wepay.Query}}
+	if r.repeatable {
+		x.call.unknown = wepay.Again
+	}
+	file := r.repeatable && isFile(r.uri)
+	if file {
+		r.timeout = wepay.BillTimeout
+	}
+	var passed *Passed
+	answer, err := c.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) {
+		if file && resp.StatusCode == http.StatusOK {
+			passed = &Passed{resp.StatusCode, passedHeader(resp.Header), resp.Body}
+			return nil, nil
+		}
+		answer, err := readWhole(resp)
+		if err != nil {
+			return nil, err
+		}
+		if _, refused := answer.refusal(); !refused && !answer.succeeded() && !IsSigned(answer.header) {
+			return nil, answer.unreadable()
+		}
+		return answer, c.believe(ctx, answer)
+	})
+	switch {
+	case err != nil:
+		return nil, x.unanswered(x.failure(), err)
+	case passed != nil:
+		return passed, nil
+	case answer.unsigned:
+		told, _ := answer.refusal()
+		return nil, x.refused(x.failure(), answer, told)
+	default:
+		return &Passed{answer.status, passedHeader(answer.header), io.NopCloser(bytes.NewReader(answer.body))}, nil
+	}
+}
+
+func passedHeader(header http.Header) http.Header {
+	passed := make(http.Header)
+	for _, name := range passedHeaders {
+		if values := header.Values(name); len(values) > 0 {
+			passed[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	return passed
+}
+
+// isFile says whether WeChat answers with a file, which it does not sign.
+// Source: WeChat Pay, 下载账单, 图片下载 and 下载电子回单.
+func isFile(uri string) bool {
+	path, _, _ := strings.Cut(uri, "?")
+	return path == billFile || path == "/v3/transferdownload/signfile" || strings.HasPrefix(path, "/v3/merchant-service/images/")
+}
+
+// passRequest checks what a caller gives.
+func (c *Client) passRequest(in PassRequest) (r request, err error) {
+	path, query, hasQuery := strings.Cut(in.Path, "?")
+	switch {
+	case !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, in.Method):
+		return r, &wepay.FieldError{Field: "method", Reason: "must be GET, POST, PUT, PATCH or DELETE"}
+	case in.Method == http.MethodGet && len(in.Body) > 0:
+		return r, &wepay.FieldError{Field: "body", Reason: "does not go with GET"}
+	case !c.merchant.Passthrough:
+		return r, c.merchant.NotAble("passthrough")
+	}
+	if err := c.merchant.RequireV3(); err != nil {
+		return r, err
+	}
+	if err := checkPath(path); err != nil {
+		return r, &wepay.FieldError{Field: "path", Reason: err.Error()}
+	}
+	if err := c.checkQuery(query, hasQuery); err != nil {
+		return r, err
+	}
+	r = request{method: in.Method, uri: in.Path, serial: c.platform.Serial(), repeatable: in.Method == http.MethodGet}
+	if in.Serial != "" {
+		if r.serial, err = keyName(in.Serial); err != nil {
+			return r, err
+		}
+	}
+	if len(in.Body) > 0 {
+		r.body, r.contentType = in.Body, in.ContentType
+		r.signed, err = c.checkBody(in)
+	}
+	return r, err
+}
+
+// keyName takes the names that WeChat's keys have.
+func keyName(serial string) (string, error) {
+	if number, isPublic := strings.CutPrefix(serial, wepay.PublicKeyPrefix); isPublic && number != "" && wepay.Digits(number) == nil {
+		return serial, nil
+	}
+	name, err := wepay.ParseSerial(serial)
+	if err != nil {
+		return "", &wepay.FieldError{Field: headerSerial, Reason: "must name a certificate or a public key of WeChat Pay's"}
+	}
+	return name, nil
+}
+
+// inSegment are the characters of a path, besides letters and digits, that stay
+// what they are on the way.
+const inSegment = "-_~.!$&'()*+,;=:@"
+
+// checkPath takes WeChat's paths and nothing that anything on the way could read
+// as another path: no empty or dotted part, no escaped slash, dot or percent sign.
+func checkPath(path string) error {
+	rest, found := strings.CutPrefix(path, "/v3/")
+	if !found {
+		return errors.New("must be one of WeChat Pay's paths, which begin with /v3/")
+	}
+	for segment := range strings.SplitSeq(rest, "/") {
+		if segment == "" || strings.Trim(segment, ".") == "" {
+			return errors.New("must have no empty part, and none of dots alone")
+		}
+		for i := 0; i < len(segment); i++ {
+			c := segment[i]
+			if isPlain(c) || strings.IndexByte(inSegment, c) >= 0 {
+				continue
+			}
+			escaped, ok := unhex(segment[i:])
+			if !ok || escaped <= ' ' || escaped == 0x7F || strings.IndexByte(`/\.%?#`, escaped) >= 0 {
+				return errors.New(`may hold letters, digits and -_~!$&'()*+,;=:@ only, and escapes of no / \ . % ? #`)
+			}
+			i += len("%41") - 1
+		}
+	}
+	if text, err := url.PathUnescape(path); err != nil || !utf8.ValidString(text) {
+		return errors.New("is not valid UTF-8")
+	}
+	return nil
+}
+
+func isPlain(c byte) bool { return wepay.Alphanumeric(string(rune(c))) == nil }
+
+// unhex reads the escape that a text begins with.
+func unhex(text string) (byte, bool) {
+	if len(text) < len("%41") {
+		return 0, false
+	}
+	plain, err := url.PathUnescape(text[:len("%41")])
+	if err != nil || len(plain) != 1 {
+		return 0, false
+	}
+	return plain[0], true
+}
+
+// checkASCII takes what can stand in a request's query as it is.
+func checkASCII(query string) error {
+	for _, c := range []byte(query) {
+		if c <= ' ' || c > '~' || c == '#' {
+			return errors.New("may hold printable ASCII only, and no space or #")
+		}
+	}
+	return nil
+}
+
+func (c *Client) checkQuery(query string, there bool) error {
+	if !there {
+		return nil
+	}
+	err := checkASCII(query)
+	if err == nil && query == "" {
+		err = errors.New("must not be empty")
+	}
+	if err != nil {
+		return &wepay.FieldError{Field: "query", Reason: err.Error()}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return &wepay.FieldError{Field: "query", Reason: "must be name=value, joined by &"}
+	}
+	for name, all := range values {
+		for _, value := range all {
+			if err := c.checkOwn(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkBody says what is signed of a body, nil for all of it.
+func (c *Client) checkBody(in PassRequest) (signed []byte, err error) {
+	kind, parameters, err := "application/json", map[string]string(nil), error(nil)
+	if in.ContentType != "" {
+		kind, parameters, err = mime.ParseMediaType(in.ContentType)
+	}
+	switch {
+	case err == nil && kind == "application/json":
+		return nil, c.checkMembers(in.Body)
+	case err == nil && kind == "multipart/form-data":
+		return metaOf(in.Body, parameters["boundary"])
+	default:
+		return nil, &wepay.FieldError{Field: "Content-Type", Reason: "must be application/json or multipart/form-data"}
+	}
+}
+
+// metaOf returns the part of an upload that is signed for all of it.
+// Source: WeChat Pay, 图片上传.
+func metaOf(body []byte, boundary string) ([]byte, error) {
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for {
+		part, err := parts.NextRawPart()
+		if err != nil {
+			return nil, &wepay.FieldError{Field: "body", Reason: "must be an upload with the parts meta and file"}
+		}
+		if part.FormName() == "meta" {
+			meta, err := io.ReadAll(part)
+			if err != nil || len(meta) == 0 {
+				return nil, &wepay.FieldError{Field: "body", Reason: "breaks off in the part meta, or has none"}
+			}
+			return meta, nil
+		}
+	}
+}
+
+// checkMembers reads a body member by member, so that a name that stands there
+// twice is seen: which of the two counts is not for us to guess.
+func (c *Client) checkMembers(body []byte) error {
+	malformed := &wepay.FieldError{Field: "body", Reason: "must be one JSON object in UTF-8"}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if token, err := dec.Token(); err != nil || token != json.Delim('{') || !utf8.Valid(body) {
+		return malformed
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		var value json.RawMessage
+		if err != nil || !ok || dec.Decode(&value) != nil {
+			return malformed
+		}
+		if seen[name] {
+			return &wepay.FieldError{Field: name, Reason: "stands there twice"}
+		}
+		seen[name] = true
+		text := string(value) // of a number, as it is written
+		if value[0] == '"' && json.Unmarshal(value, &text) != nil {
+			return malformed
+		}
+		if err := c.checkOwn(name, text); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return malformed
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return malformed
+	}
+	return nil
+}
+
+// checkOwn refuses what names another merchant, or a sub-merchant that the
+// merchant may not act for: whoever may ask in one merchant's name asks in no
+// other's.
+func (c *Client) checkOwn(name, value string) error {
+	switch name {
+	case "mchid", "sp_mchid", "combine_mchid":
+		if value != c.merchant.MchID {
+			return &wepay.FieldError{Field: name, Reason: "is not the merchant's"}
+		}
+	case "sub_mchid":
+		if _, _, err := c.merchant.ActFor(wepay.Fields{{Name: "sub_mch_id", Value: value}}, true); err != nil {
+			var field *wepay.FieldError
+			if errors.As(err, &field) {
+				field.Field = name
+			}
+			return fmt.Errorf("passing on: %w", err)
+		}
+	}
+	return nil
+}
