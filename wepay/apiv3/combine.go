@@ -91,7 +91,7 @@ var (
 	}
 	partRequestNames = []name{
 		{"out_trade_no", "out_trade_no", text},
-		{"body", "description", text},
+		{"body", "description", shown},
 		{"attach", "attach", text},
 		{"goods_tag", "goods_tag", text},
 		{"total_fee", "amount.total_amount", number},

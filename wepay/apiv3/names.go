@@ -22,6 +22,7 @@ type form int
 
 const (
 	text   form = iota
+	shown       // text that people see, and that comes back to nobody
 	number      // a whole number, digits in API v2
 	yes         // true or false, Y or N in API v2
 	moment      // RFC 3339, yyyyMMddHHmmss in API v2
@@ -55,6 +56,8 @@ func write(names []name, in wepay.Fields, out object) error {
 
 func (f form) write(v2 string) (any, error) {
 	switch f {
+	case shown:
+		return threeByteText(v2)
 	case number:
 		return json.Number(v2), wepay.Digits(v2)
 	case yes:
@@ -90,6 +93,25 @@ func threeBytes(value string) error {
 		}
 	}
 	return nil
+}
+
+// threeByteText leaves out what threeBytes refuses. A caller who was used to
+// API v2, which takes emoji, loses a picture and not the sale.
+func threeByteText(value string) (string, error) {
+	refused := threeBytes(value)
+	if refused == nil {
+		return value, nil
+	}
+	left := strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r > 0xFFFF {
+			return -1
+		}
+		return r
+	}, value))
+	if left == "" {
+		return "", refused
+	}
+	return left, nil
 }
 
 // checkJSON refuses what API v3 refuses in JSON: null, and what threeBytes does.

@@ -108,7 +108,7 @@ func (x *exchange) done() wepay.Fields {
 
 // orderNames are the fields of an order that stay what they are.
 var orderNames = []name{
-	{"body", "description", text},
+	{"body", "description", shown},
 	{"out_trade_no", "out_trade_no", text},
 	{"time_expire", "time_expire", moment},
 	{"attach", "attach", text},

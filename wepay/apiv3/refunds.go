@@ -70,7 +70,7 @@ func (x *exchange) subBody() object {
 // refundRequestNames are the fields of a refund that stay what they are.
 var refundRequestNames = []name{
 	{"out_refund_no", "out_refund_no", text},
-	{"refund_desc", "reason", text},
+	{"refund_desc", "reason", shown},
 	{"notify_url", "notify_url", text},
 	{"refund_fee", "amount.refund", number},
 	{"total_fee", "amount.total", number},

@@ -116,7 +116,7 @@ var sharingCalls = map[wepay.Operation]call{
 var shareNumberNames = []name{
 	{"transaction_id", "transaction_id", text},
 	{"out_order_no", "out_order_no", text},
-	{"description", "description", text},
+	{"description", "description", shown},
 }
 
 // shareBody makes a share, after which what is left is the merchant's or not.
@@ -175,7 +175,7 @@ var (
 		{"out_return_no", "out_return_no", text},
 		{"return_account", "return_mchid", text},
 		{"return_amount", "amount", number},
-		{"description", "description", text},
+		{"description", "description", shown},
 	}
 	returnStateNames = []name{
 		{"sub_mch_id", "sub_mchid", text},
@@ -185,7 +185,7 @@ var (
 		{"return_no", "return_id", text},
 		{"return_account", "return_mchid", text},
 		{"return_amount", "amount", number},
-		{"description", "description", text},
+		{"description", "description", shown},
 		{"result", "result", text},
 		{"fail_reason", "fail_reason", text},
 		{"finish_time", "finish_time", moment},
