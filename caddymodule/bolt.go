@@ -243,15 +243,13 @@ func (b *Bolt) Settle(ctx context.Context, lease *Lease) error {
 		if tx.store.leases.current(e.ID) != token {
 			return ErrLeaseLost
 		}
-		before, err := tx.get(e.ID)
-		if err != nil {
-			return err
-		}
-		if before.State != Waiting {
+		// What is known of the event as it was leased is all that is needed of it.
+		leased := &Event{ID: e.ID, Merchant: token.queue.Merchant, Kind: token.queue.Kind, State: Waiting, Due: token.due}
+		if !tx.waits(leased) {
 			tx.end(e.ID)
 			return ErrLeaseLost
 		}
-		return tx.put(before, &e)
+		return tx.put(leased, &e)
 	})
 }
 

@@ -19,6 +19,7 @@ type boltLeases struct {
 type boltLease struct {
 	holder *Bolt
 	queue  Queue
+	due    time.Time // when the event was, as it is stored
 	until  time.Time // zero: it has ended
 }
 
@@ -94,7 +95,7 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 				l.held[id] = &boltLease{queue: q, until: now.Add(damagedWait)}
 				return true
 			}
-			token := &boltLease{holder: holder, queue: q, until: now.Add(term)}
+			token := &boltLease{holder: holder, queue: q, due: due, until: now.Add(term)}
 			l.held[id] = token
 			leases = append(leases, &Lease{Event: e, Token: token})
 			return len(leases) < limit

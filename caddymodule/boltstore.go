@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -273,20 +274,25 @@ func (s *boltStore) run() {
 	}
 }
 
-// gather takes what waits already and waits for nothing more.
+// gather takes what waits, and what comes while everybody else has a turn: on a
+// busy machine a sync takes the longer, and what comes is the more. On an idle
+// one nothing is waited for.
 func (s *boltStore) gather(first *boltWrite) []*boltWrite {
 	var batch []*boltWrite
 	if first != nil {
 		batch = append(batch, first)
 	}
-	for len(batch) < batchLimit {
-		select {
-		case w := <-s.writes:
-			batch = append(batch, w)
-			continue
-		default:
+	for more := true; more && len(batch) < batchLimit; {
+		runtime.Gosched()
+		for more = false; len(batch) < batchLimit; more = true {
+			select {
+			case w := <-s.writes:
+				batch = append(batch, w)
+				continue
+			default:
+			}
+			break
 		}
-		break
 	}
 	return batch
 }
@@ -326,7 +332,7 @@ func (s *boltStore) update(batch []*boltWrite) error {
 				return err
 			}
 		}
-		return nil
+		return tx.noteCounts()
 	})
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", s.path, err)
@@ -352,7 +358,9 @@ func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*bolt
 			err = fmt.Errorf("%s: %w: %v", s.path, errDamaged, cause)
 		}
 	}()
-	return run(func(tx *bolt.Tx) error { return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease)}) })
+	return run(func(tx *bolt.Tx) error {
+		return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease), changes: make(map[boltCount]int64)})
+	})
 }
 
 // forget removes those that ended longer ago than they are kept.

@@ -29,6 +29,13 @@ type boltTx struct {
 	store   *boltStore
 	touched []Queue               // whose events have changed
 	ended   map[string]*boltLease // by events' IDs: leases that end with this
+	changes map[boltCount]int64   // of numbers of events
+}
+
+// boltCount is what is counted.
+type boltCount struct {
+	state    State
+	merchant string
 }
 
 // end ends an event's lease, as it is now: one that begins while this is being
@@ -112,10 +119,8 @@ func (tx *boltTx) put(before, e *Event) error {
 	case Delivered, Dropped:
 		err = tx.Bucket(boltEnded).Put(append(timeKey(e.Ended), e.ID...), nil)
 	}
-	if err != nil {
-		return err
-	}
-	return tx.count(e, 1)
+	tx.changes[boltCount{e.State, e.Merchant}]++
+	return err
 }
 
 // unindex takes back what was noted of an event elsewhere.
@@ -127,23 +132,27 @@ func (tx *boltTx) unindex(e *Event) error {
 	case Delivered, Dropped:
 		err = tx.Bucket(boltEnded).Delete(append(timeKey(e.Ended), e.ID...))
 	}
-	if err != nil {
-		return err
-	}
-	return tx.count(e, -1)
+	tx.changes[boltCount{e.State, e.Merchant}]--
+	return err
 }
 
-func (tx *boltTx) count(e *Event, change int64) error {
-	counts, key := tx.Bucket(boltCounts), []byte(string(e.State)+"\x00"+e.Merchant)
-	var number int64
-	if value := counts.Get(key); len(value) == 8 {
-		number = int64(binary.BigEndian.Uint64(value))
+// noteCounts writes down how the numbers of events have changed.
+func (tx *boltTx) noteCounts() error {
+	counts := tx.Bucket(boltCounts)
+	for of, change := range tx.changes {
+		key, number := []byte(string(of.state)+"\x00"+of.merchant), change
+		if value := counts.Get(key); len(value) == 8 {
+			number += int64(binary.BigEndian.Uint64(value))
+		}
+		err := counts.Delete(key)
+		if number > 0 {
+			err = counts.Put(key, binary.BigEndian.AppendUint64(nil, uint64(number)))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	number += change
-	if number <= 0 {
-		return counts.Delete(key)
-	}
-	return counts.Put(key, binary.BigEndian.AppendUint64(nil, uint64(number)))
+	return nil
 }
 
 func (tx *boltTx) counts() ([]Count, error) {
@@ -219,6 +228,13 @@ func timeKey(t time.Time) []byte {
 
 func dueKey(q Queue, due time.Time, id string) []byte {
 	return append(append(queueKey(q), timeKey(due)...), id...)
+}
+
+// waits reports whether an event waits and is due when it says.
+func (tx *boltTx) waits(e *Event) bool {
+	want := dueKey(e.Queue(), e.Due, e.ID)
+	key, _ := tx.Bucket(boltDue).Cursor().Seek(want)
+	return bytes.Equal(key, want)
 }
 
 // waiting calls look for those of a queue that wait, in the order in which they

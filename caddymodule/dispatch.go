@@ -33,6 +33,11 @@ type dispatcher struct {
 // event.
 const settleTimeout = 10 * time.Second
 
+// leasedAhead is how many events are leased for each worker: one that is handed
+// over, and others that are being noted or wait for it, so that no worker waits
+// for the disk.
+const leasedAhead = 8
+
 // precedingWait is how long after a payment is due its refund is looked at
 // again.
 const precedingWait = time.Second
@@ -61,7 +66,10 @@ func (d *dispatcher) start() {
 			if circuits[url] == nil {
 				circuits[url] = newCircuit(time.Duration(d.options.Retry[1]))
 			}
-			lane := &lane{d, Queue{merchant, kind}, callback, circuits[url], make(chan struct{}, d.share)}
+			lane := &lane{
+				dispatcher: d, queue: Queue{merchant, kind}, callback: callback, circuit: circuits[url],
+				places: make(chan struct{}, leasedAhead*d.share), hands: semaphore.NewWeighted(int64(d.share)),
+			}
 			d.lanes.Go(lane.run)
 		}
 	}
@@ -84,7 +92,8 @@ type lane struct {
 	queue    Queue
 	callback *callback
 	circuit  *circuit
-	places   chan struct{} // taken by what is on its way
+	places   chan struct{}       // taken by what is leased
+	hands    *semaphore.Weighted // the queue's share of the workers
 }
 
 // run leases events as long as there are places for them.
@@ -134,7 +143,7 @@ func (l *lane) lease() ([]*Lease, error) {
 			<-l.places
 		}
 	}()
-	free, err := l.circuit.await(l.leasing, l.share)
+	free, err := l.circuit.await(l.leasing, cap(l.places))
 	if err != nil {
 		return nil, err
 	}
@@ -153,36 +162,44 @@ func (l *lane) lease() ([]*Lease, error) {
 }
 
 // handOver delivers an event as soon as there is a worker, unless something
-// stands against it now.
+// stands against it now, and ends its lease.
 func (l *lane) handOver(lease *Lease, leased time.Time) {
-	if err := l.workers.Acquire(l.leasing, 1); err != nil {
-		l.giveBack(lease, time.Now())
-		return
+	if due, tried, err := l.attempt(lease.Event, leased); tried {
+		l.settle(lease, err)
+	} else {
+		l.giveBack(lease, due)
 	}
-	defer l.workers.Release(1)
+}
+
+// attempt delivers an event, and reports whether that was tried to the end and
+// what came of it; else when it is due again. It holds a worker meanwhile, and
+// none while that is noted.
+func (l *lane) attempt(e *Event, leased time.Time) (due time.Time, tried bool, err error) {
+	for _, needed := range []*semaphore.Weighted{l.hands, l.workers} {
+		if err := needed.Acquire(l.leasing, 1); err != nil {
+			return time.Now(), false, nil
+		}
+		defer needed.Release(1)
+	}
 	now := time.Now()
 	if now.Sub(leased) > l.term()-l.callback.timeout {
-		l.giveBack(lease, now)
-		return
+		return now, false, nil
 	}
-	if due, held := l.heldUp(lease.Event, now); held {
-		l.giveBack(lease, due)
-		return
+	if due, held := l.heldUp(e, now); held {
+		return due, false, nil
 	}
 	ok, probe, retry := l.circuit.enter(now)
 	if !ok {
-		l.giveBack(lease, retry)
-		return
+		return retry, false, nil
 	}
-	err := l.callback.deliver(l.delivering, lease.Event)
+	err = l.callback.deliver(l.delivering, e)
 	if err != nil && l.delivering.Err() != nil {
 		// Whether it was taken nobody knows: it is delivered again.
 		l.circuit.withdraw(probe)
-		l.giveBack(lease, time.Now())
-		return
+		return time.Now(), false, nil
 	}
 	l.report(err, probe)
-	l.settle(lease, err)
+	return time.Time{}, true, err
 }
 
 // heldUp reports whether another event is to be handed over before this one,

@@ -37,13 +37,15 @@ func newStored(t *testing.T) (*world, *seller) {
 	return w, shop
 }
 
-// notification is WeChat's of a payment, signed.
-func (s *seller) notification(t *testing.T, id string) string {
+// notification is WeChat's of a payment, of 21 fields, signed.
+func (s *seller) notification(t testing.TB, id string) string {
 	t.Helper()
 	fields := wepay.NewFields(map[string]string{
 		"appid": s.appID, "mch_id": s.mchID, "return_code": "SUCCESS", "result_code": "SUCCESS", "nonce_str": "5K8264ILTKCH16CQ2502SI8ZNMTM67VS",
+		"device_info": "013467007045764", "sign_type": "MD5", "attach": "福州路店",
 		"openid": openID, "out_trade_no": id, "transaction_id": "42" + id, "trade_type": "JSAPI", "bank_type": "CMC",
-		"total_fee": "1200", "cash_fee": "1200", "time_end": "20260101120000", "is_subscribe": "N",
+		"total_fee": "1200", "settlement_total_fee": "1200", "fee_type": "CNY", "cash_fee": "1200", "cash_fee_type": "CNY",
+		"time_end": "20260101120000", "is_subscribe": "N",
 	})
 	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, s.key))
 	text, err := apiv2.Encode("xml", fields)
