@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -13,45 +14,53 @@ import (
 // works by the clock of a bubble, too.
 type memoryOutbox struct {
 	OutboxOptions
+	*memoryPlace
 
+	open bool
+}
+
+// memoryPlace is where instances keep their events.
+type memoryPlace struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when something has changed
-	closed  bool
 	events  map[string]*memoryEvent
 }
 
 // memoryEvent is an event with the lease of it.
 type memoryEvent struct {
 	Event
-	lease int
-	until time.Time
+	lease  int
+	holder *memoryOutbox // nil: nobody
+	until  time.Time
 }
 
-func newMemoryOutbox() *memoryOutbox {
-	return &memoryOutbox{changed: make(chan struct{}), closed: true, events: make(map[string]*memoryEvent)}
+func newMemoryPlace() *memoryPlace {
+	return &memoryPlace{changed: make(chan struct{}), events: make(map[string]*memoryEvent)}
 }
 
-func (m *memoryOutbox) Open(context.Context) error { return m.setClosed(false) }
-func (m *memoryOutbox) Close() error               { return m.setClosed(true) }
+func newMemoryOutbox() *memoryOutbox { return &memoryOutbox{memoryPlace: newMemoryPlace()} }
 
-func (m *memoryOutbox) setClosed(closed bool) error {
+func (m *memoryOutbox) Open(context.Context) error { return m.setOpen(true) }
+func (m *memoryOutbox) Close() error               { return m.setOpen(false) }
+
+func (m *memoryOutbox) setOpen(open bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed = closed
+	m.open = open
 	m.wake()
 	return nil
 }
 
-func (m *memoryOutbox) wake() {
-	close(m.changed)
-	m.changed = make(chan struct{})
+func (p *memoryPlace) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // do runs a call that finds the store open.
 func (m *memoryOutbox) do(ctx context.Context, call func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if !m.open {
 		return ErrOutboxClosed
 	}
 	if err := ctx.Err(); err != nil {
@@ -60,11 +69,19 @@ func (m *memoryOutbox) do(ctx context.Context, call func() error) error {
 	return call()
 }
 
-func (m *memoryOutbox) keep(r *memoryEvent, e Event) {
+// copyEvent returns what nobody else has in hand.
+func copyEvent(e *Event) *Event {
+	own := *e
+	own.Payload, own.Trace = bytes.Clone(e.Payload), e.Trace.Clone()
+	return &own
+}
+
+func (m *memoryOutbox) keep(r *memoryEvent, e *Event) {
+	r.Event = *copyEvent(e)
 	if e.State == Delivered || e.State == Dropped {
-		e.Payload = nil
+		r.Payload = nil
 	}
-	r.Event, r.lease, r.until = e, r.lease+1, time.Time{}
+	r.lease, r.holder = r.lease+1, nil
 	m.wake()
 }
 
@@ -72,7 +89,7 @@ func (m *memoryOutbox) Put(ctx context.Context, e *Event) error {
 	return m.do(ctx, func() error {
 		if m.events[e.ID] == nil {
 			m.events[e.ID] = new(memoryEvent)
-			m.keep(m.events[e.ID], *e)
+			m.keep(m.events[e.ID], e)
 		}
 		return nil
 	})
@@ -113,7 +130,7 @@ func (m *memoryOutbox) take(queue Queue, limit int, term time.Duration) ([]*Leas
 			continue
 		}
 		at := r.Due
-		if at.Before(r.until) {
+		if r.holder != nil && r.holder.open && at.Before(r.until) {
 			at = r.until
 		}
 		switch {
@@ -126,9 +143,8 @@ func (m *memoryOutbox) take(queue Queue, limit int, term time.Duration) ([]*Leas
 	slices.SortFunc(free, func(a, b *memoryEvent) int { return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.ID, b.ID)) })
 	var leases []*Lease
 	for _, r := range free[:min(limit, len(free))] {
-		r.lease, r.until = r.lease+1, time.Now().Add(term)
-		e := r.Event
-		leases = append(leases, &Lease{Event: &e, Token: r.lease})
+		r.lease, r.holder, r.until = r.lease+1, m, time.Now().Add(term)
+		leases = append(leases, &Lease{Event: copyEvent(&r.Event), Token: r.lease})
 	}
 	return leases, next
 }
@@ -139,13 +155,13 @@ func (m *memoryOutbox) Settle(ctx context.Context, lease *Lease) error {
 		if r == nil || r.State != Waiting || r.lease != lease.Token.(int) {
 			return ErrLeaseLost
 		}
-		m.keep(r, *lease.Event)
+		m.keep(r, lease.Event)
 		return nil
 	})
 }
 
 // change changes an event that is in one of some states.
-func (m *memoryOutbox) change(ctx context.Context, id string, change func(e *Event), states ...State) error {
+func (m *memoryOutbox) change(ctx context.Context, id string, change func(e *Event) *Event, states ...State) error {
 	return m.do(ctx, func() error {
 		r := m.events[id]
 		if r == nil {
@@ -154,19 +170,17 @@ func (m *memoryOutbox) change(ctx context.Context, id string, change func(e *Eve
 		if !slices.Contains(states, r.State) {
 			return ErrWrongState
 		}
-		e := r.Event
-		change(&e)
-		m.keep(r, e)
+		m.keep(r, change(&r.Event))
 		return nil
 	})
 }
 
 func (m *memoryOutbox) Replay(ctx context.Context, id string) error {
-	return m.change(ctx, id, func(e *Event) { *e = *e.Replayed(time.Now()) }, Dead)
+	return m.change(ctx, id, func(e *Event) *Event { return e.Replayed(time.Now()) }, Dead)
 }
 
 func (m *memoryOutbox) Drop(ctx context.Context, id, reason string) error {
-	return m.change(ctx, id, func(e *Event) { *e = *e.Dropped(reason, time.Now()) }, Waiting, Dead)
+	return m.change(ctx, id, func(e *Event) *Event { return e.Dropped(reason, time.Now()) }, Waiting, Dead)
 }
 
 func (m *memoryOutbox) Get(ctx context.Context, id string) (e *Event, err error) {
@@ -175,8 +189,7 @@ func (m *memoryOutbox) Get(ctx context.Context, id string) (e *Event, err error)
 		if r == nil {
 			return ErrNoEvent
 		}
-		copied := r.Event
-		e = &copied
+		e = copyEvent(&r.Event)
 		return nil
 	})
 	return e, err
@@ -185,15 +198,15 @@ func (m *memoryOutbox) Get(ctx context.Context, id string) (e *Event, err error)
 func (m *memoryOutbox) List(ctx context.Context, filter Filter, after string, limit int) (events []*Event, next string, err error) {
 	err = m.do(ctx, func() error {
 		for _, id := range slices.Sorted(maps.Keys(m.events)) {
-			e := m.events[id].Event
-			if id <= after || !filter.Match(&e) {
+			e := copyEvent(&m.events[id].Event)
+			if id <= after || !filter.Match(e) {
 				continue
 			}
 			if len(events) == limit {
 				next = events[limit-1].ID
 				return nil
 			}
-			events = append(events, &e)
+			events = append(events, e)
 		}
 		return nil
 	})

@@ -86,6 +86,7 @@ func checkPutWakes(s *stage) {
 			got <- leases[0].Event.ID
 		}()
 	}
+	<-time.After(short) // so that they wait
 	var ids, want []string
 	for i := range n {
 		id := fmt.Sprintf("evt_%d", i)
@@ -107,6 +108,7 @@ func checkCloseWakes(s *stage) {
 		_, err := closing.Lease(s.ctx, payments, 1, long)
 		got <- err
 	}()
+	<-time.After(short) // so that it waits
 	if err := closing.Close(); err != nil {
 		s.Errorf("Close: %v", err)
 	}

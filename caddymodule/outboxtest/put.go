@@ -14,6 +14,7 @@ import (
 // An outbox that is not open, not yet or no longer, says so.
 func checkClosed(s *stage) {
 	o := s.instance()
+	s.refuses(o, s.ctx, caddymodule.ErrOutboxClosed)
 	if err := o.Close(); err != nil {
 		s.Errorf("Close before Open: %v", err)
 	}

@@ -1,0 +1,47 @@
+package caddymodule_test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+	"github.com/windsome/caddy-wepay/caddymodule/outboxtest"
+)
+
+// faulty, in the environment, names the fault of the outbox that the tests'
+// binary checks.
+const faulty = "WEPAY_TEST_FAULTY_OUTBOX"
+
+// The contract holds for an outbox without faults, and each fault is found by
+// the part of the contract that is about it. A check that fails fails its test,
+// and one that is blocked never ends, so that each runs in a process of its
+// own.
+func TestContract(t *testing.T) {
+	fault := os.Getenv(faulty)
+	check := func() {
+		outboxtest.Run(t, func(testing.TB) func() caddymodule.Outbox { return caddymodule.MemoryPlace(fault) })
+	}
+	if fault != "" {
+		check()
+		return
+	}
+	var processes sync.WaitGroup
+	for _, f := range caddymodule.Faults {
+		processes.Go(func() {
+			check := strings.ReplaceAll(f.Check, " ", "_")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestContract$/^"+check+"$", "-test.timeout", "10s")
+			cmd.Env = append(os.Environ(), faulty+"="+f.Name)
+			text, err := cmd.CombinedOutput()
+			failed := strings.Contains(string(text), "--- FAIL: TestContract/"+check)
+			blocked := strings.Contains(string(text), "panic: test timed out") && strings.Contains(string(text), "TestContract/"+check)
+			if err == nil || !failed && !blocked {
+				t.Errorf("an outbox that %q passes the check %q: %v\n%s", f.Name, f.Check, err, text)
+			}
+		})
+	}
+	check()
+	processes.Wait()
+}
