@@ -1,8 +1,11 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -66,4 +70,134 @@ func BenchmarkBoltPut(b *testing.B) {
 			all.Wait()
 		})
 	}
+}
+
+// BenchmarkBoltMillion is what an outbox is like in which a million events wait:
+// how long it takes to open, what memory it holds then, how fast events come in
+// and go out, and how large its file is. -benchtime 1x; it writes 2 GB.
+func BenchmarkBoltMillion(b *testing.B) {
+	const waiting, batch = 1_000_000, 10_000
+	path := filepath.Join(b.TempDir(), "outbox.db")
+	number := uint64(0)
+	next := func() *Event {
+		number++
+		return benchEvent(fmt.Sprintf("evt_%016x%016x", number*0x9E3779B97F4A7C15, number))
+	}
+	o := newBolt(path)
+	if err := o.Open(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	before := heap()
+	for range waiting / batch {
+		err := o.write(b.Context(), func(tx *boltTx) error {
+			for range batch {
+				if err := tx.put(nil, next()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := o.Close(); err != nil {
+		b.Fatal(err)
+	}
+	o = nil
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		b.ReportMetric(float64(info.Size())/waiting, "file-B/event")
+		o = newBolt(path)
+		began := time.Now()
+		if err := o.Open(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(began).Seconds(), "open-s")
+		b.ReportMetric(heap()-before, "open-heap-MB")
+		b.ReportMetric(perSecond(b, func() error { return o.Put(b.Context(), next()) }), "put/s")
+		b.ReportMetric(perSecond(b, func() error {
+			leases, err := o.Lease(b.Context(), Queue{"shop", wepay.Payment}, 1, time.Hour)
+			if err != nil {
+				return err
+			}
+			lease := leases[0]
+			lease.Event.State, lease.Event.Ended = Delivered, time.Now()
+			return o.Settle(b.Context(), lease)
+		}), "deliver/s")
+		b.ReportMetric(heap()-before, "work-heap-MB")
+		b.ReportMetric(residentMB(b), "resident-MB")
+		if err := o.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(openAfterCrash(b, path), "crash-open-s")
+	}
+}
+
+// openAfterCrash is how long it takes to open a file whose free pages are not
+// written down, in seconds.
+func openAfterCrash(b *testing.B, path string) float64 {
+	b.Helper()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(boltMeta).Put([]byte("version"), boltVersion) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		b.Fatal(err)
+	}
+	o := newBolt(path)
+	began := time.Now()
+	if err := o.Open(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	defer o.Close()
+	return time.Since(began).Seconds()
+}
+
+// perSecond is how often 32 callers together do something in a second.
+func perSecond(b *testing.B, do func() error) float64 {
+	b.Helper()
+	const callers, times = 32, 500
+	began := time.Now()
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range times {
+				if err := do(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return callers * times / time.Since(began).Seconds()
+}
+
+// heap is how much memory is in use, in MB.
+func heap() float64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc) / 1e6
+}
+
+// residentMB is the process's memory that is its own, in MB: not the pages of
+// the file, which the system takes back when it needs them. 0 where it does not
+// tell.
+func residentMB(b *testing.B) float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "RssAnon:")
+	var kilobytes float64
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		b.Error(err)
+	}
+	return kilobytes / 1000
 }

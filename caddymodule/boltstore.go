@@ -51,10 +51,10 @@ const (
 	forgetEvery = time.Minute
 	forgetLimit = 1000
 
-	// longFreelist is how many free pages are written down with each
-	// transaction. With more of them that costs more than to look for them when
-	// the file is opened after a crash.
-	longFreelist = 16 << 10
+	// longFreelist is up to how many free pages are written down with each
+	// transaction. With more of them that costs more than to look for them in
+	// the whole file when it is opened after a crash.
+	longFreelist = 4 << 10
 )
 
 // makeDirectory makes the directory that a file is to be in.
@@ -199,7 +199,11 @@ func (s *boltStore) Destruct() error {
 	close(s.closed)
 	<-s.done
 	s.reportLeft()
-	return s.db.Close()
+	// The free pages are written down, so that the next start need not look for
+	// them.
+	s.db.NoFreelistSync = false
+	err := s.transact(s.db.Update, func(*boltTx) error { return nil })
+	return errors.Join(err, s.db.Close())
 }
 
 // reportLeft says what is left in a file that no config uses any more.
