@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -99,8 +100,8 @@ var boltStores = caddy.NewUsagePool()
 
 // Open opens the file, or joins those of this process that have it open.
 func (b *Bolt) Open(context.Context) error {
-	if err := makeDirectory(b.path); err != nil {
-		return err
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return fmt.Errorf("making the outbox's directory: %w", err)
 	}
 	value, _, err := boltStores.LoadOrNew(realPath(b.path), func() (caddy.Destructor, error) {
 		return openBoltStore(b.path, b.logger)

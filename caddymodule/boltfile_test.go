@@ -49,6 +49,11 @@ func TestBoltRefusesFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "is damaged; a copy is at", true},
+		{"empty", func(t *testing.T, path string) {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "is damaged; a copy is at", true},
 		{"another program's", func(t *testing.T, path string) {
 			change(t, path, func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err })
 		}, "another program's", false},
@@ -169,17 +174,23 @@ func TestBoltDiskFull(t *testing.T) {
 }
 
 func fillDisk(t *testing.T, path string) {
-	limit := func(size uint64) {
+	limitFiles := func(size uint64) {
 		t.Helper()
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: ^uint64(0)}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	checkFull(t, path, func() { limitFiles(256 << 10) }, func() { limitFiles(^uint64(0)) })
+}
+
+// checkFull fills what is limited and then is so no more.
+func checkFull(t *testing.T, path string, limit, lift func()) {
+	t.Helper()
 	b := newBolt(path)
 	if err := b.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	limit(256 << 10)
+	limit()
 	var stored []string
 	var failed error
 	for n := 0; failed == nil && n < 10000; n++ {
@@ -191,7 +202,11 @@ func fillDisk(t *testing.T, path string) {
 	if failed == nil || !strings.Contains(failed.Error(), path) {
 		t.Fatalf("%d events fit (%v)", len(stored), failed)
 	}
-	limit(^uint64(0))
+	leases, err := b.Lease(t.Context(), Queue{"shop", wepay.Payment}, 10, time.Minute)
+	if err != nil || len(leases) != 10 {
+		t.Fatalf("%d events are leased (%v)", len(leases), err)
+	}
+	lift()
 	if err := b.Put(t.Context(), waitingEvent("evt_again")); err != nil {
 		t.Fatalf("with room again: %v", err)
 	}
@@ -215,7 +230,6 @@ func fillDisk(t *testing.T, path string) {
 func TestBoltSizeStaysBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "outbox.db")
 	b := newBolt(path)
-	b.Keep = 1
 	if err := b.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -237,17 +251,21 @@ func TestBoltSizeStaysBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := b.write(t.Context(), func(tx *boltTx) error { return tx.forget(time.Now(), forgetLimit) }); err != nil {
-			t.Fatal(err)
+		for _, kept := range []struct {
+			keep time.Duration
+			left int
+		}{{time.Hour, 1}, {0, 0}} {
+			b.store.keep.Store(int64(kept.keep))
+			b.store.forget()
+			if counts, err := b.Count(t.Context()); err != nil || len(counts) != kept.left {
+				t.Fatalf("of those kept for %s there are %v (%v)", kept.keep, counts, err)
+			}
 		}
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sizes = append(sizes, info.Size())
-	}
-	if counts, err := b.Count(t.Context()); err != nil || len(counts) != 0 {
-		t.Errorf("left: %v (%v)", counts, err)
 	}
 	if sizes[7] > sizes[1] {
 		t.Errorf("the file grows: %v", sizes)

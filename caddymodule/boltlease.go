@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"bytes"
+	"errors"
 	"sync"
 	"time"
 
@@ -90,6 +92,10 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 				return !due.After(now) // those that follow are due later still
 			}
 			e, err := tx.get(id)
+			if errors.Is(err, ErrNoEvent) || err == nil && !bytes.Equal(dueKey(q, due, id), dueKey(e.Queue(), e.Due, e.ID)) || err == nil && e.State != Waiting {
+				s.mistrustIndexes("an event does not wait as it is said to")
+				return true
+			}
 			if err != nil {
 				s.logger.Error("an event in the outbox is damaged and stays there", zap.String("event", id), zap.Error(err))
 				l.held[id] = &boltLease{queue: q, until: now.Add(damagedWait)}

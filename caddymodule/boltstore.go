@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -25,11 +23,13 @@ type boltStore struct {
 	db     *bolt.DB
 	logger *zap.Logger
 	leases *boltLeases
-	keep   atomic.Int64 // nanoseconds
+	keep   atomic.Int64          // nanoseconds
+	broken atomic.Pointer[error] // why nothing can be written any more
 
-	writes chan *boltWrite
-	closed chan struct{} // closed when nothing more is written
-	done   chan struct{} // closed when the writer has ended
+	writes  chan *boltWrite
+	rebuild chan struct{} // the indexes are to be made anew
+	closed  chan struct{} // closed when nothing more is written
+	done    chan struct{} // closed when the writer has ended
 }
 
 // boltWrite is what somebody waits to have written.
@@ -57,14 +57,6 @@ const (
 	longFreelist = 4 << 10
 )
 
-// makeDirectory makes the directory that a file is to be in.
-func makeDirectory(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("making the outbox's directory: %w", err)
-	}
-	return nil
-}
-
 // realPath is the same for all names of a file.
 func realPath(path string) string {
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
@@ -84,114 +76,12 @@ func openBoltStore(path string, logger *zap.Logger) (*boltStore, error) {
 	}
 	s.logger = logger
 	s.writes, s.done = make(chan *boltWrite, batchLimit), make(chan struct{})
+	if err := s.checkIndexes(); err != nil {
+		logger.Error("the outbox's indexes are damaged", zap.String("path", path), zap.Error(err))
+		s.rebuildIndexes()
+	}
 	go s.run()
 	return s, nil
-}
-
-// openBoltFile opens a file and makes sure that it is an outbox. A damaged one
-// is copied aside and refused: to begin with an empty one in its place would
-// lose what was acknowledged.
-func openBoltFile(path string, readOnly bool) (*boltStore, error) {
-	s := &boltStore{path: path, logger: zap.NewNop(), leases: newBoltLeases(), closed: make(chan struct{})}
-	err := s.open(readOnly)
-	switch {
-	case err == nil:
-		return s, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is locked, another process has it open: %w", path, err)
-	case isDamage(err) && !readOnly:
-		kept, copyErr := keepAside(path)
-		if copyErr != nil {
-			return nil, fmt.Errorf("%s is damaged, and copying it aside failed: %w", path, errors.Join(err, copyErr))
-		}
-		return nil, fmt.Errorf("%s is damaged; a copy is at %s. Put a backup in its place, or move it away to begin with an empty one: %w", path, kept, err)
-	default:
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-}
-
-func (s *boltStore) open(readOnly bool) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = fmt.Errorf("%w: %v", errDamaged, cause)
-		}
-	}()
-	if err := checkSize(s.path); err != nil {
-		return err
-	}
-	if s.db, err = bolt.Open(s.path, 0o600, boltOptions(readOnly)); err != nil {
-		return err
-	}
-	if readOnly {
-		err = s.db.View(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).checkVersion() })
-	} else {
-		err = s.db.Update(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).prepare() })
-	}
-	if err != nil {
-		return errors.Join(err, s.db.Close())
-	}
-	return nil
-}
-
-func boltOptions(readOnly bool) *bolt.Options {
-	return &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType, ReadOnly: readOnly}
-}
-
-// checkSize finds out whether a file's end is missing, which must be known
-// before anything is looked for there. A file that is not there is whole.
-func checkSize(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return errors.New("it is a directory")
-	}
-	db, err := bolt.Open(path, 0o600, boltOptions(true))
-	if err != nil {
-		return err
-	}
-	err = db.View(func(tx *bolt.Tx) error {
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
-		}
-		return nil
-	})
-	return errors.Join(err, db.Close())
-}
-
-// isDamage tells a file that is broken, or never was an outbox, from one that
-// cannot be opened for another reason.
-func isDamage(err error) bool {
-	return errors.Is(err, errDamaged) || errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum)
-}
-
-// keepAside copies a file beside itself. A copy that is there already, of a
-// start before, is of the same file and stays.
-func keepAside(path string) (kept string, err error) {
-	from, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer from.Close()
-	info, err := from.Stat()
-	if err != nil {
-		return "", err
-	}
-	kept = path + ".damaged-" + info.ModTime().UTC().Format("20060102T150405.000000000Z")
-	to, err := os.OpenFile(kept, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return kept, nil
-	}
-	if err != nil {
-		return "", err
-	}
-	_, err = io.Copy(to, from)
-	return kept, errors.Join(err, to.Sync(), to.Close())
 }
 
 // Destruct ends the writing and closes the file.
@@ -199,10 +89,13 @@ func (s *boltStore) Destruct() error {
 	close(s.closed)
 	<-s.done
 	s.reportLeft()
+	if s.broken.Load() != nil {
+		return nil // bbolt's own Close might wait for ever: the process's end closes the file
+	}
 	// The free pages are written down, so that the next start need not look for
 	// them.
 	s.db.NoFreelistSync = false
-	err := s.transact(s.db.Update, func(*boltTx) error { return nil })
+	err := s.change(func(*boltTx) error { return nil })
 	return errors.Join(err, s.db.Close())
 }
 
@@ -231,6 +124,9 @@ func (s *boltStore) reportLeft() {
 func (s *boltStore) write(ctx context.Context, apply func(*boltTx) error) error {
 	if s.writes == nil {
 		return errors.New("the file is open for reading only")
+	}
+	if broken := s.broken.Load(); broken != nil {
+		return *broken
 	}
 	w := &boltWrite{apply: apply, done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
@@ -269,6 +165,8 @@ func (s *boltStore) run() {
 			s.writeBatch(s.gather(w))
 		case <-ticker.C:
 			s.forget()
+		case <-s.rebuild:
+			s.rebuildIndexes()
 		case <-s.closed:
 			if rest := s.gather(nil); len(rest) > 0 {
 				s.writeBatch(rest)
@@ -323,10 +221,13 @@ func (s *boltStore) writeBatch(batch []*boltWrite) {
 // update runs a transaction. Errors that say something of an event are its
 // caller's; any other undoes the transaction.
 func (s *boltStore) update(batch []*boltWrite) error {
+	if broken := s.broken.Load(); broken != nil {
+		return *broken
+	}
 	stats := s.db.Stats()
 	s.db.NoFreelistSync = stats.FreePageN+stats.PendingPageN > longFreelist
 	var done *boltTx
-	err := s.transact(s.db.Update, func(tx *boltTx) error {
+	err := s.change(func(tx *boltTx) error {
 		done = tx
 		for _, w := range batch {
 			switch err := w.apply(tx); {
@@ -353,18 +254,45 @@ func (s *boltStore) read(look func(*boltTx) error) error {
 	return err
 }
 
+// change runs a transaction that writes. Where bbolt itself panics, in ending
+// it, its lock may be held for good and what it knows of the file be wrong:
+// nothing more is written then.
+func (s *boltStore) change(do func(*boltTx) error) error {
+	ended := false
+	err := s.transact(func(run func(*bolt.Tx) error) error {
+		err := s.db.Update(func(tx *bolt.Tx) error {
+			return guard(s.path, func() error { return run(tx) })
+		})
+		ended = true
+		return err
+	}, do)
+	if !ended {
+		err = fmt.Errorf("nothing more can be written until the server is restarted: %w", err)
+		s.broken.Store(&err)
+		s.logger.Error("the outbox is broken: WeChat hears FAIL until the server is restarted", zap.Error(err))
+	}
+	return err
+}
+
 // transact runs a transaction in which pages that are not what they should be
 // are an error and no panic, nor a fault.
-func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) (err error) {
+func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) error {
+	return guard(s.path, func() error {
+		return run(func(tx *bolt.Tx) error {
+			return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease), changes: make(map[boltCount]int64)})
+		})
+	})
+}
+
+// guard makes errors of panics and faults.
+func guard(path string, do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("%s: %w: %v", s.path, errDamaged, cause)
+			err = fmt.Errorf("%s: %w: %v", path, errDamaged, cause)
 		}
 	}()
-	return run(func(tx *bolt.Tx) error {
-		return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease), changes: make(map[boltCount]int64)})
-	})
+	return do()
 }
 
 // forget removes those that ended longer ago than they are kept.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"go.uber.org/zap"
 )
 
 // The file's buckets.
@@ -112,12 +113,18 @@ func (tx *boltTx) put(before, e *Event) error {
 	if err := tx.Bucket(boltEvents).Put([]byte(e.ID), record); err != nil {
 		return err
 	}
+	return tx.index(e)
+}
+
+// index notes an event where it is looked for, and among those of its state.
+func (tx *boltTx) index(e *Event) error {
+	var err error
 	tx.touched = append(tx.touched, e.Queue())
 	switch e.State {
 	case Waiting:
 		err = tx.Bucket(boltDue).Put(dueKey(e.Queue(), e.Due, e.ID), nil)
 	case Delivered, Dropped:
-		err = tx.Bucket(boltEnded).Put(append(timeKey(e.Ended), e.ID...), nil)
+		err = tx.Bucket(boltEnded).Put(endedKey(e), nil)
 	}
 	tx.changes[boltCount{e.State, e.Merchant}]++
 	return err
@@ -130,7 +137,7 @@ func (tx *boltTx) unindex(e *Event) error {
 	case Waiting:
 		err = tx.Bucket(boltDue).Delete(dueKey(e.Queue(), e.Due, e.ID))
 	case Delivered, Dropped:
-		err = tx.Bucket(boltEnded).Delete(append(timeKey(e.Ended), e.ID...))
+		err = tx.Bucket(boltEnded).Delete(endedKey(e))
 	}
 	tx.changes[boltCount{e.State, e.Merchant}]--
 	return err
@@ -143,6 +150,9 @@ func (tx *boltTx) noteCounts() error {
 		key, number := []byte(string(of.state)+"\x00"+of.merchant), change
 		if value := counts.Get(key); len(value) == 8 {
 			number += int64(binary.BigEndian.Uint64(value))
+		}
+		if number < 0 {
+			tx.store.mistrustIndexes("fewer events were counted than there are")
 		}
 		err := counts.Delete(key)
 		if number > 0 {
@@ -160,6 +170,7 @@ func (tx *boltTx) counts() ([]Count, error) {
 	err := tx.Bucket(boltCounts).ForEach(func(key, value []byte) error {
 		state, merchant, found := bytes.Cut(key, []byte{0})
 		if !found || len(value) != 8 {
+			tx.store.mistrustIndexes("a count is damaged")
 			return fmt.Errorf("counts: %w", errDamaged)
 		}
 		counts = append(counts, Count{string(merchant), State(state), int(binary.BigEndian.Uint64(value))})
@@ -199,15 +210,18 @@ func (tx *boltTx) forget(before time.Time, limit int) error {
 		gone = append(gone, bytes.Clone(key))
 	}
 	for _, key := range gone {
-		e, err := tx.get(string(key[len(end):]))
-		if err != nil {
-			return err
-		}
-		if err := tx.unindex(e); err != nil {
-			return err
-		}
-		if err := tx.Bucket(boltEvents).Delete([]byte(e.ID)); err != nil {
-			return err
+		switch e, err := tx.get(string(key[len(end):])); {
+		case errors.Is(err, errDamaged):
+			tx.store.logger.Error("an event in the outbox is damaged and stays there", zap.Error(err))
+		case err != nil || !bytes.Equal(endedKey(e), key):
+			tx.store.mistrustIndexes("an event did not end when it is said to")
+		default:
+			if err := tx.unindex(e); err != nil {
+				return err
+			}
+			if err := tx.Bucket(boltEvents).Delete([]byte(e.ID)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -226,6 +240,8 @@ func timeKey(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixNano(), 0)))
 }
 
+func endedKey(e *Event) []byte { return append(timeKey(e.Ended), e.ID...) }
+
 func dueKey(q Queue, due time.Time, id string) []byte {
 	return append(append(queueKey(q), timeKey(due)...), id...)
 }
@@ -242,9 +258,12 @@ func (tx *boltTx) waits(e *Event) bool {
 func (tx *boltTx) waiting(q Queue, look func(id string, due time.Time) bool) {
 	prefix := queueKey(q)
 	cursor := tx.Bucket(boltDue).Cursor()
-	for key, _ := cursor.Seek(prefix); bytes.HasPrefix(key, prefix) && len(key) > len(prefix)+8; key, _ = cursor.Next() {
-		due := time.Unix(0, int64(binary.BigEndian.Uint64(key[len(prefix):])))
-		if !look(string(key[len(prefix)+8:]), due) {
+	for key, _ := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = cursor.Next() {
+		id, due := "", time.Time{} // of a key that is damaged, which no event has
+		if rest := key[len(prefix):]; len(rest) > 8 {
+			id, due = string(rest[8:]), time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
+		}
+		if !look(id, due) {
 			return
 		}
 	}
@@ -253,28 +272,21 @@ func (tx *boltTx) waiting(q Queue, look func(id string, due time.Time) bool) {
 // boltVersion is the version of what this file says about the buckets.
 var boltVersion = []byte("caddy-wepay outbox 1")
 
-// prepare makes the buckets of a new file, and refuses one that is another
-// program's, or of another version.
+// prepare makes the buckets of a new file.
 func (tx *boltTx) prepare() error {
-	meta := tx.Bucket(boltMeta)
-	if meta == nil {
-		if first, _ := tx.Cursor().First(); first != nil {
-			return errors.New("it is another program's")
+	for _, name := range [][]byte{boltMeta, boltEvents, boltDue, boltEnded, boltCounts} {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
 		}
-		for _, name := range [][]byte{boltMeta, boltEvents, boltDue, boltEnded, boltCounts} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(boltMeta).Put([]byte("version"), boltVersion)
 	}
-	return tx.checkVersion()
+	return tx.Bucket(boltMeta).Put([]byte("version"), boltVersion)
 }
 
+// checkVersion refuses a file that is another program's, or of another version.
 func (tx *boltTx) checkVersion() error {
 	meta := tx.Bucket(boltMeta)
 	if meta == nil {
-		return errors.New("it is no outbox")
+		return errors.New("it is another program's")
 	}
 	if version := meta.Get([]byte("version")); !slices.Equal(version, boltVersion) {
 		return fmt.Errorf("its version is %q, this is %q: use the caddy-wepay that wrote it", version, boltVersion)

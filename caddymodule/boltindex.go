@@ -1,0 +1,110 @@
+package caddymodule
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	bolterrors "go.etcd.io/bbolt/errors"
+	"go.uber.org/zap"
+)
+
+// The indexes and counts can be made anew from the events themselves, as long
+// as those are whole.
+
+// mistrustIndexes has the indexes made anew soon.
+func (s *boltStore) mistrustIndexes(why string) {
+	select {
+	case s.rebuild <- struct{}{}:
+		s.logger.Error("the outbox's indexes are damaged and are made anew from the events", zap.String("path", s.path), zap.String("reason", why))
+	default: // they are about to be
+	}
+}
+
+// checkIndexes compares the indexes with the counts, without looking at the
+// events.
+func (s *boltStore) checkIndexes() error {
+	return s.transact(s.db.View, (*boltTx).checkIndexes)
+}
+
+func (tx *boltTx) checkIndexes() error {
+	counts, err := tx.counts()
+	if err != nil {
+		return err
+	}
+	waiting, ended := make(map[string]int), 0
+	for _, count := range counts {
+		switch count.State {
+		case Waiting:
+			waiting[count.Merchant] += count.Events
+		case Delivered, Dropped:
+			ended += count.Events
+		}
+	}
+	cursor := tx.Bucket(boltDue).Cursor()
+	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+		merchant, ok := merchantOf(key)
+		if !ok {
+			return fmt.Errorf("an index: %w", errDamaged)
+		}
+		if waiting[merchant]--; waiting[merchant] < 0 {
+			return fmt.Errorf("more events wait than were counted: %w", errDamaged)
+		}
+	}
+	for _, missing := range waiting {
+		if missing != 0 {
+			return fmt.Errorf("fewer events wait than were counted: %w", errDamaged)
+		}
+	}
+	cursor = tx.Bucket(boltEnded).Cursor()
+	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+		ended--
+	}
+	if ended != 0 {
+		return fmt.Errorf("%d more events have ended than are noted: %w", ended, errDamaged)
+	}
+	return nil
+}
+
+// merchantOf returns the merchant of a queue whose key begins another key.
+func merchantOf(key []byte) (merchant string, ok bool) {
+	length, n := binary.Uvarint(key)
+	if n <= 0 || length > uint64(len(key)-n) {
+		return "", false
+	}
+	return string(key[n : n+int(length)]), true
+}
+
+// rebuildIndexes makes the indexes anew. An event that is damaged itself stays
+// where it is, and is in none.
+func (s *boltStore) rebuildIndexes() {
+	var damaged int
+	var touched []Queue
+	err := s.change(func(tx *boltTx) error {
+		for _, name := range [][]byte{boltDue, boltEnded, boltCounts} {
+			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+				return err
+			}
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		err := tx.Bucket(boltEvents).ForEach(func(id, record []byte) error {
+			e, err := decodeRecord(string(id), record)
+			if err != nil || e.ID != string(id) {
+				damaged++
+				s.logger.Error("an event in the outbox is damaged and stays there", zap.ByteString("event", id), zap.Error(err))
+				return nil
+			}
+			return tx.index(e)
+		})
+		touched = tx.touched
+		return errors.Join(err, tx.noteCounts())
+	})
+	if err != nil {
+		s.logger.Error("making the outbox's indexes anew failed", zap.String("path", s.path), zap.Error(err))
+		return
+	}
+	s.logger.Warn("the outbox's indexes are made anew", zap.String("path", s.path), zap.Int("damaged", damaged))
+	s.leases.settle(nil, touched)
+}
