@@ -180,6 +180,12 @@ func fillDisk(t *testing.T, path string) {
 			t.Fatal(err)
 		}
 	}
+	limitFiles(8 << 10) // which is not even enough for a new one
+	err := newBolt(path).Open(t.Context())
+	if left, _ := filepath.Glob(path + "*"); err == nil || !strings.Contains(err.Error(), path) || len(left) > 0 {
+		t.Fatalf("without room for a new file there are %q (%v)", left, err)
+	}
+	limitFiles(^uint64(0))
 	checkFull(t, path, func() { limitFiles(256 << 10) }, func() { limitFiles(^uint64(0)) })
 }
 

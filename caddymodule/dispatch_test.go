@@ -224,14 +224,27 @@ func TestDeliveryGivenUp(t *testing.T) {
 		if e.State != Dead || e.Attempts != len(heard) || len(d.dead) != 1 {
 			t.Fatalf("got %+v after %d attempts", e, len(heard))
 		}
+		var shortest, longest float64 = 2, 0
 		for n := 1; n < len(heard); n++ {
 			want := growing(defaultFirstWait, defaultLongestWait, n)
-			if wait := heard[n].at.Sub(heard[n-1].at); wait < want*4/5 || wait > want {
+			wait := heard[n].at.Sub(heard[n-1].at)
+			if wait < want*4/5 || wait > want {
 				t.Errorf("wait %d is %s, want %s less a fifth at most", n, wait, want)
 			}
+			part := float64(wait) / float64(want)
+			shortest, longest = min(shortest, part), max(longest, part)
 		}
-		if tried := heard[len(heard)-1].at.Sub(heard[0].at); tried < defaultGiveUp {
+		if shortest > 0.85 || longest < 0.95 {
+			t.Errorf("the waits are %.2f to %.2f of what they could be: they differ too little", shortest, longest)
+		}
+		tried := heard[len(heard)-1].at.Sub(heard[0].at)
+		if tried < defaultGiveUp || tried > defaultGiveUp+defaultLongestWait {
 			t.Errorf("given up after %s", tried)
+		}
+		for whose, span := range map[string]time.Duration{"WeChat's own": 24*time.Hour + 4*time.Minute, "Svix's": 27*time.Hour + 36*time.Minute} {
+			if tried <= span {
+				t.Errorf("given up after %s, which is no longer than %s schedule of %s", tried, whose, span)
+			}
 		}
 		d.backend.answers(replies(204, ""))
 		if err := d.store.Replay(t.Context(), "evt_1"); err != nil {
