@@ -1,0 +1,283 @@
+package natsoutbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+)
+
+// lease is what a holder knows its lease by: the message that says so. Whatever
+// else happens to the event comes after that message, and the lease is lost.
+type lease struct {
+	record  *record
+	waiting *caddymodule.Event // as it was before
+}
+
+const (
+	// ackWait is how long a node may take to lease what it was given, before it
+	// is given to another. A lease itself lasts as long as its message says.
+	ackWait = 5 * time.Second
+
+	// pullWait is how long to ask for what is not there yet, before asking again:
+	// a server that is lost forgets who asks.
+	pullWait = 5 * time.Second
+
+	// leaseTimeout bounds how long it may take to lease what was pulled, also
+	// when the caller has left: a lease that nobody knows of holds its event up.
+	leaseTimeout = 3 * time.Second
+
+	// damagedWait is how long a message that cannot be read is passed over before
+	// it is tried, and told of, again.
+	damagedWait = time.Hour
+)
+
+// The stream gives what waits in a queue to whichever node asks next, by a
+// consumer of the queue's that all nodes share. It is no more than the alarm: a
+// node that is given an event says in the stream that it leases it, and who is
+// given one that is leased, or not due yet, has it come again when it is. So
+// nothing is lost with the consumer, and no two nodes hold an event whatever it
+// does.
+func (s *store) consumer(ctx context.Context, q caddymodule.Queue) (jetstream.Consumer, error) {
+	s.mu.Lock()
+	consumer := s.consumers[q]
+	s.mu.Unlock()
+	if consumer != nil {
+		return consumer, nil
+	}
+	consumer, err := s.events.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:       s.stream.consumer(q),
+		Description:   "caddy-wepay: events that wait to be handed over",
+		FilterSubject: s.stream.waiting(q),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: -1, // all that are not due yet are pending
+	})
+	if errors.Is(err, jetstream.ErrConsumerExists) {
+		return nil, fmt.Errorf("the consumer %s of the stream %s has other settings than this caddy-wepay makes: remove it, nothing is lost with it: %w",
+			s.stream.consumer(q), s.stream, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the consumer %s of the stream %s: %w", s.stream.consumer(q), s.stream, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.consumers[q] = consumer
+	return consumer, nil
+}
+
+func (s *store) forgetConsumer(q caddymodule.Queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.consumers, q)
+}
+
+// lease leases up to limit events of a queue that are due, and waits until there
+// is one.
+func (s *store) lease(ctx context.Context, q caddymodule.Queue, limit int, term time.Duration) ([]*lease, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var consumer jetstream.Consumer
+		err := s.retry(ctx, func(ctx context.Context) (err error) {
+			consumer, err = s.consumer(ctx, q)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		msgs, err := s.pull(ctx, consumer, limit)
+		if err != nil {
+			s.forgetConsumer(q) // it may be gone
+			if err := s.await(ctx, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if leases, err := s.take(ctx, msgs, term); len(leases) > 0 || err != nil {
+			return leases, err
+		}
+	}
+}
+
+// await waits before a pull that failed is tried again, or says why it is not.
+func (s *store) await(ctx context.Context, err error) error {
+	if !isTransient(err) && !errors.Is(err, jetstream.ErrConsumerDeleted) && ctx.Err() == nil {
+		return fmt.Errorf("pulling from the stream %s: %w", s.stream, err)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+		return nil
+	}
+}
+
+// pull gets what is there, up to limit messages, or waits for one.
+func (s *store) pull(ctx context.Context, consumer jetstream.Consumer, limit int) ([]jetstream.Msg, error) {
+	batch, err := consumer.FetchNoWait(limit)
+	if err != nil {
+		return nil, err
+	}
+	if msgs, err := s.receive(ctx, batch); len(msgs) > 0 || err != nil {
+		return msgs, err
+	}
+	wait := pullWait
+	if end, limited := ctx.Deadline(); limited {
+		wait = min(wait, max(time.Until(end), time.Millisecond))
+	}
+	// The pull goes on when the caller leaves, so that what comes too late is
+	// given back and does not wait for a node that has forgotten it.
+	pulling, cancel := context.WithTimeout(s.open, wait)
+	batch, err = consumer.Fetch(1, jetstream.FetchContext(pulling))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s.draining.Add(1)
+	msgs, err := s.receive(ctx, batch)
+	if ctx.Err() == nil {
+		cancel()
+		s.draining.Done()
+		return msgs, err
+	}
+	go func() {
+		defer s.draining.Done()
+		defer cancel()
+		giveBack(batch)
+	}()
+	return msgs, err
+}
+
+// receive returns what a pull brings. Its end is no error.
+func (s *store) receive(ctx context.Context, batch jetstream.MessageBatch) (msgs []jetstream.Msg, err error) {
+	for {
+		select {
+		case msg, more := <-batch.Messages():
+			if more {
+				msgs = append(msgs, msg)
+				continue
+			}
+			if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+				return msgs, err
+			}
+			return msgs, nil
+		case <-ctx.Done():
+			if len(msgs) > 0 {
+				return msgs, nil
+			}
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// giveBack has what a pull brings given to others.
+func giveBack(batch jetstream.MessageBatch) {
+	for msg := range batch.Messages() {
+		_ = msg.Nak() // else it is given to another after ackWait
+	}
+}
+
+// take leases those of the messages that are free, those due first before others.
+func (s *store) take(ctx context.Context, msgs []jetstream.Msg, term time.Duration) ([]*lease, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
+	defer cancel()
+	taken, failed := make([]*lease, len(msgs)), make([]error, len(msgs))
+	var writing sync.WaitGroup
+	for i, msg := range msgs {
+		writing.Go(func() { taken[i], failed[i] = s.takeOne(ctx, msg, term) })
+	}
+	writing.Wait()
+	taken = slices.DeleteFunc(taken, func(l *lease) bool { return l == nil })
+	if len(taken) == 0 {
+		return nil, errors.Join(failed...)
+	}
+	for _, err := range failed {
+		if err != nil {
+			s.logger.Error("leasing an event failed", zap.Error(err))
+		}
+	}
+	slices.SortStableFunc(taken, func(a, b *lease) int { return a.waiting.Due.Compare(b.waiting.Due) })
+	return taken, nil
+}
+
+// takeOne leases the event of a message, if that is free and the last word about
+// it. The acknowledgements need not arrive: the message comes again, and is
+// found to be settled.
+func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Duration) (*lease, error) {
+	given, err := s.read(msg)
+	if err != nil {
+		s.logger.Error("a message of the outbox is damaged and stays there", zap.String("subject", msg.Subject()), zap.Error(err))
+		_ = msg.NakWithDelay(damagedWait)
+		return nil, nil
+	}
+	now := time.Now()
+	if wait := given.free().Sub(now); wait > 0 {
+		_ = msg.NakWithDelay(wait + time.Millisecond)
+		return nil, nil
+	}
+	r := &record{Event: given.Event, Leased: now.Add(term)}
+	switch err := s.write(ctx, r, given.seq, 0); {
+	case errors.Is(err, errChanged):
+		s.discard(ctx, given)
+		_ = msg.Ack()
+		return nil, nil
+	case err != nil:
+		_ = msg.NakWithDelay(attemptTimeout)
+		return nil, err
+	}
+	_ = msg.Ack()
+	// What the holder does with the event is the holder's.
+	waiting := *given.Event
+	waiting.Payload, waiting.Trace = slices.Clone(waiting.Payload), waiting.Trace.Clone()
+	return &lease{record: r, waiting: &waiting}, nil
+}
+
+// release has leases end before their time. What cannot be told NATS now ends
+// with its term.
+func (s *store) release(leases []*lease) {
+	ctx, cancel := context.WithTimeout(s.open, tidyTimeout)
+	defer cancel()
+	var writing sync.WaitGroup
+	for _, l := range leases {
+		writing.Go(func() {
+			err := s.write(ctx, &record{Event: l.waiting}, l.record.seq, 0)
+			if err != nil && !errors.Is(err, errChanged) {
+				s.logger.Warn("giving back an event failed: it is handed over when its lease has run out",
+					zap.String("event", l.waiting.ID), zap.Time("until", l.record.Leased), zap.Error(err))
+			}
+		})
+	}
+	writing.Wait()
+}
+
+func (s *store) read(msg jetstream.Msg) (*record, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	return decode(msg.Data(), meta.Sequence.Stream)
+}
+
+// discard removes a message that is not the last about its event: who wrote the
+// last may have got no further.
+func (s *store) discard(ctx context.Context, r *record) {
+	var last *record
+	err := s.retry(ctx, func(ctx context.Context) (err error) {
+		last, err = s.last(ctx, idToken(r.ID))
+		return err
+	})
+	if err == nil && last.seq > r.seq && last.State != caddymodule.Waiting {
+		s.tidy(ctx, s.events, r.seq)
+	}
+}

@@ -1,0 +1,170 @@
+package natsoutbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+)
+
+// subjects returns the subjects of a pattern that have a message: the leader
+// tells them without their messages.
+func (s *store) subjects(ctx context.Context, pattern string) ([]string, error) {
+	var info *jetstream.StreamInfo
+	err := s.retry(ctx, func(context.Context) (err error) {
+		// Many subjects come in several answers, so this may take its time.
+		info, err = s.events.Info(ctx, jetstream.WithSubjectFilter(pattern))
+		if err != nil {
+			return fmt.Errorf("listing the stream %s: %w", s.stream, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Keys(info.State.Subjects)), nil
+}
+
+// readAtOnce is how many events are read at the same time.
+const readAtOnce = 32
+
+// list returns a page of events in the order of their IDs' tokens, which no
+// event changes whatever becomes of it.
+func (s *store) list(ctx context.Context, filter caddymodule.Filter, after string, limit int) (events []*caddymodule.Event, next string, err error) {
+	subjects, err := s.subjects(ctx, s.stream.filter(filter))
+	if err != nil {
+		return nil, "", err
+	}
+	var ids []string
+	for _, subject := range subjects {
+		if _, id, _, ok := s.stream.parse(subject); ok && id > after {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids) // one that just goes from state to state has two
+	for chunk := range slices.Chunk(ids, min(limit+1, 1024)) {
+		records, err := s.getAll(ctx, chunk)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, r := range records {
+			if r == nil || !filter.Match(r.Event) {
+				continue // it has changed meanwhile
+			}
+			if len(events) == limit {
+				return events, next, nil
+			}
+			events, next = append(events, r.Event), chunk[i]
+		}
+	}
+	return events, "", nil
+}
+
+// getAll reads events by their IDs' tokens. Those that are gone are nil.
+func (s *store) getAll(ctx context.Context, ids []string) ([]*record, error) {
+	records := make([]*record, len(ids))
+	reading, ctx := errgroup.WithContext(ctx)
+	reading.SetLimit(readAtOnce)
+	for i, id := range ids {
+		reading.Go(func() error {
+			r, _, err := s.get(ctx, id)
+			if errors.Is(err, caddymodule.ErrNoEvent) {
+				return nil
+			}
+			records[i] = r
+			return err
+		})
+	}
+	return records, reading.Wait()
+}
+
+// tally is the last count of very many events.
+type tally struct {
+	mu     sync.Mutex
+	until  time.Time
+	counts []caddymodule.Count
+}
+
+// What is counted is counted again, unless there were so many events that to
+// count them for each look at the metrics would be a burden: then the count is
+// good for a minute.
+const (
+	tallyFrom = 100_000
+	tallyKeep = time.Minute
+)
+
+// count returns how many events there are, by what the subjects say.
+func (s *store) count(ctx context.Context) ([]caddymodule.Count, error) {
+	s.tally.mu.Lock()
+	defer s.tally.mu.Unlock()
+	if time.Now().Before(s.tally.until) {
+		return slices.Clone(s.tally.counts), ctx.Err()
+	}
+	subjects, err := s.subjects(ctx, s.stream.eventSubjects())
+	if err != nil {
+		return nil, err
+	}
+	sums := make(map[caddymodule.Count]int)
+	seen := make(map[string]caddymodule.Count, len(subjects))
+	for _, subject := range subjects {
+		state, id, merchant, ok := s.stream.parse(subject)
+		if !ok {
+			continue
+		}
+		is := caddymodule.Count{Merchant: merchant, State: state}
+		if other, twice := seen[id]; twice {
+			sums[other]--
+			if is, ok, err = s.settleTwice(ctx, id); err != nil {
+				return nil, err
+			} else if !ok {
+				continue
+			}
+		}
+		seen[id] = is
+		sums[is]++
+	}
+	var counts []caddymodule.Count
+	for is, n := range sums {
+		if is.Events = n; n > 0 {
+			counts = append(counts, is)
+		}
+	}
+	if len(subjects) >= tallyFrom {
+		s.tally.counts, s.tally.until = slices.Clone(counts), time.Now().Add(tallyKeep)
+	}
+	return counts, nil
+}
+
+// settleTwice finds out what has become of an event that is in two states: it
+// is going from one to the other, or who moved it got no further than to say so.
+// What is left of the earlier is removed: it would count again when the later is
+// forgotten.
+func (s *store) settleTwice(ctx context.Context, id string) (is caddymodule.Count, ok bool, err error) {
+	r, _, err := s.get(ctx, id)
+	if errors.Is(err, caddymodule.ErrNoEvent) {
+		return is, false, nil
+	}
+	if err != nil {
+		return is, false, err
+	}
+	subjects, err := s.subjects(ctx, s.stream.anyState(id))
+	if err != nil {
+		return is, false, err
+	}
+	for _, subject := range subjects {
+		msg, err := s.events.GetLastMsgForSubject(ctx, subject)
+		if err == nil && msg.Sequence < r.seq {
+			s.tidy(ctx, s.events, msg.Sequence)
+		}
+	}
+	return caddymodule.Count{Merchant: r.Merchant, State: r.State}, true, nil
+}
