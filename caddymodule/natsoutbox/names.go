@@ -93,14 +93,14 @@ func (n names) parse(subject string) (state caddymodule.State, id, merchant stri
 // consumer is the name of a queue's consumer, which is a file's name at the
 // server: one that is too long for that is told by its hash.
 func (n names) consumer(q caddymodule.Queue) string {
-	return short(token(string(q.Kind)) + "-" + token(q.Merchant))
+	return shorten(token(string(q.Kind)) + "-" + token(q.Merchant))
 }
 
 // idToken returns an ID as one word of a subject.
-func idToken(id string) string { return short(token(id)) }
+func idToken(id string) string { return shorten(token(id)) }
 
-// short returns a token, or the hash of one that is too long.
-func short(token string) string {
+// shorten returns a token, or the hash of one that is too long.
+func shorten(token string) string {
 	if len(token) <= 128 {
 		return token
 	}
