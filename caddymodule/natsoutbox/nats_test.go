@@ -13,9 +13,9 @@ import (
 )
 
 // startServer starts a server that keeps its streams in a directory of the test.
-func startServer(t testing.TB, change func(*natsserver.Options)) *natsserver.Server {
+func startServer(t testing.TB, change func(*serverOptions)) *natsserver.Server {
 	t.Helper()
-	options := &natsserver.Options{
+	options := &serverOptions{
 		ServerName: "one", Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
 	}
 	if change != nil {
@@ -56,3 +56,5 @@ func TestContract(t *testing.T) {
 		}
 	})
 }
+
+type serverOptions = natsserver.Options

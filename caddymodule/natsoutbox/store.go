@@ -99,7 +99,9 @@ var transient = []error{
 // The server's codes of errors that have no name in the client.
 const (
 	errCodeUnavailable = 10008 // no leader at the moment
-	errCodeStoreFailed = 10077 // among others: full
+	errCodeResources   = 10023 // the servers, or the account, are full
+	errCodeStorage     = 10047 // the same
+	errCodeStoreFailed = 10077 // among others: the stream is full
 	errCodeInProcess   = 10158 // the same Nats-Msg-Id is on its way
 )
 
@@ -257,8 +259,8 @@ func (s *store) compare(ctx context.Context, r *record, expected uint64) error {
 // explain says what to do about what the server says.
 func (s *store) explain(stream string, err error) error {
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == errCodeStoreFailed {
-		return fmt.Errorf("the stream %s takes nothing more, raise its limits if it is full: %w", stream, err)
+	if errors.As(err, &api) && slices.Contains([]jetstream.ErrorCode{errCodeResources, errCodeStorage, errCodeStoreFailed}, api.ErrorCode) {
+		return fmt.Errorf("the stream %s takes nothing more: make room at the NATS servers, or raise the limits of the account or the stream: %w", stream, err)
 	}
 	return fmt.Errorf("writing to the stream %s: %w", stream, err)
 }

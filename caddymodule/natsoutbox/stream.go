@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -86,6 +87,9 @@ func (s *store) prepareStream(ctx context.Context, want jetstream.StreamConfig) 
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node has just made it
 				stream, err = s.js.Stream(ctx, want.Name)
 			}
+		}
+		if errors.Is(err, nats.ErrNoResponders) { // and so it will stay
+			return jetstream.ErrJetStreamNotEnabled
 		}
 		return err
 	})
