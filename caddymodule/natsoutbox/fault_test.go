@@ -20,6 +20,7 @@ import (
 )
 
 func TestContractOfCluster(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	outboxtest.Run(t, func(t testing.TB) func() caddymodule.Outbox {
 		stream, next := streamOf(t), 0
@@ -33,6 +34,7 @@ func TestContractOfCluster(t *testing.T) {
 
 // The same event put by many at once through different nodes is one event.
 func TestSameEventThroughNodes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	a, b := c.outbox(0, ""), c.outbox(1, "")
 	for round := range 5 {
@@ -93,6 +95,7 @@ func burst(t testing.TB, n int, half func(), outboxes ...*NATS) map[string]bool 
 // What was acknowledged is there when the leader is lost in the middle, and is
 // delivered once. What was not is acknowledged when WeChat sends it again.
 func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	c.outbox(0, "") // makes the stream
 	leader := c.leader(defaultStream)
@@ -121,6 +124,7 @@ func TestLeaderKilled(t *testing.T) {
 // A node that is cut off from the others acknowledges nothing, fails in time,
 // and is one of them again afterwards.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	var network, ways []*proxy
 	c := startCluster(t, func(o *natsserver.Options) {
 		// Each node is known by its proxy. Only the two that stay together have a
@@ -190,6 +194,7 @@ func (c *cluster) lead(stream string, node int) {
 
 // No event is in two nodes' hands at once, however often the leaders change.
 func TestLeasedOnceThroughLeaders(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	outboxes := []*NATS{c.outbox(0, ""), c.outbox(1, ""), c.outbox(2, "")}
 	const n = 150
@@ -254,6 +259,7 @@ func (c *cluster) stepDownConsumer(stream, consumer string) {
 // What a node held that has died is given to others when its term has passed,
 // and not before.
 func TestNodeDiesWithLeases(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	dies, lives := c.outbox(0, ""), c.outbox(1, "")
 	put(t, dies, "evt_1", "evt_2", "evt_3")
@@ -279,6 +285,7 @@ func TestNodeDiesWithLeases(t *testing.T) {
 // All servers may stop and start again: what waits until another time is there,
 // and comes when it is due.
 func TestDueSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, nil)
 	o := openOutbox(t, &NATS{URLs: []string{c.nodes[0].ClientURL(), c.nodes[1].ClientURL(), c.nodes[2].ClientURL()}})
 	put(t, o, "evt_1")

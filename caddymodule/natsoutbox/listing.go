@@ -36,21 +36,52 @@ func (s *store) subjects(ctx context.Context, pattern string) ([]string, error) 
 // readAtOnce is how many events are read at the same time.
 const readAtOnce = 32
 
+// paging is the IDs of those who page through many events, so that the subjects
+// are not told for each page.
+type paging struct {
+	mu      sync.Mutex
+	pattern string
+	ids     []string // sorted
+	until   time.Time
+}
+
+// pagingKeep is how long after a page the next is of the same listing.
+const pagingKeep = time.Minute
+
+// ids returns the tokens of the IDs that a pattern holds, after one, sorted.
+func (s *store) ids(ctx context.Context, pattern, after string) ([]string, error) {
+	p := &s.paging
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if after == "" || p.pattern != pattern || time.Now().After(p.until) {
+		subjects, err := s.subjects(ctx, pattern)
+		if err != nil {
+			return nil, err
+		}
+		ids := make([]string, 0, len(subjects))
+		for _, subject := range subjects {
+			if _, id, _, ok := s.stream.parse(subject); ok {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		p.pattern, p.ids = pattern, slices.Compact(ids) // one that just goes from state to state has two
+	}
+	p.until = time.Now().Add(pagingKeep)
+	begin, found := slices.BinarySearch(p.ids, after)
+	if found {
+		begin++
+	}
+	return p.ids[begin:], nil
+}
+
 // list returns a page of events in the order of their IDs' tokens, which no
 // event changes whatever becomes of it.
 func (s *store) list(ctx context.Context, filter caddymodule.Filter, after string, limit int) (events []*caddymodule.Event, next string, err error) {
-	subjects, err := s.subjects(ctx, s.stream.filter(filter))
+	ids, err := s.ids(ctx, s.stream.filter(filter), after)
 	if err != nil {
 		return nil, "", err
 	}
-	var ids []string
-	for _, subject := range subjects {
-		if _, id, _, ok := s.stream.parse(subject); ok && id > after {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids) // one that just goes from state to state has two
 	for chunk := range slices.Chunk(ids, min(limit+1, 1024)) {
 		records, err := s.getAll(ctx, chunk)
 		if err != nil {

@@ -108,8 +108,9 @@ func replace(repl *caddy.Replacer, option, value string) (string, error) {
 // reload share them, whatever their other options are.
 var stores = caddy.NewUsagePool()
 
-// openTimeout bounds an Open whose context has no end.
-const openTimeout = 30 * time.Second
+// openTimeout bounds an Open: servers that have just started may take so long to
+// find a leader.
+const openTimeout = 15 * time.Second
 
 // Open connects, or joins those of this process that are connected, and makes
 // the streams or checks them.

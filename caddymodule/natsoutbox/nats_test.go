@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/caddymodule"
 	"github.com/windsome/caddy-wepay/caddymodule/outboxtest"
@@ -44,6 +45,7 @@ func newOutbox(t testing.TB, n *NATS) *NATS {
 	if err := n.Provision(ctx); err != nil {
 		t.Fatalf("Provision: %v", err)
 	}
+	n.logger = zap.NewNop()
 	return n
 }
 

@@ -39,8 +39,9 @@ type store struct {
 	letters   jetstream.Stream
 	consumers map[caddymodule.Queue]jetstream.Consumer
 
-	room  room
-	tally tally
+	room   room
+	tally  tally
+	paging paging
 }
 
 const (
@@ -98,6 +99,7 @@ var transient = []error{
 
 // The server's codes of errors that have no name in the client.
 const (
+	errCodeNoPeers     = 10005 // too few servers at the moment
 	errCodeUnavailable = 10008 // no leader at the moment
 	errCodeResources   = 10023 // the servers, or the account, are full
 	errCodeStorage     = 10047 // the same
@@ -108,7 +110,7 @@ const (
 func isTransient(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.ErrorCode == errCodeUnavailable
+		return api.ErrorCode == errCodeUnavailable || api.ErrorCode == errCodeNoPeers
 	}
 	return slices.ContainsFunc(transient, func(known error) bool { return errors.Is(err, known) })
 }

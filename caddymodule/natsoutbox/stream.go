@@ -107,6 +107,8 @@ func advice(err error) string {
 		return " (enable JetStream in the servers' config, and for this account)"
 	case errors.As(err, &api) && strings.Contains(api.Description, "replicas > 1"):
 		return " (this server is in no cluster: set replicas 1)"
+	case errors.As(err, &api) && api.ErrorCode == errCodeNoPeers:
+		return " (are there as many servers as replicas, and are they up?)"
 	case errors.Is(err, context.DeadlineExceeded):
 		return " (is JetStream enabled, has its cluster a leader, and may this user use $JS.API.>?)"
 	default:
