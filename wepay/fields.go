@@ -47,6 +47,10 @@ func (f Fields) Get(name string) string {
 
 // Set gives the named field a value, adding the field if it is not there.
 func (f *Fields) Set(name, value string) {
+	if last := len(*f) - 1; last < 0 || (*f)[last].Name < name {
+		*f = append(*f, Field{name, value}) // as who sets them in order finds it
+		return
+	}
 	i, found := f.find(name)
 	if found {
 		(*f)[i].Value = value

@@ -26,6 +26,24 @@ type sealed struct {
 	OriginalType   string `json:"original_type"`
 }
 
+func readSealed(d document) (s sealed) {
+	for name, value := range walk(d) {
+		switch name {
+		case "algorithm":
+			s.Algorithm = textOf(value)
+		case "ciphertext":
+			s.Ciphertext = textOf(value)
+		case "associated_data":
+			s.AssociatedData = textOf(value)
+		case "nonce":
+			s.Nonce = textOf(value)
+		case "original_type":
+			s.OriginalType = textOf(value)
+		}
+	}
+	return s
+}
+
 // open decrypts with an APIv3 key of 32 bytes. The error wraps
 // wepay.ErrMalformed, or wepay.ErrAPIv3Key where another key is needed.
 func (s *sealed) open(key string) ([]byte, error) {

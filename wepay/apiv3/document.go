@@ -3,6 +3,7 @@ package apiv3
 import (
 	"encoding/json"
 	"errors"
+	"iter"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,62 +18,109 @@ type values interface {
 	get(path string) any
 }
 
-// document is a JSON object as it came. A notification is read this way, which
-// costs a tenth of what an object does: its members are found once, and what
-// they are is found out when they are asked for.
-type document []entry
-
-type entry struct {
-	name  string
-	value string   // as it is written
-	inner document // once it was asked for
-}
+// document is a JSON object as it came, and valid. A notification is read this
+// way, for a tenth of what it costs to make an object of it: a member is found
+// when it is asked for.
+type document string
 
 // parse reads a JSON object and nothing behind it. It refuses what two readers
 // could take for two things: a member that is there twice, or what is no UTF-8.
 func parse(text []byte) (document, error) {
 	if !jsontext.Value(text).IsValid() {
-		return nil, errors.New("it is no JSON, or has a member twice")
+		return "", errors.New("it is no JSON, or has a member twice")
 	}
-	object := string(text)
-	if object = object[skip(object, 0):]; object[0] != '{' {
-		return nil, errors.New("it is no JSON object")
+	d := string(text)
+	if d = d[skip(d, 0):]; d[0] != '{' {
+		return "", errors.New("it is no JSON object")
 	}
-	return split(object), nil
+	return document(d), nil
 }
 
-// split finds the members of an object, which is valid. What is no object has
-// none.
-func split(object string) document {
-	if object == "" || object[0] != '{' {
-		return nil
+func (d document) text(path string) string { return textOf(inside(string(d), path)) }
+
+func (d document) get(path string) any { return anyOf(inside(string(d), path)) }
+
+// index is a document for whoever asks for many of its members: they are found
+// once.
+type index []entry
+
+type entry struct{ name, value string }
+
+func (d document) index() index {
+	all := make(index, 0, 16)
+	for name, value := range walk(d) {
+		all = append(all, entry{name, value})
 	}
-	d := make(document, 0, 16)
-	for i := skip(object, 1); object[i] != '}'; {
-		colon := end(object, i)
-		name := unquote(object[i:colon])
-		i = skip(object, skip(object, colon)+1)
-		behind := end(object, i)
-		d = append(d, entry{name: name, value: object[i:behind]})
-		i = next(object, behind)
-	}
-	return d
+	return all
 }
 
-// objects returns the elements of an array; one that is no object has no
+func (x index) value(path string) string {
+	first, rest, _ := strings.Cut(path, ".")
+	for i := range x {
+		if x[i].name == first {
+			return inside(x[i].value, rest)
+		}
+	}
+	return ""
+}
+
+func (x index) text(path string) string { return textOf(x.value(path)) }
+
+func (x index) get(path string) any { return anyOf(x.value(path)) }
+
+// objects returns the elements of an array. One that is no object has no
 // members.
-func (d document) objects(path string) []document {
-	array := d.value(path)
-	if array == "" || array[0] != '[' {
+func (x index) objects(path string) []document {
+	array := x.value(path)
+	if len(array) == 0 || array[0] != '[' {
 		return nil
 	}
-	var all []document
+	all := make([]document, 0, 4)
 	for i := skip(array, 1); array[i] != ']'; {
 		behind := end(array, i)
-		all = append(all, split(array[i:behind]))
+		all = append(all, document(array[i:behind]))
 		i = next(array, behind)
 	}
 	return all
+}
+
+// inside is what is at a path in a value, as it is written; at "" it is all of
+// it. It is empty where there is nothing.
+func inside(value, path string) string {
+	switch {
+	case value == "null":
+		return ""
+	case path == "":
+		return value
+	}
+	first, rest, _ := strings.Cut(path, ".")
+	for name, inner := range walk(document(value)) {
+		if name == first {
+			return inside(inner, rest)
+		}
+	}
+	return ""
+}
+
+// walk gives the members of an object, and their values as they are written.
+// What is no object has none.
+func walk(d document) iter.Seq2[string, string] {
+	object := string(d)
+	return func(yield func(name, value string) bool) {
+		if len(object) == 0 || object[0] != '{' {
+			return
+		}
+		for i := skip(object, 1); object[i] != '}'; {
+			colon := end(object, i)
+			name := unquote(object[i:colon])
+			i = skip(object, skip(object, colon)+1)
+			behind := end(object, i)
+			if !yield(name, object[i:behind]) {
+				return
+			}
+			i = next(object, behind)
+		}
+	}
 }
 
 // end is where the value that begins at i ends. The text is valid JSON, so that
@@ -104,7 +152,7 @@ func end(text string, i int) int {
 			}
 		}
 	default:
-		for i < len(text) && !strings.ContainsRune(",]} \t\r\n", rune(text[i])) {
+		for i < len(text) && text[i] > ' ' && text[i] != ',' && text[i] != ']' && text[i] != '}' {
 			i++
 		}
 		return i
@@ -136,30 +184,9 @@ func unquote(quoted string) string {
 	return string(plain)
 }
 
-// value returns a member as it is written, or "" without one.
-func (d document) value(path string) string {
-	first, rest, nested := strings.Cut(path, ".")
-	for i := range d {
-		m := &d[i]
-		switch {
-		case m.name != first:
-		case m.value == "null":
-			return ""
-		case !nested:
-			return m.value
-		default:
-			if m.inner == nil {
-				m.inner = split(m.value)
-			}
-			return m.inner.value(rest)
-		}
-	}
-	return ""
-}
-
-func (d document) text(path string) string {
-	switch value := d.value(path); {
-	case value == "":
+func textOf(value string) string {
+	switch {
+	case len(value) == 0:
 		return ""
 	case value[0] == '"':
 		return unquote(value)
@@ -170,18 +197,16 @@ func (d document) text(path string) string {
 	}
 }
 
-func (d document) get(path string) any {
-	value := d.value(path)
-	if value == "" {
+func anyOf(value string) any {
+	switch {
+	case len(value) == 0:
 		return nil
-	}
-	switch value[0] {
-	case '"':
+	case value[0] == '"':
 		return unquote(value)
-	case '{', '[':
+	case value[0] == '{', value[0] == '[':
 		return json.RawMessage(value)
-	case 't', 'f':
-		return value == "true"
+	case value[0] == 't', value[0] == 'f':
+		return value[0] == 't'
 	default:
 		return json.Number(value)
 	}

@@ -49,19 +49,21 @@ func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err)
 	}
-	if form := envelope.text("resource_type"); form != "encrypt-resource" {
+	s, form := new(Sealed), ""
+	for name, value := range walk(envelope) {
+		switch name {
+		case "event_type":
+			s.eventType = textOf(value)
+		case "resource_type":
+			form = textOf(value)
+		case "resource":
+			s.resource = readSealed(document(value))
+		}
+	}
+	if form != "encrypt-resource" {
 		return nil, fmt.Errorf("%w: its resource_type is %s, not encrypt-resource", wepay.ErrMalformed, printable(form))
 	}
-	return &Sealed{
-		eventType: envelope.text("event_type"),
-		resource: sealed{
-			Algorithm:      envelope.text("resource.algorithm"),
-			Ciphertext:     envelope.text("resource.ciphertext"),
-			AssociatedData: envelope.text("resource.associated_data"),
-			Nonce:          envelope.text("resource.nonce"),
-			OriginalType:   envelope.text("resource.original_type"),
-		},
-	}, nil
+	return s, nil
 }
 
 // Sealed is a notification that WeChat signed, and whose content is encrypted
@@ -84,7 +86,7 @@ func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err)
 	}
-	if o.kind, o.fields, o.omitted, err = readResource(s.eventType, s.resource.OriginalType, content); err != nil {
+	if o.kind, o.fields, o.omitted, err = readResource(s.eventType, s.resource.OriginalType, content.index()); err != nil {
 		return nil, err
 	}
 	return o, nil

@@ -14,49 +14,79 @@ type resource struct {
 	kind      wepay.Kind
 	tells     []string // members that no other kind has; one is enough
 	events    []string // the event_types that it comes as
-	originals []string // the original_types that it comes as; some have none
-	read      func(content document, out *wepay.Fields) (omitted string, err error)
+	originals []string // the original_types that it comes as; it may have none
+	names     []name
+	required  []string // of API v2's names, those without which it is none
+	lacking   error    // why it is refused then
+	// more adds what names alone do not say, and says what it omitted; nil:
+	// nothing.
+	more func(event string, content index, out *wepay.Fields) (omitted string, err error)
 }
 
 // resources are told apart by what they have and not by event_type alone: what
-// is of profit sharing is known to come as TRANSACTION.SUCCESS. A refund and a
-// share have an out_trade_no or a transaction_id as well, so that the payment
-// stands last.
+// is of profit sharing is known to come as TRANSACTION.SUCCESS. A refund has an
+// out_trade_no as well, so that the payment stands last.
 var resources = []resource{
 	{
 		kind:      wepay.CombinedPayment,
 		tells:     []string{"combine_out_trade_no"},
 		events:    []string{"TRANSACTION.SUCCESS"},
 		originals: []string{"transaction"},
-		read:      readCombined,
+		names:     combinedNames,
+		required:  []string{"mch_id", "combine_out_trade_no"},
+		lacking:   wepay.ErrNotPayment,
+		more:      addParts,
 	},
 	{
 		kind:      wepay.Refunded,
 		tells:     []string{"refund_status", "refund_id"},
 		events:    []string{"REFUND.SUCCESS", "REFUND.ABNORMAL", "REFUND.CLOSED"},
 		originals: []string{"refund"},
-		read:      readRefund,
+		names:     refundNames,
+		required:  []string{"mch_id", "out_trade_no", "transaction_id", "out_refund_no", "refund_id"},
+		lacking:   wepay.ErrMalformed,
+		more:      addRefund,
 	},
 	{
 		kind:      wepay.ProfitShared,
 		tells:     []string{"receiver"},
 		events:    []string{"PROFITSHARING.SUCCESS", "PROFITSHARING.RETURN", "TRANSACTION.SUCCESS"},
 		originals: []string{"profitsharing", "transaction"},
-		read:      readShare,
+		names:     shareNames,
+		required:  []string{"mch_id", "order_id", "receiver_type", "receiver_account", "receiver_amount"},
+		lacking:   wepay.ErrMalformed,
+		more: func(event string, _ index, out *wepay.Fields) (string, error) {
+			out.Set("event_type", event) // that alone tells what was shared from what was given back
+			return "", nil
+		},
 	},
 	{
 		kind:      wepay.Transferred,
-		tells:     []string{"transfer_bill_no", "batch_id"},
-		events:    []string{"MCHTRANSFER.BILL.FINISHED", "MCHTRANSFER.BATCH.FINISHED", "MCHTRANSFER.BATCH.CLOSED"},
+		tells:     []string{"transfer_bill_no"},
+		events:    []string{"MCHTRANSFER.BILL.FINISHED"},
 		originals: []string{"mch_payment"},
-		read:      readTransfer,
+		names:     billNames,
+		required:  []string{"mch_id", "out_bill_no", "transfer_bill_no", "state"},
+		lacking:   wepay.ErrMalformed,
+	},
+	{
+		kind:      wepay.Transferred,
+		tells:     []string{"batch_id"},
+		events:    []string{"MCHTRANSFER.BATCH.FINISHED", "MCHTRANSFER.BATCH.CLOSED"},
+		originals: []string{"mch_payment"},
+		names:     batchNames,
+		required:  []string{"mch_id", "out_batch_no", "batch_id", "batch_status"},
+		lacking:   wepay.ErrMalformed,
 	},
 	{
 		kind:      wepay.Payment,
 		tells:     []string{"trade_state", "out_trade_no"},
 		events:    []string{"TRANSACTION.SUCCESS"},
 		originals: []string{"transaction"},
-		read:      readPayment,
+		names:     transactionNames,
+		required:  []string{"mch_id", "out_trade_no", "transaction_id"},
+		lacking:   wepay.ErrNotPayment,
+		more:      addPayment,
 	},
 }
 
@@ -64,33 +94,64 @@ var resources = []resource{
 // under API v2's names. Omitted says which fields of those are left out since
 // what they are made of contradicts itself, and why; mostly it is "". The error
 // wraps wepay.ErrUnknownKind, wepay.ErrNotPayment or wepay.ErrMalformed.
-func readResource(eventType, originalType string, content document) (kind wepay.Kind, fields wepay.Fields, omitted string, err error) {
-	i := slices.IndexFunc(resources, func(r resource) bool {
-		return slices.ContainsFunc(r.tells, func(name string) bool { return content.value(name) != "" })
-	})
-	if i < 0 || !resources[i].comesAs(eventType, originalType) {
-		return "", nil, "", fmt.Errorf("%w: event_type %s, original_type %s", wepay.ErrUnknownKind, printable(eventType), printable(originalType))
+func readResource(event, original string, content index) (kind wepay.Kind, fields wepay.Fields, omitted string, err error) {
+	r := resourceOf(content)
+	if r == nil || !r.comesAs(event, original) {
+		return "", nil, "", fmt.Errorf("%w: event_type %s, original_type %s", wepay.ErrUnknownKind, printable(event), printable(original))
 	}
 	for _, twice := range [][2]string{{"mchid", "sp_mchid"}, {"appid", "sp_appid"}} {
 		if content.value(twice[0]) != "" && content.value(twice[1]) != "" {
 			return "", nil, "", fmt.Errorf("%w: it has both %s and %s", wepay.ErrMalformed, twice[0], twice[1])
 		}
 	}
-	fields = append(make(wepay.Fields, 0, 32), wepay.Field{Name: "return_code", Value: "SUCCESS"})
-	if omitted, err = resources[i].read(content, &fields); err != nil {
+	fields = make(wepay.Fields, 0, 28)
+	if err := read(r.names, content, &fields); err != nil {
 		return "", nil, "", err
 	}
-	if resources[i].kind == wepay.ProfitShared {
-		fields.Set("event_type", eventType) // that alone tells what was shared from what was given back
+	if err := require(r.required, fields, r.lacking); err != nil {
+		return "", nil, "", err
 	}
-	if fields.Get("mch_id") == "" {
-		return "", nil, "", fmt.Errorf("%w: it does not say which merchant it is for", wepay.ErrMalformed)
+	if r.more != nil {
+		if omitted, err = r.more(event, content, &fields); err != nil {
+			return "", nil, "", err
+		}
 	}
-	return resources[i].kind, fields, omitted, nil
+	fields.Set("return_code", "SUCCESS")
+	return r.kind, fields, omitted, nil
 }
 
-func (r resource) comesAs(eventType, originalType string) bool {
-	return slices.Contains(r.events, eventType) && (originalType == "" || slices.Contains(r.originals, originalType))
+func resourceOf(content index) *resource {
+	for i := range resources {
+		for _, name := range resources[i].tells {
+			if content.value(name) != "" {
+				return &resources[i]
+			}
+		}
+	}
+	return nil
+}
+
+func (r *resource) comesAs(event, original string) bool {
+	return slices.Contains(r.events, event) && (original == "" || slices.Contains(r.originals, original))
+}
+
+// require refuses for a reason what lacks one of the names, or has something
+// there that WeChat's numbers and words never hold.
+func require(names []string, fields wepay.Fields, reason error) error {
+	const most = 128 // bytes; an openid may have that
+	for _, name := range names {
+		switch value := fields.Get(name); {
+		case value == "":
+			return fmt.Errorf("%w: it has no %s", reason, name)
+		case len(value) > most:
+			return fmt.Errorf("%w: its %s is longer than %d bytes", reason, name, most)
+		default:
+			if err := wepay.Number(value); err != nil {
+				return fmt.Errorf("%w: its %s %w", reason, name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // printable quotes what may be long, or hold anything, for a log.
@@ -102,29 +163,21 @@ func printable(text string) string {
 	return strconv.QuoteToASCII(text)
 }
 
-func readPayment(content document, out *wepay.Fields) (string, error) {
-	if err := checkPaid(content, "amount.total"); err != nil {
+func addPayment(_ string, content index, out *wepay.Fields) (string, error) {
+	if err := checkPaid(content.text("trade_state"), out.Get("total_fee")); err != nil {
 		return "", err
 	}
 	out.Set("result_code", "SUCCESS")
-	if err := read(transactionNames, content, out); err != nil {
-		return "", err
-	}
 	return addCoupons(content.objects("promotion_detail"), out), nil
 }
 
 // checkPaid refuses what is no order that was paid.
-func checkPaid(order document, total string) error {
-	if state := order.text("trade_state"); state != "SUCCESS" {
+func checkPaid(state, total string) error {
+	if state != "SUCCESS" {
 		return fmt.Errorf("%w: its trade_state is %s, not SUCCESS", wepay.ErrNotPayment, printable(state))
 	}
-	for _, name := range []string{"out_trade_no", "transaction_id"} {
-		if order.text(name) == "" {
-			return fmt.Errorf("%w: it has no %s", wepay.ErrNotPayment, name)
-		}
-	}
-	if _, err := wepay.ParseFen(order.text(total)); err != nil {
-		return fmt.Errorf("%w: %s: %w", wepay.ErrNotPayment, total, err)
+	if _, err := wepay.ParseFen(total); err != nil {
+		return fmt.Errorf("%w: its total %w", wepay.ErrNotPayment, err)
 	}
 	return nil
 }
@@ -141,52 +194,61 @@ var (
 		{"device_info", "scene_info.device_id", text},
 	}
 	partNames = []name{
-		{"mch_id", "mchid", text},
-		{"sub_mch_id", "sub_mchid", text},
-		{"sub_appid", "sub_appid", text},
-		{"sub_openid", "sub_openid", text},
-		{"out_trade_no", "out_trade_no", text},
-		{"transaction_id", "transaction_id", text},
-		{"trade_type", "trade_type", text},
-		{"bank_type", "bank_type", text},
 		{"attach", "attach", text},
-		{"total_fee", "amount.total_amount", number},
-		{"fee_type", "amount.currency", text},
+		{"bank_type", "bank_type", text},
 		{"cash_fee", "amount.payer_amount", number},
 		{"cash_fee_type", "amount.payer_currency", text},
+		{"fee_type", "amount.currency", text},
+		{"mch_id", "mchid", text},
+		{"out_trade_no", "out_trade_no", text},
+		{"sub_appid", "sub_appid", text},
+		{"sub_mch_id", "sub_mchid", text},
+		{"sub_openid", "sub_openid", text},
 		{"time_end", "success_time", moment},
+		{"total_fee", "amount.total_amount", number},
+		{"trade_type", "trade_type", text},
+		{"transaction_id", "transaction_id", text},
 	}
 )
 
-// readCombined numbers the orders as API v2 numbers things: out_trade_no_0. They
-// are paid all at once, or none is.
-func readCombined(content document, out *wepay.Fields) (string, error) {
-	out.Set("result_code", "SUCCESS")
-	if err := read(combinedNames, content, out); err != nil {
-		return "", err
-	}
-	orders := content.objects("sub_orders")
-	if len(orders) == 0 {
-		return "", fmt.Errorf("%w: a combined order without sub_orders", wepay.ErrNotPayment)
+// addParts numbers the orders as API v2 numbers things: out_trade_no_0. They are
+// paid all at once, or none is.
+func addParts(_ string, content index, out *wepay.Fields) (string, error) {
+	parts := content.objects("sub_orders")
+	if len(parts) == 0 {
+		return "", fmt.Errorf("%w: it has no sub_orders", wepay.ErrNotPayment)
 	}
 	var omitted []string
-	for i, order := range orders {
-		if err := checkPaid(order, "amount.total_amount"); err != nil {
-			return "", err
+	for i, part := range parts {
+		fields, why, err := readPart(part.index())
+		if err != nil {
+			return "", fmt.Errorf("sub_orders[%d]: %w", i, err)
 		}
-		var part wepay.Fields
-		if err := read(partNames, order, &part); err != nil {
-			return "", err
+		if why != "" {
+			omitted = append(omitted, fmt.Sprintf("of sub_orders[%d] %s", i, why))
 		}
-		if why := addCoupons(order.objects("promotion_detail"), &part); why != "" {
-			omitted = append(omitted, why)
-		}
-		for _, field := range part {
+		for _, field := range fields {
 			out.Set(numbered(field.Name, i), field.Value)
 		}
 	}
-	out.Set("sub_order_count", strconv.Itoa(len(orders)))
+	out.Set("result_code", "SUCCESS")
+	out.Set("sub_order_count", strconv.Itoa(len(parts)))
 	return strings.Join(omitted, "; "), nil
+}
+
+// readPart reads one of the orders of a combined one.
+func readPart(part index) (fields wepay.Fields, omitted string, err error) {
+	if err := read(partNames, part, &fields); err != nil {
+		return nil, "", err
+	}
+	if err := require([]string{"mch_id", "out_trade_no", "transaction_id"}, fields, wepay.ErrNotPayment); err != nil {
+		return nil, "", err
+	}
+	if err := checkPaid(part.text("trade_state"), fields.Get("total_fee")); err != nil {
+		return nil, "", err
+	}
+	omitted = addCoupons(part.objects("promotion_detail"), &fields)
+	return fields, omitted, nil
 }
 
 // numbered is the name of a field of the nth of several things. A field that is
@@ -218,22 +280,15 @@ var refundNames = []name{
 // refundStatuses are API v2's words.
 var refundStatuses = map[string]string{"SUCCESS": "SUCCESS", "ABNORMAL": "CHANGE", "CLOSED": "REFUNDCLOSE"}
 
-func readRefund(content document, out *wepay.Fields) (string, error) {
-	status, known := refundStatuses[content.text("refund_status")]
-	if !known {
-		return "", fmt.Errorf("%w: a refund whose refund_status is %s", wepay.ErrMalformed, printable(content.text("refund_status")))
+func addRefund(event string, content index, out *wepay.Fields) (string, error) {
+	told := content.text("refund_status")
+	status := refundStatuses[told]
+	if status == "" || event != "REFUND."+told {
+		return "", fmt.Errorf("%w: its refund_status is %s, as event_type %s", wepay.ErrMalformed, printable(told), event)
 	}
 	out.Set("refund_status", status)
-	if err := read(refundNames, content, out); err != nil {
-		return "", err
-	}
-	for _, name := range []string{"out_trade_no", "transaction_id", "out_refund_no", "refund_id"} {
-		if out.Get(name) == "" {
-			return "", fmt.Errorf("%w: a refund without %s", wepay.ErrMalformed, name)
-		}
-	}
 	// With coupons it is another amount, which the refund's query tells.
-	total := content.text("amount.total")
+	total := out.Get("total_fee")
 	if total != "" && total == content.text("amount.payer_total") && out.Get("refund_fee") != "" {
 		out.Set("settlement_refund_fee", out.Get("refund_fee"))
 	}
@@ -256,57 +311,39 @@ var shareNames = []name{
 	{"success_time", "success_time", second},
 }
 
-func readShare(content document, out *wepay.Fields) (string, error) {
-	if err := read(shareNames, content, out); err != nil {
-		return "", err
-	}
-	for _, name := range []string{"order_id", "receiver_account", "receiver_amount"} {
-		if out.Get(name) == "" {
-			return "", fmt.Errorf("%w: a profit sharing without %s", wepay.ErrMalformed, name)
-		}
-	}
-	return "", nil
-}
-
-// transferNames are the fields of a transfer to a user, and of a batch of them.
+// billNames are the fields of a transfer to a user, and batchNames those of a
+// batch of transfers.
 // Source: WeChat Pay, 商家转账回调通知 and 商家批次回调通知.
-var transferNames = []name{
-	{"mch_id", "mch_id", text},
-	{"mch_id", "mchid", text},
-	{"mch_id", "sp_mchid", text},
-	{"sub_mch_id", "sub_mchid", text},
-	{"out_bill_no", "out_bill_no", text},
-	{"transfer_bill_no", "transfer_bill_no", text},
-	{"state", "state", text},
-	{"transfer_amount", "transfer_amount", number},
-	{"openid", "openid", text},
-	{"fail_reason", "fail_reason", text},
-	{"create_time", "create_time", second},
-	{"update_time", "update_time", second},
-	{"out_batch_no", "out_batch_no", text},
-	{"batch_id", "batch_id", text},
-	{"batch_status", "batch_status", text},
-	{"total_num", "total_num", number},
-	{"total_amount", "total_amount", number},
-	{"success_num", "success_num", number},
-	{"success_amount", "success_amount", number},
-	{"fail_num", "fail_num", number},
-	{"fail_amount", "fail_amount", number},
-	{"close_reason", "close_reason", text},
-}
-
-func readTransfer(content document, out *wepay.Fields) (string, error) {
-	if err := read(transferNames, content, out); err != nil {
-		return "", err
+var (
+	billNames = []name{
+		{"create_time", "create_time", second},
+		{"fail_reason", "fail_reason", text},
+		{"mch_id", "mchid", text},
+		{"mch_id", "mch_id", text},
+		{"mch_id", "sp_mchid", text},
+		{"openid", "openid", text},
+		{"out_bill_no", "out_bill_no", text},
+		{"state", "state", text},
+		{"sub_mch_id", "sub_mchid", text},
+		{"transfer_amount", "transfer_amount", number},
+		{"transfer_bill_no", "transfer_bill_no", text},
+		{"update_time", "update_time", second},
 	}
-	required := []string{"out_bill_no", "transfer_bill_no", "state"}
-	if out.Get("batch_id") != "" {
-		required = []string{"out_batch_no", "batch_id", "batch_status"}
+	batchNames = []name{
+		{"batch_id", "batch_id", text},
+		{"batch_status", "batch_status", text},
+		{"close_reason", "close_reason", text},
+		{"fail_amount", "fail_amount", number},
+		{"fail_num", "fail_num", number},
+		{"mch_id", "mchid", text},
+		{"mch_id", "mch_id", text},
+		{"mch_id", "sp_mchid", text},
+		{"out_batch_no", "out_batch_no", text},
+		{"sub_mch_id", "sub_mchid", text},
+		{"success_amount", "success_amount", number},
+		{"success_num", "success_num", number},
+		{"total_amount", "total_amount", number},
+		{"total_num", "total_num", number},
+		{"update_time", "update_time", second},
 	}
-	for _, name := range required {
-		if out.Get(name) == "" {
-			return "", fmt.Errorf("%w: a transfer without %s", wepay.ErrMalformed, name)
-		}
-	}
-	return "", nil
-}
+)

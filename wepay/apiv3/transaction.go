@@ -1,34 +1,37 @@
 package apiv3
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// transactionNames are the fields of a transaction that stay what they are.
+// transactionNames are the fields of a transaction that stay what they are. They
+// stand in the order of API v2's names, in which fields are kept.
 // Source: WeChat Pay, 查询订单 and 支付成功通知 (API v3).
 var transactionNames = []name{
 	{"appid", "appid", text},
 	{"appid", "sp_appid", text},
-	{"mch_id", "mchid", text},
-	{"mch_id", "sp_mchid", text},
-	{"sub_appid", "sub_appid", text},
-	{"sub_mch_id", "sub_mchid", text},
-	{"openid", "payer.openid", text},
-	{"openid", "payer.sp_openid", text},
-	{"sub_openid", "payer.sub_openid", text},
-	{"out_trade_no", "out_trade_no", text},
-	{"transaction_id", "transaction_id", text},
-	{"trade_type", "trade_type", text},
-	{"bank_type", "bank_type", text},
 	{"attach", "attach", text},
-	{"device_info", "scene_info.device_id", text},
-	{"total_fee", "amount.total", number},
-	{"fee_type", "amount.currency", text},
+	{"bank_type", "bank_type", text},
 	{"cash_fee", "amount.payer_total", number},
 	{"cash_fee_type", "amount.payer_currency", text},
+	{"device_info", "scene_info.device_id", text},
+	{"fee_type", "amount.currency", text},
+	{"mch_id", "mchid", text},
+	{"mch_id", "sp_mchid", text},
+	{"openid", "payer.openid", text},
+	{"openid", "payer.sp_openid", text},
+	{"out_trade_no", "out_trade_no", text},
+	{"sub_appid", "sub_appid", text},
+	{"sub_mch_id", "sub_mchid", text},
+	{"sub_openid", "payer.sub_openid", text},
 	{"time_end", "success_time", moment},
+	{"total_fee", "amount.total", number},
+	{"trade_type", "trade_type", text},
+	{"transaction_id", "transaction_id", text},
 }
 
 // readTransaction adds the state of an order, as an order's query in API v2
@@ -47,6 +50,12 @@ func readTransaction(in object, out *wepay.Fields) error {
 // couponTypes are API v2's words for what a coupon is paid from.
 var couponTypes = map[string]string{"CASH": "CASH", "NOCASH": "NO_CASH"}
 
+// coupon is one that was used.
+type coupon struct {
+	id, kind string
+	fen      int64
+}
+
 // addCoupons adds the coupons that were used, as API v2 numbers them, as long
 // as they add up: what the payer paid and the coupons are the total. Otherwise
 // it says why they are left out.
@@ -59,38 +68,57 @@ func addCoupons[promotion values](promotions []promotion, out *wepay.Fields) (om
 		}
 		return ""
 	}
-	var coupons wepay.Fields
+	coupons := make([]coupon, len(promotions))
 	var sum, notCash int64
 	for i, used := range promotions {
-		value, whole := fen(used.text("amount"))
-		if !whole || value > total {
+		amount, whole := fen(used.text("amount"))
+		if !whole || amount > total {
 			return "coupon_*, as one has no amount, or more than the total"
 		}
-		sum += value
-		n := "_" + strconv.Itoa(i)
-		coupons.Set("coupon_id"+n, used.text("coupon_id"))
-		coupons.Set("coupon_fee"+n, used.text("amount"))
-		if kind := couponTypes[used.text("type")]; kind != "" {
-			coupons.Set("coupon_type"+n, kind)
-		}
-		if used.text("type") == "NOCASH" {
-			notCash += value
+		coupons[i] = coupon{id: used.text("coupon_id"), kind: used.text("type"), fen: amount}
+		sum += amount
+		if coupons[i].kind == "NOCASH" {
+			notCash += amount
 		}
 	}
 	if !haveTotal || !haveCash || total-sum != cash {
 		return "coupon_*, as they and what the payer paid are not the total"
 	}
-	for _, coupon := range coupons {
-		if coupon.Value != "" {
-			out.Set(coupon.Name, coupon.Value)
-		}
-	}
-	out.Set("coupon_fee", strconv.FormatInt(sum, 10))
-	out.Set("coupon_count", strconv.Itoa(len(promotions)))
+	insert(numberCoupons(coupons, sum), out)
 	if notCash > 0 {
 		out.Set("settlement_total_fee", strconv.FormatInt(total-notCash, 10))
 	}
 	return ""
+}
+
+// numberCoupons is what API v2 says of coupons. Names are made in the order in
+// which fields are kept, up to ten coupons; more have to be moved.
+func numberCoupons(coupons []coupon, sum int64) wepay.Fields {
+	fields := make(wepay.Fields, 0, 2+3*len(coupons))
+	fields.Set("coupon_count", strconv.Itoa(len(coupons)))
+	fields.Set("coupon_fee", strconv.FormatInt(sum, 10))
+	for i, c := range coupons {
+		fields.Set("coupon_fee_"+strconv.Itoa(i), strconv.FormatInt(c.fen, 10))
+	}
+	for i, c := range coupons {
+		if c.id != "" {
+			fields.Set("coupon_id_"+strconv.Itoa(i), c.id)
+		}
+	}
+	for i, c := range coupons {
+		if kind := couponTypes[c.kind]; kind != "" {
+			fields.Set("coupon_type_"+strconv.Itoa(i), kind)
+		}
+	}
+	return fields
+}
+
+// insert puts fields that are next to each other where they belong, at once.
+func insert(fields wepay.Fields, out *wepay.Fields) {
+	i, _ := slices.BinarySearchFunc(*out, fields[0].Name, func(f wepay.Field, name string) int {
+		return strings.Compare(f.Name, name)
+	})
+	*out = slices.Insert(*out, i, fields...)
 }
 
 // fen reads an amount of whole fen, which may be none.
