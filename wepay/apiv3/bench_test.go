@@ -1,4 +1,4 @@
-package apiv3_test
+package apiv3
 
 import (
 	"crypto"
@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // BenchmarkNotification is everything from the headers of a payment's
@@ -62,7 +61,7 @@ func takeNotification(b *testing.B) func() {
 	key, header, body := publicKey(b, keys.PlatformPublicKey), v.header(), []byte(v.Body)
 	merchant := &wepay.Merchant{MchID: "1900000001", AppID: "wxd678efh567hg6787"}
 	return func() {
-		u, err := apiv3.ReadNotification(header, body)
+		u, err := ReadNotification(header, body)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -190,7 +190,7 @@ func textOf(value string) string {
 		return ""
 	case value[0] == '"':
 		return unquote(value)
-	case strings.IndexByte("{[tf", value[0]) < 0:
+	case strings.IndexByte("{[tfn", value[0]) < 0:
 		return value
 	default:
 		return ""

@@ -1,19 +1,26 @@
-package apiv3_test
+package apiv3
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"maps"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // sent is when the vectors' notifications were signed.
@@ -71,6 +78,97 @@ func publicKey(tb testing.TB, text string) *rsa.PublicKey {
 	return key.(*rsa.PublicKey)
 }
 
+// sender is WeChat, as the vectors have it: it signs with their key, and
+// encrypts under their APIv3 key.
+type sender struct {
+	tb   testing.TB
+	keys keyVectors
+	key  *rsa.PrivateKey
+}
+
+func newSender(tb testing.TB) *sender {
+	tb.Helper()
+	keys := vectorInto[keyVectors](tb, "K1")
+	block, _ := pem.Decode([]byte(keys.PlatformPrivateKey))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &sender{tb, keys, key.(*rsa.PrivateKey)}
+}
+
+// seal encrypts as WeChat does.
+func (s *sender) seal(nonce, associated, plain string) string {
+	s.tb.Helper()
+	block, err := aes.NewCipher([]byte(s.keys.APIv3Key))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(gcm.Seal(nil, []byte(nonce), []byte(plain), []byte(associated)))
+}
+
+// body is that of a notification of a resource, of which a test may change what
+// it likes.
+func (s *sender) body(event, original, plain string, changes map[string]any) []byte {
+	s.tb.Helper()
+	const nonce = "fdasflkja489"
+	envelope := object{
+		"id": "EV-2018022511223320873", "create_time": "2023-11-15T06:13:20+08:00", "resource_type": "encrypt-resource",
+		"event_type": event, "summary": "x",
+		"resource": object{
+			"original_type": original, "algorithm": "AEAD_AES_256_GCM", "associated_data": original, "nonce": nonce,
+			"ciphertext": s.seal(nonce, original, plain),
+		},
+	}
+	for path, value := range changes {
+		envelope.put(path, value)
+	}
+	body, err := encode(envelope)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return body
+}
+
+// header signs a body, at a time.
+func (s *sender) header(body []byte, at time.Time) http.Header {
+	s.tb.Helper()
+	h := http.Header{}
+	h.Set("Wechatpay-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("Wechatpay-Nonce", "n6bc43e556b1df283839f053eb02e2bb")
+	h.Set("Wechatpay-Serial", "PUB_KEY_ID_0119000000012024101100000000000001")
+	signature, err := sign(s.key, h.Get("Wechatpay-Timestamp"), h.Get("Wechatpay-Nonce"), string(body))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	h.Set("Wechatpay-Signature", signature)
+	return h
+}
+
+// take is what a merchant does with a notification.
+func (s *sender) take(header http.Header, body []byte) (*Opened, error) {
+	u, err := ReadNotification(header, body)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := u.Verify(&s.key.PublicKey, sent)
+	if err != nil {
+		return nil, err
+	}
+	return sealed.Open(s.keys.APIv3Key)
+}
+
+// tell has a resource told and taken.
+func (s *sender) tell(event, original, plain string) (*Opened, error) {
+	s.tb.Helper()
+	body := s.body(event, original, plain, nil)
+	return s.take(s.header(body, sent), body)
+}
+
 func TestVectorsUnderV2Names(t *testing.T) {
 	keys := vectorInto[keyVectors](t, "K1")
 	key := publicKey(t, keys.PlatformPublicKey)
@@ -85,7 +183,7 @@ func TestVectorsUnderV2Names(t *testing.T) {
 	} {
 		t.Run(c.notification, func(t *testing.T) {
 			v := vectorInto[notificationVector](t, c.notification)
-			u, err := apiv3.ReadNotification(v.header(), []byte(v.Body))
+			u, err := ReadNotification(v.header(), []byte(v.Body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,5 +208,205 @@ func TestVectorsUnderV2Names(t *testing.T) {
 				t.Errorf("the resource is %s", n.Resource)
 			}
 		})
+	}
+}
+
+// The headers are those of N1, each with one fault.
+func TestNotificationHeaders(t *testing.T) {
+	s, v := newSender(t), vectorInto[notificationVector](t, "N1")
+	probe := vectorInto[notificationVector](t, "N4").Headers["Wechatpay-Signature"]
+	set := func(name, value string) func(http.Header) {
+		return func(h http.Header) { h.Set(name, value) }
+	}
+	signature := v.Headers["Wechatpay-Signature"]
+	tests := map[string]struct {
+		change func(http.Header)
+		want   error
+	}{
+		"as it came":                  {func(http.Header) {}, nil},
+		"no Signature-Type":           {func(h http.Header) { h.Del("Wechatpay-Signature-Type") }, nil},
+		"identity":                    {set("Content-Encoding", "identity"), nil},
+		"gzip":                        {set("Content-Encoding", "gzip"), wepay.ErrMalformed},
+		"another Signature-Type":      {set("Wechatpay-Signature-Type", "WECHATPAY2-SM2-WITH-SM3"), wepay.ErrMalformed},
+		"a second Signature-Type":     {func(h http.Header) { h.Add("Wechatpay-Signature-Type", "x") }, wepay.ErrMalformed},
+		"a probe":                     {set("Wechatpay-Signature", probe), wepay.ErrProbe},
+		"signature in base64url":      {set("Wechatpay-Signature", strings.NewReplacer("+", "-", "/", "_").Replace(signature)), wepay.ErrSignature},
+		"signature without padding":   {set("Wechatpay-Signature", strings.TrimRight(signature, "=")), wepay.ErrSignature},
+		"signature with space":        {set("Wechatpay-Signature", signature+" "), wepay.ErrSignature},
+		"signature of another length": {set("Wechatpay-Signature", signature[:len(signature)-4]), wepay.ErrSignature},
+		"signature too long":          {set("Wechatpay-Signature", strings.Repeat("A", 2048)), wepay.ErrMalformed},
+		"another nonce":               {set("Wechatpay-Nonce", "n6bc43e556b1df283839f053eb02e2bc"), wepay.ErrSignature},
+		"nonce that takes a line":     {set("Wechatpay-Nonce", v.Headers["Wechatpay-Nonce"]+"\n"), wepay.ErrSignature},
+		"another time":                {set("Wechatpay-Timestamp", "1700000001"), wepay.ErrSignature},
+		"old":                         {set("Wechatpay-Timestamp", "1699999699"), wepay.ErrStale},
+		"ahead":                       {set("Wechatpay-Timestamp", "1700000301"), wepay.ErrStale},
+		"milliseconds":                {set("Wechatpay-Timestamp", "1700000000000"), wepay.ErrMalformed},
+		"a time with sign":            {set("Wechatpay-Timestamp", "+1700000000"), wepay.ErrMalformed},
+		"a time below nothing":        {set("Wechatpay-Timestamp", "-1700000000"), wepay.ErrMalformed},
+		"a time with zero":            {set("Wechatpay-Timestamp", "01700000000"), wepay.ErrMalformed},
+		"a time with space":           {set("Wechatpay-Timestamp", "1700000000 "), wepay.ErrMalformed},
+		"a time with underscore":      {set("Wechatpay-Timestamp", "1_700000000"), wepay.ErrMalformed},
+		"a time too large":            {set("Wechatpay-Timestamp", "99999999999999999999"), wepay.ErrMalformed},
+	}
+	for _, name := range []string{"Timestamp", "Nonce", "Serial", "Signature"} {
+		name = "Wechatpay-" + name
+		type test = struct {
+			change func(http.Header)
+			want   error
+		}
+		tests["no "+name] = test{func(h http.Header) { h.Del(name) }, wepay.ErrUnsigned}
+		tests["empty "+name] = test{set(name, ""), wepay.ErrUnsigned}
+		tests["doubled "+name] = test{func(h http.Header) { h.Add(name, h.Get(name)) }, wepay.ErrMalformed}
+		tests["doubled, one empty "+name] = test{func(h http.Header) { h.Add(name, "") }, wepay.ErrMalformed}
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := v.header()
+			test.change(h)
+			o, err := s.take(h, []byte(v.Body))
+			if !errors.Is(err, test.want) || (err == nil) != (o != nil) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if test.want != nil && !errors.Is(test.want, wepay.ErrProbe) && errors.Is(err, wepay.ErrProbe) {
+				t.Error("it is taken for a probe")
+			}
+		})
+	}
+}
+
+// Each byte is signed.
+func TestNotificationBytes(t *testing.T) {
+	s, v := newSender(t), vectorInto[notificationVector](t, "N1")
+	indented := new(bytes.Buffer)
+	if err := json.Indent(indented, []byte(v.Body), "", " "); err != nil {
+		t.Fatal(err)
+	}
+	flipped := []byte(v.Body)
+	flipped[len(flipped)/2] ^= 1
+	for name, body := range map[string][]byte{
+		"a line feed behind": []byte(v.Body + "\n"), "indented": indented.Bytes(), "one bit": flipped, "empty": nil, "cut": []byte(v.Body[:100]),
+	} {
+		if o, err := s.take(v.header(), body); !errors.Is(err, wepay.ErrSignature) || o != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestNotificationAge(t *testing.T) {
+	s := newSender(t)
+	body := []byte(vectorInto[notificationVector](t, "N1").Body)
+	for seconds, want := range map[int]error{
+		-301: wepay.ErrStale, -300: wepay.ErrStale, -299: nil, 0: nil, 299: nil, 300: wepay.ErrStale, 301: wepay.ErrStale,
+	} {
+		_, err := s.take(s.header(body, sent.Add(time.Duration(seconds)*time.Second)), body)
+		if !errors.Is(err, want) {
+			t.Errorf("signed rightly at %d s: got %v, want %v", seconds, err, want)
+		}
+		if want != nil && !strings.Contains(err.Error(), "its time is "+strconv.Itoa(seconds)+" seconds") {
+			t.Errorf("it does not say by how much: %v", err)
+		}
+	}
+}
+
+// A signature of another's is none.
+func TestNotificationOfAnother(t *testing.T) {
+	s, v := newSender(t), vectorInto[notificationVector](t, "N1")
+	u, err := ReadNotification(v.header(), []byte(v.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]*rsa.PublicKey{"another": &other.PublicKey, "the merchant's own": publicKey(t, s.keys.MerchantPublicKey)} {
+		if _, err := u.Verify(key, sent); !errors.Is(err, wepay.ErrSignature) {
+			t.Errorf("%s key: got %v", name, err)
+		}
+	}
+}
+
+// What is signed rightly can be wrong all the same.
+func TestNotificationContents(t *testing.T) {
+	s, plain := newSender(t), vectorInto[notificationVector](t, "N1").Plaintext
+	short := base64.StdEncoding.EncodeToString(make([]byte, 15))
+	for name, test := range map[string]struct {
+		path  string
+		value any
+		want  error
+	}{
+		"as it is":                 {"summary", "y", nil},
+		"no original_type":         {"resource.original_type", nil, nil},
+		"nonce of 11":              {"resource.nonce", "fdasflkja48", wepay.ErrMalformed},
+		"nonce of 13":              {"resource.nonce", "fdasflkja4899", wepay.ErrMalformed},
+		"no nonce":                 {"resource.nonce", nil, wepay.ErrMalformed},
+		"another nonce":            {"resource.nonce", "fdasflkja480", wepay.ErrAPIv3Key},
+		"algorithm of ShangMi":     {"resource.algorithm", "AEAD_SM4_GCM", wepay.ErrMalformed},
+		"no algorithm":             {"resource.algorithm", nil, wepay.ErrMalformed},
+		"short":                    {"resource.ciphertext", short, wepay.ErrMalformed},
+		"empty":                    {"resource.ciphertext", "", wepay.ErrMalformed},
+		"a number":                 {"resource.ciphertext", 1234, wepay.ErrMalformed},
+		"no base64":                {"resource.ciphertext", "!", wepay.ErrMalformed},
+		"another associated_data":  {"resource.associated_data", "refund", wepay.ErrAPIv3Key},
+		"no associated_data":       {"resource.associated_data", "", wepay.ErrAPIv3Key},
+		"no resource":              {"resource", nil, wepay.ErrMalformed},
+		"a resource that is none":  {"resource", []string{"a"}, wepay.ErrMalformed},
+		"another resource_type":    {"resource_type", "plain", wepay.ErrMalformed},
+		"no resource_type":         {"resource_type", nil, wepay.ErrMalformed},
+		"event_type not known":     {"event_type", "PARKING.ENTER", wepay.ErrUnknownKind},
+		"event_type of a failure":  {"event_type", "TRANSACTION.FAIL", wepay.ErrUnknownKind},
+		"event_type of a refund":   {"event_type", "REFUND.SUCCESS", wepay.ErrUnknownKind},
+		"event_type that is none":  {"event_type", map[string]any{}, wepay.ErrUnknownKind},
+		"original_type of another": {"resource.original_type", "refund", wepay.ErrUnknownKind},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := s.body("TRANSACTION.SUCCESS", "transaction", plain, map[string]any{test.path: test.value})
+			if o, err := s.take(s.header(body, sent), body); !errors.Is(err, test.want) || (err == nil) != (o != nil) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+func TestNotificationBodies(t *testing.T) {
+	s := newSender(t)
+	right := string(s.body("TRANSACTION.SUCCESS", "transaction", vectorInto[notificationVector](t, "N1").Plaintext, nil))
+	for name, body := range map[string]string{
+		"empty": "", "white": " \n", "null": "null", "an array": "[" + right + "]", "a text": `"a"`,
+		"something behind": right + "{}", "a zero byte behind": right + "\x00", "cut": right[:len(right)-1],
+		"event_type twice": strings.Replace(right, "{", `{"event_type":"REFUND.SUCCESS",`, 1),
+		"resource twice":   strings.Replace(right, "{", `{"resource":{},`, 1),
+		"twice, escaped":   strings.Replace(right, "{", `{"event\u005ftype":"REFUND.SUCCESS",`, 1),
+		"nonce twice":      strings.Replace(right, `"nonce"`, `"nonce":"fdasflkja489","nonce"`, 1),
+		"no UTF-8":         strings.Replace(right, `"summary":"x"`, "\"summary\":\"\xff\"", 1),
+		"deep":             strings.Replace(right, `"x"`, strings.Repeat("[", 30000)+strings.Repeat("]", 30000), 1),
+		"xml":              "<xml><return_code>SUCCESS</return_code></xml>",
+	} {
+		if o, err := s.take(s.header([]byte(body), sent), []byte(body)); !errors.Is(err, wepay.ErrMalformed) || o != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := s.take(s.header([]byte(" "+right+"\n"), sent), []byte(" "+right+"\n")); err != nil {
+		t.Errorf("white space around it: %v", err)
+	}
+}
+
+func TestNotificationUnderAnotherKey(t *testing.T) {
+	s, v := newSender(t), vectorInto[notificationVector](t, "N1")
+	u, err := ReadNotification(v.header(), []byte(v.Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := u.Verify(&s.key.PublicKey, sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{strings.ToLower(s.keys.APIv3Key), "", "short", s.keys.APIv3Key + "x"} {
+		if _, err := sealed.Open(key); !errors.Is(err, wepay.ErrAPIv3Key) {
+			t.Errorf("%q: got %v", key, err)
+		}
+	}
+	if _, err := sealed.Open(s.keys.APIv3Key); err != nil {
+		t.Errorf("the right key after them: %v", err)
 	}
 }
