@@ -1,7 +1,6 @@
 package apiv3
 
 import (
-	"net/http"
 	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -24,7 +23,8 @@ type call struct {
 	// route says where a request goes that the path alone does not tell; nil: the
 	// path.
 	route func(x *exchange) string
-	// query and body make what WeChat gets of the caller's fields; nil: nothing.
+	// query and body make what WeChat gets of the caller's fields; nil, and
+	// a body that is nil: nothing.
 	query func(x *exchange) (members, error)
 	body  func(x *exchange) (object, error)
 	// encrypted are the places in the body, or in each of an array's objects, of
@@ -87,9 +87,12 @@ func (c call) pathOf(m *wepay.Merchant) string {
 func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay.Fields, error) {
 	switch {
 	case c.as == forAccount, c.as == forNamed && in.Get("sub_mch_id") == "":
-		own := *m
+		own, request := *m, in.Clone()
 		own.SubMchID, own.SubAppID = "", ""
-		return &own, in.Clone(), nil
+		if c.as == forNamed {
+			request.Delete("sub_mch_id")
+		}
+		return &own, request, nil
 	default:
 		return m.ActFor(in, c.as != forSubOrAll || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
 	}
@@ -98,6 +101,3 @@ func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay
 // movesMoney says whether money may have left the account for where the caller
 // says, although nobody can tell.
 func (c call) movesMoney() bool { return c.payout && c.unknown == wepay.Query }
-
-// reads says whether the call changes nothing at WeChat.
-func (c call) reads() bool { return c.method == http.MethodGet }

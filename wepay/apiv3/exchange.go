@@ -71,7 +71,7 @@ func (x *exchange) request(ctx context.Context) (request, error) {
 		return r, err
 	}
 	body, err := x.call.body(x)
-	if err != nil {
+	if err != nil || body == nil {
 		return r, err
 	}
 	if len(x.call.encrypted) > 0 && body.has(x.call.encrypted) {
@@ -98,10 +98,10 @@ func (x *exchange) uri() (string, error) {
 		return uri, nil
 	}
 	query, err := x.call.query(x)
-	if err != nil || len(query) == 0 {
-		return uri, err
+	if encoded := query.encode(); encoded != "" {
+		uri += "?" + encoded
 	}
-	return uri + "?" + query.encode(), nil
+	return uri, err
 }
 
 // encrypt has what only WeChat may read encrypted, and says with which key.

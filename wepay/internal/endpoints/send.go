@@ -65,7 +65,8 @@ func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Respons
 
 // attempt sends a request to one endpoint and says whether any of it was sent.
 func (e *Endpoints) attempt(ctx context.Context, r Request, endpoint string, read func(*http.Response) error) (sent bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	caller := ctx
+	ctx, cancel := context.WithTimeout(caller, r.Timeout)
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
 
@@ -90,8 +91,13 @@ func (e *Endpoints) attempt(ctx context.Context, r Request, endpoint string, rea
 	// A bill is read after this returns, so that its end ends the time-out.
 	resp.Body = &endingBody{resp.Body, cancel}
 	if err := read(resp); err != nil {
-		// What came when the time was up says less than that it was up.
-		return true, fmt.Errorf("%s: %w", req.URL.Host, errors.Join(context.Cause(ctx), err, resp.Body.Close()))
+		// What came when the time was up says less than that it was up. That read
+		// closed the body says nothing.
+		up := context.Cause(ctx)
+		if caller.Err() == nil && !errors.Is(up, context.DeadlineExceeded) {
+			up = nil
+		}
+		return true, fmt.Errorf("%s: %w", req.URL.Host, errors.Join(up, err, resp.Body.Close()))
 	}
 	return true, nil
 }
