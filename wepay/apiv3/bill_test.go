@@ -1,0 +1,378 @@
+package apiv3_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+var aBill = fields("bill_date", "20260101")
+
+// download reads a whole bill.
+func (s *shop) download(op wepay.Operation, in wepay.Fields) (text string, packed bool, err error) {
+	s.t.Helper()
+	bill, err := s.client.Download(s.t.Context(), op, in)
+	if err != nil {
+		return "", false, err
+	}
+	all, err := io.ReadAll(iotest.OneByteReader(bill)) // the smallest pieces
+	return string(all), bill.Gzip, errors.Join(err, bill.Close())
+}
+
+func unzipped(t *testing.T, packed string) string {
+	t.Helper()
+	r, err := gzip.NewReader(strings.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestBills(t *testing.T) {
+	everyWay(t, func(t *testing.T, s *shop) {
+		id := s.pay(order("ORDER-0001", "1200"))
+		s.clock.Advance(24 * time.Hour)
+		text, packed, err := s.download(wepay.DownloadBill, aBill)
+		if err != nil || packed || !strings.HasPrefix(text, "\ufeff") || !strings.Contains(text, id) {
+			t.Errorf("got %q, packed %v, %v", text, packed, err)
+		}
+		again, packed, err := s.download(wepay.DownloadBill, with(aBill, "tar_type", "GZIP", "bill_type", "ALL"))
+		if err != nil || !packed || unzipped(t, again) != text {
+			t.Errorf("packed: got %d bytes, packed %v, %v", len(again), packed, err)
+		}
+		bill, err := s.client.Download(t.Context(), wepay.DownloadBill, aBill)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines strings.Builder
+		if err := bill.WriteJSON(&lines); err != nil || !strings.Contains(lines.String(), `"订单金额":1200`) || bill.Close() != nil {
+			t.Errorf("as JSON: %s, %v", lines.String(), err)
+		}
+		flow, _, err := s.download(wepay.DownloadFundFlow, with(aBill, "account_type", "Basic"))
+		if err != nil || !strings.Contains(flow, "收支金额(元)") {
+			t.Errorf("got %q, %v", flow, err)
+		}
+		wantVerdict := func(day string, code string, verdict wepay.Verdict) {
+			_, _, err := s.download(wepay.DownloadBill, fields("bill_date", day))
+			if failed := wantError(t, err, verdict); failed.Code != code {
+				t.Errorf("%s: got %v", day, err)
+			}
+		}
+		wantVerdict("20251231", "NO_STATEMENT_EXIST", wepay.Done)
+		if err := s.wechat.DelayBills(mchID, true); err != nil {
+			t.Fatal(err)
+		}
+		wantVerdict("20260101", "STATEMENT_CREATING", wepay.Later)
+		for _, r := range s.wechat.Requests("/v3/bill/tradebill") {
+			if r.Fields.Get("bill_date") != "2026-01-01" && r.Fields.Get("bill_date") != "2025-12-31" || r.Fields.Get("sub_mchid") != s.merchant.SubMchID {
+				t.Errorf("asked for %v", r.Fields)
+			}
+		}
+	})
+}
+
+// A bill of many parts is checked in small memory.
+func TestLargeBill(t *testing.T) {
+	s := openShop(t, ways[2])
+	s.clock.Advance(24 * time.Hour)
+	if err := s.wechat.FillBill(mchID, "20260101", 20_000); err != nil {
+		t.Fatal(err)
+	}
+	s.pay(order("ORDER-0001", "1200"))
+	for _, packing := range []string{"", "GZIP"} {
+		bill, err := s.client.Download(t.Context(), wepay.DownloadBill, with(aBill, "tar_type", packing))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, bill)
+		if err != nil || n < 100_000 || bill.Close() != nil {
+			t.Errorf("%q: %d bytes, %v", packing, n, err)
+		}
+	}
+}
+
+// What is not the bill that WeChat's digest is of does not end well, by
+// whatever it is read.
+func TestBillIsNotWhole(t *testing.T) {
+	for _, fault := range []wepaytest.Fault{{Kind: wepaytest.WrongHash, Standing: true}} {
+		for _, in := range []wepay.Fields{aBill, with(aBill, "tar_type", "GZIP")} {
+			s := openShop(t, ways[2])
+			s.pay(order("ORDER-0001", "1200"))
+			s.clock.Advance(24 * time.Hour)
+			s.wechat.Misbehave("", fault)
+			text, _, err := s.download(wepay.DownloadBill, in)
+			if !errors.Is(err, wepay.ErrMalformed) || len(text) == 0 || strings.Contains(err.Error(), "token") {
+				t.Errorf("got %q, %v", text, err)
+			}
+			if in.Get("tar_type") != "" {
+				continue
+			}
+			bill, err := s.client.Download(t.Context(), wepay.DownloadBill, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bill.WriteJSON(io.Discard); !errors.Is(err, wepay.ErrMalformed) || !strings.Contains(err.Error(), "SHA-1") {
+				t.Errorf("as JSON: %v", err)
+			}
+			_ = bill.Close()
+		}
+	}
+}
+
+const aDay = "\ufeffa,b\r\n`1,`x\r\n总交易单数\r\n`1\r\n"
+
+func zipped(t testing.TB, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := io.WriteString(w, text)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// offer tells where a bill of a text is.
+func offer(text, url string) answer {
+	sum := sha1.Sum([]byte(text))
+	return answer{body: fmt.Sprintf(`{"hash_type":"SHA1","hash_value":%q,"download_url":%q}`, hex.EncodeToString(sum[:]), url)}
+}
+
+// billOf serves a bill of the text, as file at its address.
+func billOf(t testing.TB, text string, file func(http.ResponseWriter, *http.Request) answer) *wechat {
+	return newWechat(t, func(w http.ResponseWriter, r *http.Request) answer {
+		if r.URL.Path != "/v3/billdownload/file" {
+			return offer(text, "https://elsewhere.example.com:1/v3/billdownload/file?token=a%2Bb%3D&x=1")
+		}
+		if r.URL.RawQuery != "token=a%2Bb%3D&x=1" || r.Header.Get("Authorization") == "" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		return file(w, r)
+	})
+}
+
+func readBill(t testing.TB, c *apiv3.Client) (string, error) {
+	bill, err := c.Download(t.Context(), wepay.DownloadBill, aBill)
+	if err != nil {
+		return "", err
+	}
+	defer bill.Close()
+	text, err := io.ReadAll(bill)
+	return string(text), err
+}
+
+func TestBillFiles(t *testing.T) {
+	packed := zipped(t, aDay)
+	long := zipped(t, strings.Repeat(aDay, 10_000))
+	cut := func(text string, promised int) func(http.ResponseWriter, *http.Request) answer {
+		return func(w http.ResponseWriter, _ *http.Request) answer {
+			w.Header().Set("Content-Length", strconv.Itoa(promised))
+			_, _ = io.WriteString(w, text)
+			return answer{status: -1}
+		}
+	}
+	says := func(text string) func(http.ResponseWriter, *http.Request) answer {
+		return func(http.ResponseWriter, *http.Request) answer { return answer{body: text, bare: true} }
+	}
+	for name, test := range map[string]struct {
+		of   string
+		file func(http.ResponseWriter, *http.Request) answer
+		want error // of reading
+	}{
+		"text":                  {aDay, says(aDay), nil},
+		"gzip":                  {aDay, says(packed), nil},
+		"long gzip":             {strings.Repeat(aDay, 10_000), says(long), nil},
+		"gzip in two":           {aDay + aDay, says(packed + packed), nil},
+		"another text":          {aDay, says(aDay + " "), wepay.ErrMalformed},
+		"a part of the text":    {aDay, says(aDay[:len(aDay)-1]), wepay.ErrMalformed},
+		"another gzip":          {aDay, says(zipped(t, aDay+" ")), wepay.ErrMalformed},
+		"text cut off":          {aDay, cut(aDay[:10], 1000), io.ErrUnexpectedEOF},
+		"gzip cut off":          {aDay, cut(packed[:len(packed)-9], len(packed)), io.ErrUnexpectedEOF},
+		"gzip without its end":  {aDay, says(packed[:len(packed)-9]), io.ErrUnexpectedEOF},
+		"gzip with wrong check": {aDay, says(packed[:len(packed)-8] + "\x00\x00\x00\x00" + packed[len(packed)-4:]), gzip.ErrChecksum},
+		"more behind gzip":      {aDay, says(packed + "x"), io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := billOf(t, test.of, test.file)
+			text, err := readBill(t, w.client(t, w.merchant(t)))
+			if !errors.Is(err, test.want) || text == "" {
+				t.Errorf("got %d bytes, %v, want %v", len(text), err, test.want)
+			}
+		})
+	}
+}
+
+// What is neither bill nor refusal comes from something between: another
+// endpoint is asked, and nothing is lost.
+func TestBillNoFile(t *testing.T) {
+	for name, bad := range map[string]answer{
+		"nothing":          {bare: true},
+		"a page":           {bare: true, body: "<html><title>502 Bad Gateway</title></html>"},
+		"a page, 502":      {bare: true, body: "<html><title>502 Bad Gateway</title></html>", status: 502},
+		"too busy":         {body: `{"code":"SERVICE_UNAVAILABLE","message":"系统繁忙"}`, status: 503},
+		"nonsense of gzip": {bare: true, body: "\x1f\x8bnonsense"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := billOf(t, aDay, func(http.ResponseWriter, *http.Request) answer { return bad })
+			second := billOf(t, aDay, func(http.ResponseWriter, *http.Request) answer { return answer{body: aDay, bare: true} })
+			_, err := readBill(t, first.client(t, first.merchant(t)))
+			wantError(t, err, wepay.Again)
+			if text, err := readBill(t, first.client(t, first.merchant(t, second.URL))); err != nil || text != aDay {
+				t.Errorf("from the second: %q, %v", text, err)
+			}
+		})
+	}
+	for name, refusal := range map[string]answer{
+		"expired":          {body: `{"code":"INVALID_REQUEST","message":"下载链接已过期"}`, status: 400},
+		"unsigned refusal": {body: `{"code":"NO_STATEMENT_EXIST","message":"x"}`, status: 400, bare: true},
+		"signed success":   {status: 204},
+	} {
+		w := billOf(t, aDay, func(http.ResponseWriter, *http.Request) answer { return refusal })
+		_, err := readBill(t, w.client(t, w.merchant(t)))
+		if failed := wantError(t, err, wepay.Again); !errors.Is(failed, wepay.ErrNoAnswer) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// A bill is fetched from where WeChat is, whatever the address says, and from
+// the one path for it.
+func TestBillAddress(t *testing.T) {
+	digest := strings.Repeat("0", 40)
+	for _, body := range []string{
+		``, `[]`, `{}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/file"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/refund/domestic/refunds?token=1"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/../billdownload/file?token=1"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/billdownload%2Ffile?token=1"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/file?token=1 HTTP"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest + `","download_url":"://"}`,
+		`{"hash_type":"MD5","hash_value":"` + digest + `","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/file?token=1"}`,
+		`{"hash_type":"SHA1","hash_value":"","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/file?token=1"}`,
+		`{"hash_type":"SHA1","hash_value":"` + digest[1:] + `x","download_url":"https://api.mch.weixin.qq.com/v3/billdownload/file?token=1"}`,
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: body} })
+		_, err := readBill(t, w.client(t, w.merchant(t)))
+		wantError(t, err, wepay.Again)
+		if w.asked() != 1 {
+			t.Errorf("%s: %d requests were sent", body, w.asked())
+		}
+	}
+}
+
+// Whoever has seen enough of a bill closes it, and that ends its request; and
+// the time that a call may take does not bound a bill, whose caller can.
+func TestBillEnds(t *testing.T) {
+	for _, how := range []string{"closed", "cancelled"} {
+		started, ended := make(chan struct{}), make(chan struct{})
+		w := billOf(t, aDay, func(w http.ResponseWriter, r *http.Request) answer {
+			_, _ = io.WriteString(w, aDay)
+			_ = http.NewResponseController(w).Flush()
+			close(started)
+			<-r.Context().Done()
+			close(ended)
+			return answer{status: -1}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		bill, err := w.client(t, w.merchant(t), apiv3.WithTimeout(2*time.Second)).Download(ctx, wepay.DownloadBill, aBill)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-started
+		if how == "cancelled" {
+			cancel()
+			if _, err := io.Copy(io.Discard, bill); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if err := bill.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		cancel()
+	}
+}
+
+func TestBillNothingIsSent(t *testing.T) {
+	s := openShop(t, ways[3])
+	for name, test := range map[string]struct {
+		op    wepay.Operation
+		in    wepay.Fields
+		field string
+	}{
+		"no date":              {wepay.DownloadBill, nil, "bill_date"},
+		"an odd date":          {wepay.DownloadBill, fields("bill_date", "2026-01-01"), "bill_date"},
+		"an unknown kind":      {wepay.DownloadBill, with(aBill, "bill_type", "all"), "bill_type"},
+		"an unknown pack":      {wepay.DownloadBill, with(aBill, "tar_type", "ZIP"), "tar_type"},
+		"a device":             {wepay.DownloadBill, with(aBill, "device_info", "1"), "device_info"},
+		"another sub-merchant": {wepay.DownloadBill, with(aBill, "sub_mch_id", "1900000211"), "sub_mch_id"},
+		"no account":           {wepay.DownloadFundFlow, aBill, "account_type"},
+		"an unknown one":       {wepay.DownloadFundFlow, with(aBill, "account_type", "BASIC"), "account_type"},
+		"of a sub-merchant":    {wepay.DownloadFundFlow, with(aBill, "account_type", "Fees", "sub_mch_id", subMchID), "sub_mch_id"},
+	} {
+		_, err := s.client.Download(t.Context(), test.op, test.in)
+		t.Run(name, func(t *testing.T) { wantField(t, err, test.field) })
+	}
+	for _, op := range []wepay.Operation{wepay.QueryOrder, wepay.Micropay, ""} {
+		if _, err := s.client.Download(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
+			t.Errorf("%s as a bill: got %v", op, err)
+		}
+	}
+	for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow, wepay.Micropay, ""} {
+		if _, err := s.client.Do(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
+			t.Errorf("%s as a call: got %v", op, err)
+		}
+	}
+	if n := len(s.wechat.Requests("")); n != 0 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
+
+// A partner who may act for every sub-merchant has a bill of all together.
+func TestBillOfAllSubMerchants(t *testing.T) {
+	for _, test := range []struct {
+		subs     []string
+		in, asks string
+		ok       bool
+	}{
+		{[]string{wepay.AnySubMerchant}, "", "/v3/bill/tradebill?bill_date=2026-01-01", true},
+		{[]string{wepay.AnySubMerchant}, "2", "/v3/bill/tradebill?bill_date=2026-01-01&sub_mchid=2", true},
+		{[]string{"2", "3"}, "", "", false},
+	} {
+		var first string
+		w := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
+			first = r.RequestURI
+			return answer{body: `{"code":"NO_STATEMENT_EXIST"}`, status: 400}
+		})
+		m := w.merchant(t)
+		m.Type, m.SubMchIDs = wepay.Partner, test.subs
+		_, err := w.client(t, m).Download(t.Context(), wepay.DownloadBill, with(aBill, "sub_mch_id", test.in))
+		if !test.ok {
+			wantField(t, err, "sub_mch_id")
+			continue
+		}
+		wantError(t, err, wepay.Done)
+		if first != test.asks {
+			t.Errorf("asked for %s, want %s", first, test.asks)
+		}
+	}
+}
