@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -52,6 +53,7 @@ func newWechat(t testing.TB, says func(http.ResponseWriter, *http.Request) answe
 		if a.status < 0 {
 			return
 		}
+		w.Header().Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
 		if !a.bare {
 			s.sign(w.Header(), key, a.body)
 		}
@@ -128,3 +130,5 @@ func sealFor(t testing.TB, plain string) string {
 }
 
 func isNotAble(err error) bool { return errors.Is(err, wepay.ErrNotAble) }
+
+func withTimeout(d time.Duration) apiv3.Option { return apiv3.WithTimeout(d) }

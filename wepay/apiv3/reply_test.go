@@ -1,0 +1,492 @@
+package apiv3_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+const aLink = `{"code_url":"weixin://wxpay/bizpayurl?pr=p4lpSuKzz"}`
+
+var aQuery = fields("out_trade_no", "ORDER-0001")
+
+// state is an order as WeChat tells it.
+func state(mchid, number string) string {
+	return `{"appid":"` + appID + `","mchid":"` + mchid + `","out_trade_no":"` + number + `","trade_state":"NOTPAY","amount":{"total":1200}}`
+}
+
+// Whatever is not WeChat's own reply says nothing: placing an order leaves its
+// outcome open, and asking about it is done again.
+func TestReplyIsNotBelieved(t *testing.T) {
+	k := vectorKeys(t)
+	stamp := func(d time.Duration) string { return strconv.FormatInt(start.Add(d).Unix(), 10) }
+	header := func(name string, values ...string) map[string][]string {
+		return map[string][]string{"Wechatpay-" + name: values}
+	}
+	good := answer{body: aLink}
+	wrong := func(change func(*answer)) answer {
+		a := good
+		change(&a)
+		return a
+	}
+	tests := map[string]struct {
+		says answer
+		want error
+		text string // of the error
+	}{
+		"huge":                 {answer{body: `{"code_url":"` + strings.Repeat("x", 1<<20) + `"}`}, wepay.ErrTooLarge, "1048576 bytes"},
+		"a page":               {answer{body: "<html><title>200 OK</title></html>", bare: true}, wepay.ErrUnsigned, ""},
+		"a page, 502":          {answer{status: 502, body: "<html><title>502 Bad Gateway</title></html>", bare: true}, nil, `"502 Bad Gateway"`},
+		"a page, signed":       {answer{body: "<html>"}, wepay.ErrMalformed, ""},
+		"no JSON, 404, signed": {answer{status: 404, body: "404"}, nil, "HTTP status 404"},
+		"cut JSON":             {answer{body: aLink[:len(aLink)-2]}, wepay.ErrMalformed, ""},
+		"two JSONs":            {answer{body: aLink + "{}"}, wepay.ErrMalformed, ""},
+		"a list":               {answer{body: "[]"}, wepay.ErrMalformed, ""},
+		"nothing":              {answer{}, nil, "prepay_id"},
+		"null":                 {answer{body: "null"}, nil, "prepay_id"},
+		"nothing, 204":         {answer{status: 204}, nil, "prepay_id"},
+		"unsigned":             {answer{body: aLink, bare: true}, wepay.ErrUnsigned, "Wechatpay-Timestamp"},
+		"no link":              {answer{body: `{}`}, nil, "prepay_id"},
+		"a refusal, unsigned":  {answer{status: 400, body: `{"code":"ORDERPAID","message":"该订单已支付"}`, bare: true}, nil, "unsigned refusal"},
+		"not there, unsigned":  {answer{status: 404, body: `{"code":"ORDER_NOT_EXIST"}`, bare: true}, nil, "unsigned refusal"},
+		"an old one":           {wrong(func(a *answer) { a.header = stale(t, k, -300*time.Second) }), wepay.ErrStale, "-300 seconds"},
+		"one ahead":            {wrong(func(a *answer) { a.header = stale(t, k, 300*time.Second) }), wepay.ErrStale, "300 seconds"},
+		"another time":         {wrong(func(a *answer) { a.header = header("Timestamp", stamp(time.Second)) }), wepay.ErrSignature, ""},
+		"milliseconds":         {wrong(func(a *answer) { a.header = header("Timestamp", stamp(0)+"000000") }), wepay.ErrMalformed, "milliseconds"},
+		"no number":            {wrong(func(a *answer) { a.header = header("Timestamp", "+"+stamp(0)) }), wepay.ErrMalformed, "Timestamp"},
+		"another nonce":        {wrong(func(a *answer) { a.header = header("Nonce", "x") }), wepay.ErrSignature, ""},
+		"another algorithm":    {wrong(func(a *answer) { a.header = header("Signature-Type", "WECHATPAY2-SM2-WITH-SM3") }), wepay.ErrMalformed, "Signature-Type"},
+		"a probe":              {wrong(func(a *answer) { a.header = header("Signature", "WECHATPAY/SIGNTEST/"+strings.Repeat("A", 324)+"=") }), wepay.ErrProbe, "probe"},
+		"no base64":            {wrong(func(a *answer) { a.header = header("Signature", "-") }), wepay.ErrSignature, ""},
+		"a huge signature":     {wrong(func(a *answer) { a.header = header("Signature", strings.Repeat("A", 1025)) }), wepay.ErrMalformed, "Signature"},
+		"an unknown public key": {
+			wrong(func(a *answer) { a.header = header("Serial", k.PublicKeyID+"1") }), wepay.ErrUnknownKey, "public key of another account",
+		},
+		"our own certificate": {
+			wrong(func(a *answer) { a.header = header("Serial", "048D5A6B7C8D9E0F1A2B3C4D5E6F708192A3B4C5") }), wepay.ErrUnknownKey, "merchant's own certificate",
+		},
+		"an odd serial": {wrong(func(a *answer) { a.header = header("Serial", "0a1b") }), wepay.ErrUnknownKey, "neither"},
+		"the wrong key": {wrong(func(a *answer) { a.header = signedBy(t, strangersKey(t), k.PublicKeyID, aLink) }), wepay.ErrSignature, ""},
+		"another body":  {wrong(func(a *answer) { a.header = signedBy(t, wechatsKey(t), k.PublicKeyID, aLink+" ") }), wepay.ErrSignature, ""},
+		"a body and a bit": {wrong(func(a *answer) {
+			a.header = signedBy(t, wechatsKey(t), k.PublicKeyID, strings.Replace(aLink, "p4", "p5", 1))
+		}), wepay.ErrSignature, ""},
+	}
+	for _, name := range []string{"Timestamp", "Nonce", "Serial", "Signature"} {
+		tests["no "+name] = struct {
+			says answer
+			want error
+			text string
+		}{wrong(func(a *answer) { a.header = header(name) }), wepay.ErrUnsigned, name}
+		tests["an empty "+name] = struct {
+			says answer
+			want error
+			text string
+		}{wrong(func(a *answer) { a.header = header(name, "") }), wepay.ErrUnsigned, name}
+		tests["two of "+name] = struct {
+			says answer
+			want error
+			text string
+		}{wrong(func(a *answer) { a.header = header(name, "x", "x") }), wepay.ErrMalformed, name}
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+			c := w.client(t, w.merchant(t))
+			got, err := c.Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+			failed := wantError(t, err, wepay.Query)
+			if got != nil || !errors.Is(err, wepay.ErrNoAnswer) || failed.Code != "" || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("placing: got %v, %v, want %v with %q", got, err, test.want, test.text)
+			}
+			_, err = c.Do(t.Context(), wepay.QueryOrder, aQuery)
+			if failed := wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrNoAnswer) || failed.Code != "" {
+				t.Errorf("asking: %v", err)
+			}
+			_, err = c.Do(t.Context(), wepay.CloseOrder, aQuery)
+			if !strings.HasPrefix(name, "nothing") && name != "null" && !strings.HasPrefix(name, "no link") { // which is what closing says
+				wantError(t, err, wepay.Again)
+			}
+		})
+	}
+}
+
+func wechatsKey(t testing.TB) *rsa.PrivateKey {
+	return privateKey(t, []byte(vectorKeys(t).PlatformPrivate))
+}
+
+func strangersKey(t testing.TB) *rsa.PrivateKey {
+	return privateKey(t, testdata(t, "../../testdata/other-key.pem"))
+}
+
+// signedBy are headers that sign a body with a key.
+func signedBy(t testing.TB, key *rsa.PrivateKey, serial, body string) map[string][]string {
+	t.Helper()
+	timestamp, nonce := strconv.FormatInt(start.Unix(), 10), rand.Text()
+	return map[string][]string{
+		"Wechatpay-Timestamp": {timestamp}, "Wechatpay-Nonce": {nonce}, "Wechatpay-Serial": {serial},
+		"Wechatpay-Signature": {signed(key, timestamp, nonce, body)},
+	}
+}
+
+// stale are headers that sign aLink rightly, at another time.
+func stale(t testing.TB, k keys, d time.Duration) map[string][]string {
+	t.Helper()
+	timestamp := strconv.FormatInt(start.Add(d).Unix(), 10)
+	return map[string][]string{
+		"Wechatpay-Timestamp": {timestamp}, "Wechatpay-Nonce": {"x"}, "Wechatpay-Serial": {k.PublicKeyID},
+		"Wechatpay-Signature": {signed(wechatsKey(t), timestamp, "x", aLink)},
+	}
+}
+
+// A reply of almost five minutes ago is as good as one of now.
+func TestReplyWindow(t *testing.T) {
+	for _, d := range []time.Duration{-299 * time.Second, 299 * time.Second} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+			return answer{body: aLink, header: stale(t, vectorKeys(t), d)}
+		})
+		got, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+		if err != nil || got.Get("code_url") == "" {
+			t.Errorf("%s: got %v, %v", d, got, err)
+		}
+	}
+}
+
+// A reply about another merchant or another order is none, though WeChat signed
+// it.
+func TestForeignReply(t *testing.T) {
+	for name, body := range map[string]string{
+		"another merchant": state("1900000111", "ORDER-0001"),
+		"another order":    state(mchID, "ORDER-0002"),
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: body} })
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.QueryOrder, aQuery)
+		wantError(t, err, wepay.Again)
+		if !errors.Is(err, wepay.ErrForeign) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+		return answer{body: `{"refund_id":"1","out_refund_no":"R2","status":"SUCCESS"}`}
+	})
+	_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.QueryRefund, fields("out_refund_no", "R1"))
+	if wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrForeign) {
+		t.Errorf("another refund: got %v", err)
+	}
+	_, err = w.client(t, w.merchant(t)).Do(t.Context(), wepay.Refund, refund("R1", "ORDER-0001", "2", "1"))
+	if wantError(t, err, wepay.Query); !errors.Is(err, wepay.ErrForeign) {
+		t.Errorf("refunding, another refund: got %v", err)
+	}
+	s := openShop(t, ways[4])
+	s.pay(order("ORDER-0001", "1200"))
+	s.wechat.Misbehave("", wepaytest.Fault{Kind: wepaytest.Foreign})
+	_, err = s.client.Do(t.Context(), wepay.QueryOrder, aQuery)
+	if wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrForeign) {
+		t.Errorf("a partner's: got %v", err)
+	}
+}
+
+// What WeChat says in numbers and times that are none is no reply.
+func TestMalformedReply(t *testing.T) {
+	for _, body := range []string{
+		`{"out_trade_no":"ORDER-0001","trade_state":"SUCCESS","amount":{"total":12.5}}`,
+		`{"out_trade_no":"ORDER-0001","trade_state":"SUCCESS","amount":{"total":1e3}}`,
+		`{"out_trade_no":"ORDER-0001","trade_state":"SUCCESS","amount":{"total":-1}}`,
+		`{"out_trade_no":"ORDER-0001","trade_state":"SUCCESS","success_time":"20260101120000"}`,
+		`{"out_trade_no":"ORDER-0001"}`,
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: body} })
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.QueryOrder, aQuery)
+		if wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("%s: got %v", body, err)
+		}
+	}
+}
+
+// The refusals that need no signature, for what WeChat does not know the sender
+// of or has too much of it did not do.
+func TestUnsignedRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		says answer
+		want wepay.Verdict
+		code string
+		text string
+	}{
+		"a wrong signature": {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误","detail":{"field":"signature","issue":"sign not match"}}`, bare: true}, wepay.Fix, "SIGNERROR", "signature sign not match"},
+		"too many":          {answer{status: 429, body: `{"code":"FREQUENCY_LIMITED","message":"频率超限"}`, bare: true}, wepay.Later, "FREQUENCY_LIMITED", ""},
+		"an unknown rate":   {answer{status: 429, body: `{"code":"SLOW_DOWN"}`, bare: true}, wepay.Later, "SLOW_DOWN", ""},
+		"a wrong clock":     {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(-7 * time.Minute).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is 7m0s from WeChat Pay's"},
+		"a slow clock":      {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(time.Hour).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is -1h0m0s from WeChat Pay's"},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+		failed := wantError(t, err, test.want)
+		if failed.Code != test.code || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "clock") != strings.Contains(test.text, "clock") {
+			t.Errorf("%s: got %+v", name, failed)
+		}
+	}
+}
+
+// An access point that is away, too busy or out of its mind is not the only one.
+func TestFailover(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	link := answer{body: aLink}
+	told := answer{body: state(mchID, "ORDER-0001")}
+	for name, test := range map[string]struct {
+		first   answer
+		placing bool // the order is placed at the second
+	}{
+		"a page, 502":         {answer{status: 502, body: "<html>", bare: true}, true},
+		"unsigned":            {answer{body: aLink, bare: true}, true},
+		"a probe":             {answer{body: aLink, header: map[string][]string{"Wechatpay-Signature": {"WECHATPAY/SIGNTEST/xx"}}}, true},
+		"502 of WeChat's":     {answer{status: 502, body: `{"code":"SYSTEM_ERROR"}`}, false},
+		"503 of WeChat's":     {answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE"}`}, false},
+		"503, unsigned":       {answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE"}`, bare: true}, false},
+		"a refusal":           {answer{status: 400, body: `{"code":"PARAM_ERROR"}`}, false},
+		"a refusal, unsigned": {answer{status: 400, body: `{"code":"PARAM_ERROR"}`, bare: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.first })
+			second := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
+				if r.Method == http.MethodGet {
+					return told
+				}
+				return link
+			})
+			_, err := first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+			if (err == nil) != test.placing || (second.asked() == 1) != test.placing {
+				t.Errorf("placing: %v, the second was asked %d times", err, second.asked())
+			}
+			asked := second.asked()
+			_, err = first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.QueryOrder, aQuery)
+			if refused := strings.HasPrefix(name, "a refusal"); (err == nil) == refused || (second.asked() == asked) != refused {
+				t.Errorf("asking: %v, the second was asked %d times", err, second.asked()-asked)
+			}
+		})
+	}
+	second := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return link })
+	m := second.merchant(t)
+	m.Endpoints = []string{gone.URL, second.URL}
+	if _, err := second.client(t, m).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200")); err != nil {
+		t.Errorf("the first is away: %v", err)
+	}
+	m.Endpoints = []string{gone.URL}
+	_, err := second.client(t, m).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+	wantError(t, err, wepay.Again) // nothing was sent
+}
+
+// Where no endpoint does better WeChat's own word counts.
+func TestAllBusy(t *testing.T) {
+	busy := func(http.ResponseWriter, *http.Request) answer {
+		return answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE","message":"系统繁忙"}`}
+	}
+	first, second := newWechat(t, busy), newWechat(t, busy)
+	_, err := first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.QueryOrder, aQuery)
+	if failed := wantError(t, err, wepay.Again); failed.Code != "SERVICE_UNAVAILABLE" || first.asked()+second.asked() != 2 {
+		t.Errorf("got %+v", failed)
+	}
+}
+
+// Of a request that was sent and not answered WeChat may have done what it says.
+func TestNoAnswer(t *testing.T) {
+	for kind, name := range map[wepaytest.FaultKind]string{
+		wepaytest.Reset: "reset", wepaytest.CutOff: "cut off", wepaytest.EmptyBody: "empty", wepaytest.TruncatedXML: "truncated",
+		wepaytest.HTML: "a page", wepaytest.WrongSignature: "signed by another", wepaytest.NoSignature: "unsigned", wepaytest.Probe: "a probe",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openShop(t, ways[2])
+			s.pay(order("ORDER-0001", "1200"))
+			s.connect() // on a connection that was idle net/http repeats by itself
+			s.wechat.Misbehave("/v3/refund/domestic/refunds", wepaytest.Fault{Kind: kind})
+			in := refund("R1", "ORDER-0001", "1200", "200")
+			_, err := s.client.Do(t.Context(), wepay.Refund, in)
+			if failed := wantError(t, err, wepay.Query); failed.Ask != wepay.QueryRefund || !errors.Is(err, wepay.ErrNoAnswer) {
+				t.Errorf("got %+v", failed)
+			}
+			check(t, s.do(wepay.QueryRefund, fields("out_refund_no", "R1")), "refund_status_0", "PROCESSING")
+
+			// The same number is sent again by itself where there is a second endpoint,
+			// signed anew.
+			s.merchant.Endpoints = []string{s.wechat.URL, s.wechat.URL + "/"}
+			s.connect()
+			s.wechat.Misbehave("/v3/refund/domestic/refunds", wepaytest.Fault{Kind: kind})
+			s.do(wepay.Refund, in)
+			requests := s.wechat.Requests("/v3/refund/domestic/refunds")
+			if len(requests) != 3 || requests[1].Header.Get("Authorization") == requests[2].Header.Get("Authorization") {
+				t.Errorf("%d requests", len(requests))
+			}
+		})
+	}
+}
+
+// A signed reply of 202 is one that has begun.
+func TestAccepted(t *testing.T) {
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+		return answer{status: 202, body: `{"refund_id":"1","out_refund_no":"R1","status":"PROCESSING"}`}
+	})
+	got, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.Refund, refund("R1", "ORDER-0001", "2", "1"))
+	if err != nil || got.Get("refund_id") != "1" {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// Native is WeChat's own JSON.
+func TestNative(t *testing.T) {
+	body := state(mchID, "ORDER-0001")
+	w := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
+		if r.Method == http.MethodPost {
+			return answer{status: 204}
+		}
+		return answer{body: body}
+	})
+	c := w.client(t, w.merchant(t))
+	if got, err := c.Native(t.Context(), wepay.QueryOrder, aQuery); err != nil || string(got) != body {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if got, err := c.Native(t.Context(), wepay.CloseOrder, aQuery); err != nil || got != nil {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if _, err := c.Native(t.Context(), wepay.Micropay, nil); !errors.Is(err, wepay.ErrNoOperation) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The time-out bounds a call that is not answered.
+func TestTimeout(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // which never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: aLink} })
+	m := w.merchant(t)
+	m.Endpoints = []string{"http://" + listener.Addr().String(), w.URL}
+	got, err := w.client(t, m, withTimeout(50*time.Millisecond)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
+	if err != nil || got.Get("code_url") == "" {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// An error never tells what a caller sent or WeChat answered.
+func TestErrorsKeepSecrets(t *testing.T) {
+	for _, says := range []answer{
+		{body: `{"secret":"` + apiV3Key + `"}`, bare: true},
+		{status: 500, body: apiV3Key, bare: true},
+		{body: apiV3Key},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return says })
+		m := w.merchant(t)
+		m.Payouts = true
+		for _, do := range []func() error{
+			func() error {
+				_, err := w.client(t, m).Do(t.Context(), wepay.Transfer, with(transfer("TR1", "200000"), "re_user_name", "张三"))
+				return err
+			},
+			func() error {
+				_, err := w.client(t, m).Do(t.Context(), wepay.QueryOrder, aQuery)
+				return err
+			},
+		} {
+			if err := do(); err == nil || strings.Contains(fmt.Sprint(err), apiV3Key) || strings.Contains(fmt.Sprint(err), "张三") || strings.Contains(fmt.Sprint(err), openID) {
+				t.Errorf("got %v", err)
+			}
+		}
+	}
+}
+
+// Every refusal has its verdict, whoever's word for it WeChat uses.
+func TestVerdicts(t *testing.T) {
+	for _, test := range []struct {
+		op     wepay.Operation
+		status int
+		code   string
+		want   wepay.Verdict
+	}{
+		{wepay.PlaceOrder, 400, "ORDERPAID", wepay.Done},
+		{wepay.PlaceOrder, 400, "ORDER_PAID", wepay.Done},
+		{wepay.PlaceOrder, 400, "ORDER_CLOSED", wepay.Never},
+		{wepay.PlaceOrder, 403, "OUT_TRADE_NO_USED", wepay.Query},
+		{wepay.PlaceOrder, 400, "PARAM_ERROR", wepay.Fix},
+		{wepay.PlaceOrder, 400, "INVALID_REQUEST", wepay.Fix},
+		{wepay.PlaceOrder, 400, "APPID_MCHID_NOT_MATCH", wepay.Fix},
+		{wepay.PlaceOrder, 400, "MCH_NOT_EXISTS", wepay.Fix},
+		{wepay.PlaceOrder, 403, "NO_AUTH", wepay.Fix},
+		{wepay.PlaceOrder, 403, "NOAUTH", wepay.Fix},
+		{wepay.PlaceOrder, 403, "RULE_LIMIT", wepay.Never},
+		{wepay.PlaceOrder, 403, "TRADE_ERROR", wepay.Query},
+		{wepay.PlaceOrder, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.PlaceOrder, 500, "BANK_ERROR", wepay.Query},
+		{wepay.PlaceOrder, 500, "OPENID_MISMATCH", wepay.Fix},
+		{wepay.PlaceOrder, 429, "RATELIMIT_EXCEEDED", wepay.Later},
+		{wepay.PlaceOrder, 400, "NEW_CODE", wepay.Query},
+		{wepay.QueryOrder, 404, "ORDER_NOT_EXIST", wepay.Again},
+		{wepay.QueryOrder, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.CloseOrder, 404, "ORDERNOTEXIST", wepay.Done},
+		{wepay.CloseOrder, 500, "SYSTEMERROR", wepay.Again},
+		{wepay.Refund, 403, "NOT_ENOUGH", wepay.Later},
+		{wepay.Refund, 403, "USER_ACCOUNT_ABNORMAL", wepay.Never},
+		{wepay.Refund, 404, "RESOURCE_NOT_EXISTS", wepay.Fix},
+		{wepay.Refund, 429, "FREQUENCY_LIMITED", wepay.Later},
+		{wepay.Refund, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.Refund, 400, "NEW_CODE", wepay.Query},
+		{wepay.QueryRefund, 404, "RESOURCE_NOT_EXISTS", wepay.Again},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+			return answer{status: test.status, body: `{"code":"` + test.code + `","message":"x"}`}
+		})
+		in := map[wepay.Operation]wepay.Fields{
+			wepay.PlaceOrder: order("ORDER-0001", "1"), wepay.QueryOrder: aQuery, wepay.CloseOrder: aQuery,
+			wepay.Refund: refund("R1", "ORDER-0001", "2", "1"), wepay.QueryRefund: fields("out_refund_no", "R1"),
+		}[test.op]
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), test.op, in)
+		if failed := wantError(t, err, test.want); failed.V3Code != test.code || failed.Code == "" || failed.Err != nil {
+			t.Errorf("%s %s: got %+v", test.op, test.code, failed)
+		}
+	}
+}
+
+// WeChat's bytes are what is verified, and not what a proxy made of them.
+func TestReplyIsUnpacked(t *testing.T) {
+	w := newWechat(t, func(w http.ResponseWriter, r *http.Request) answer {
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			t.Errorf("asked with %v", r.Header)
+		}
+		return answer{body: aLink}
+	})
+	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		req, _ := http.NewRequestWithContext(r.Context(), r.Method, w.URL+r.RequestURI, r.Body)
+		req.Header = r.Header
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		for name, values := range resp.Header {
+			rw.Header()[name] = values
+		}
+		rw.Header().Del("Content-Length")
+		rw.Header().Set("Content-Encoding", "gzip")
+		_, _ = io.WriteString(rw, zipped(t, string(body)))
+	}))
+	defer proxy.Close()
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	m := w.merchant(t)
+	m.Endpoints = []string{proxy.URL}
+	if got, err := w.client(t, m).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1")); err != nil || got.Get("code_url") == "" {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
