@@ -39,6 +39,16 @@ func (cs *certificates) key(serial string, now time.Time) *rsa.PublicKey {
 	return c.key
 }
 
+// whyNot says why there is no key of a serial number.
+func (cs *certificates) whyNot(serial string) string {
+	if cs != nil && cs.bySerial[serial] != nil {
+		c := cs.bySerial[serial]
+		return fmt.Sprintf("that certificate is in force from %s to %s only (is this machine's clock right?)",
+			c.notBefore.Format(time.DateOnly), c.notAfter.Format(time.DateOnly))
+	}
+	return "WeChat Pay does not list that certificate"
+}
+
 // newest returns the certificate in force that began last, which is the one to
 // encrypt with while WeChat rotates them; nil without one.
 func (cs *certificates) newest(now time.Time) (newest *certificate) {
@@ -127,7 +137,9 @@ func (p *Platform) fetch(ctx context.Context) error {
 	failing := func(err error) error {
 		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, err)
 	}
-	answer, err := p.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: p.Serial()})
+	// A certificate that WeChat has retired must not keep the new ones from coming,
+	// so that none is named; the public key counts as in use only where it is.
+	answer, err := p.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: p.merchant.PublicKeyID})
 	if err != nil {
 		return failing(err)
 	}
@@ -174,7 +186,7 @@ func (p *Platform) believeCertificates(answer *reply, fresh *certificates) error
 		key = fresh.key(s.serial, now)
 	}
 	if key == nil {
-		return fmt.Errorf("%w: the reply is signed with %s", wepay.ErrUnknownKey, s.serial)
+		return fmt.Errorf("%w: the reply is signed with %s: %s", wepay.ErrUnknownKey, s.serial, fresh.whyNot(s.serial))
 	}
 	return s.verify(key, answer.body, now)
 }
@@ -247,7 +259,8 @@ func (p *Platform) Load(ctx context.Context) {
 		if p.store == nil || p.merchant.RequireV3() != nil {
 			return
 		}
-		body, err := p.store.Load(ctx, p.storeKey())
+		// Whoever is first and gives up does so for himself alone.
+		body, err := p.store.Load(context.WithoutCancel(ctx), p.storeKey())
 		if err != nil {
 			return // there are none, or the store has reported why not
 		}

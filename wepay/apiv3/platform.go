@@ -88,7 +88,7 @@ func (p *Platform) key(ctx context.Context, serial string, again time.Duration) 
 	if key := p.held(serial); key != nil {
 		return key, nil
 	}
-	return nil, p.unknown(serial, "WeChat Pay does not list that certificate")
+	return nil, p.unknown(serial, p.certificates.Load().whyNot(serial))
 }
 
 func (p *Platform) unknown(serial, why string) error {

@@ -1,0 +1,499 @@
+package apiv3_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+const certificatesPath = "/v3/certificates"
+
+func (s *shop) fetches() int { return len(s.wechat.Requests(certificatesPath)) }
+
+func (s *shop) signs() string {
+	s.t.Helper()
+	certs, err := s.wechat.PlatformCertificates(mchID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return wepay.CertificateSerial(certs[len(certs)-1])
+}
+
+// A certificate is fetched once, when the first reply needs it, and named from
+// then on.
+func TestCertificateIsFetched(t *testing.T) {
+	s := openShop(t, ways[0])
+	if s.platform.Serial() != "" {
+		t.Errorf("names %s", s.platform.Serial())
+	}
+	for range 3 {
+		s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+	}
+	requests := s.wechat.Requests("/v3/pay/transactions/jsapi")
+	if s.fetches() != 1 || requests[0].Header.Get("Wechatpay-Serial") != "" || requests[2].Header.Get("Wechatpay-Serial") != s.signs() {
+		t.Errorf("%d fetches, then named %q", s.fetches(), requests[2].Header.Get("Wechatpay-Serial"))
+	}
+	if !s.platform.Holds(s.signs()) || s.platform.Serial() != s.signs() || s.platform.Holds("") {
+		t.Errorf("names %s, want %s", s.platform.Serial(), s.signs())
+	}
+}
+
+// Certificates overlap while they are rotated: each is known by its number, the
+// newest in force is named and encrypted with, and one that WeChat has retired does
+// not keep the next from coming.
+func TestRotation(t *testing.T) {
+	s := openShop(t, ways[0])
+	if err := s.wechat.Deposit(mchID, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+	first := s.platform.Serial()
+	s.clock.Advance(time.Hour)
+	second, err := s.wechat.AnnounceCertificate(mchID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.platform.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.platform.Holds(first) || !s.platform.Holds(second) || s.platform.Serial() != second {
+		t.Errorf("names %s, want %s", s.platform.Serial(), second)
+	}
+	s.do(wepay.Transfer, with(transfer("TR1", "200000"), "re_user_name", "张三"))
+	s.do(wepay.PlaceOrder, order("ORDER-0002", "1"))
+
+	s.clock.Advance(time.Hour)
+	third, err := s.wechat.RotateCertificate(mchID) // second
+	if err == nil {
+		third, err = s.wechat.RotateCertificate(mchID)
+	}
+	if err == nil {
+		err = s.wechat.RetireCertificates(mchID)
+	}
+	if err != nil || third == second {
+		t.Fatal(third, err)
+	}
+	// The reply that says that the name is old is signed with a certificate that is
+	// new, and it is believed.
+	s.refused(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"), "PARAM_ERROR", wepay.Fix)
+	s.do(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"))
+	if s.platform.Serial() != third || s.platform.Holds(first) {
+		t.Errorf("names %s, want %s", s.platform.Serial(), third)
+	}
+}
+
+// The account that has nothing but the public key has no certificates, and is
+// told what to set.
+func TestNoCertificates(t *testing.T) {
+	s := openShop(t, ways[2], func(m *wepay.Merchant) { m.PublicKey, m.PublicKeyID = nil, "" })
+	err := s.platform.Refresh(t.Context())
+	if !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), "public_key") {
+		t.Errorf("got %v", err)
+	}
+	_, err = s.client.Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
+	wantError(t, err, wepay.Query)
+	if !strings.Contains(err.Error(), "public key of another account, or public_key is missing") {
+		t.Errorf("got %v", err)
+	}
+	s.merchant.Payouts = true
+	_, err = s.client.Do(t.Context(), wepay.Transfer, with(transfer("TR1", "200000"), "re_user_name", "张三"))
+	wantError(t, err, wepay.Again) // nothing was sent
+	if n := len(s.wechat.Requests(billsPath)); n != 0 {
+		t.Errorf("%d transfers were sent", n)
+	}
+}
+
+func TestWrongAPIv3Key(t *testing.T) {
+	s := openShop(t, ways[0], func(m *wepay.Merchant) { m.APIv3Key = strings.Repeat("x", 32) })
+	err := s.platform.Refresh(t.Context())
+	if !errors.Is(err, wepay.ErrAPIv3Key) || !strings.Contains(err.Error(), "apiv3_key") || strings.Contains(err.Error(), s.merchant.APIv3Key) {
+		t.Errorf("got %v", err)
+	}
+	_, err = s.client.Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
+	if wantError(t, err, wepay.Query); !errors.Is(err, wepay.ErrAPIv3Key) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What was kept is enough to know WeChat by after a restart without a network.
+func TestRestart(t *testing.T) {
+	s := openShop(t, ways[0])
+	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+	serial := s.platform.Serial()
+	s.wechat.Misbehave(certificatesPath, wepaytest.Fault{Kind: wepaytest.Reset, Standing: true})
+	s.connect()
+	if key, err := s.platform.Key(t.Context(), serial); err != nil || key == nil {
+		t.Errorf("got %v, %v", key, err)
+	}
+	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+	if s.fetches() != 1 {
+		t.Errorf("%d fetches", s.fetches())
+	}
+	if err := s.platform.Refresh(t.Context()); err == nil || !s.platform.Holds(serial) {
+		t.Errorf("a fetch that fails: %v, holds %v", err, s.platform.Holds(serial))
+	}
+	if _, due := s.platform.Due(); !due {
+		t.Error("nothing is due")
+	}
+	if at, _ := s.platform.Due(); !at.Equal(s.clock.Now().Add(5 * time.Minute)) {
+		t.Errorf("due at %s", at)
+	}
+}
+
+// What cannot be what WeChat said is fetched again.
+func TestStoreIsCorrupted(t *testing.T) {
+	for name, kept := range map[string]func([]byte) []byte{
+		"cut":   func(b []byte) []byte { return b[:len(b)/2] },
+		"empty": func([]byte) []byte { return nil },
+		"one bit": func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"ciphertext":"`, `"ciphertext":"A`, 1))
+		},
+		"another key": func(b []byte) []byte { return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openShop(t, ways[0])
+			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+			for key, value := range s.store.values {
+				s.store.values[key] = kept(value)
+			}
+			if name == "another key" {
+				s.merchant.APIv3Key = strings.Repeat("y", 32)
+				if err := s.wechat.AddMerchant(wepaytest.Merchant{MchID: mchID, AppIDs: []string{appID}, APIv3Key: s.merchant.APIv3Key}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.connect()
+			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+			if s.fetches() != 2 {
+				t.Errorf("%d fetches", s.fetches())
+			}
+			s.connect()
+			s.platform.Load(t.Context())
+			if !s.platform.Holds(s.signs()) {
+				t.Error("what was fetched is not kept")
+			}
+		})
+	}
+}
+
+// Whoever names serial numbers at random does not have us hammer WeChat.
+func TestUnknownSerials(t *testing.T) {
+	s := openShop(t, ways[0])
+	ask := func(n int) error {
+		_, err := s.platform.Key(t.Context(), fmt.Sprintf("%040X", n))
+		return err
+	}
+	for n := range 50 {
+		if err := ask(n); !errors.Is(err, wepay.ErrUnknownKey) || !strings.Contains(err.Error(), "does not list") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if s.fetches() != 1 {
+		t.Errorf("%d fetches in a minute", s.fetches())
+	}
+	s.clock.Advance(time.Minute)
+	_ = ask(1)
+	_ = ask(2)
+	if s.fetches() != 2 {
+		t.Errorf("%d fetches in two minutes", s.fetches())
+	}
+	for _, serial := range []string{"", "x", strings.ToLower(s.signs()), s.signs() + "0", "PUB_KEY_ID_01", s.merchant.MchSerial} {
+		if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrUnknownKey) {
+			t.Errorf("%q: got %v", serial, err)
+		}
+	}
+	if s.fetches() != 2 {
+		t.Errorf("%d fetches for what names no certificate", s.fetches())
+	}
+}
+
+// All who wait for certificates wait for one fetch, and who gives up gives up
+// for himself alone.
+func TestOneFetchForAll(t *testing.T) {
+	s := openShop(t, ways[0])
+	release := make(chan struct{})
+	arrived := make(chan struct{})
+	var once sync.Once
+	s.merchant.Endpoints = []string{"https://wechat.invalid"}
+	s.connect(apiv3.WithTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		once.Do(func() { close(arrived) })
+		<-release
+		return nil, errors.New("no network")
+	})))
+	serial := strings.Repeat("A", 40)
+	gave, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := s.platform.Key(gave, serial); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("who gave up got %v", err)
+		}
+	})
+	<-arrived
+	cancel()
+	for range 20 {
+		all.Go(func() {
+			if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Many calls at once fetch once.
+func TestConcurrentCalls(t *testing.T) {
+	s := openShop(t, ways[0])
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if _, err := s.client.Do(t.Context(), wepay.PlaceOrder, order(fmt.Sprintf("ORDER-%04d", i), "1")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if s.fetches() != 1 {
+		t.Errorf("%d fetches", s.fetches())
+	}
+}
+
+func TestDue(t *testing.T) {
+	s := openShop(t, ways[2])
+	if _, due := s.platform.Due(); due {
+		t.Error("an account with the public key has certificates due")
+	}
+	s = openShop(t, ways[0])
+	if at, due := s.platform.Due(); !due || !at.IsZero() {
+		t.Errorf("at first: %s, %v", at, due)
+	}
+	if err := s.platform.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if at, due := s.platform.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) {
+		t.Errorf("then: %s, %v", at, due)
+	}
+	// WeChat signs with a certificate although there is the public key: that is a
+	// migration, and what signs has to be kept up to date.
+	s = openShop(t, ways[1])
+	if _, err := s.platform.Key(t.Context(), s.signs()); err != nil {
+		t.Fatal(err)
+	}
+	if at, due := s.platform.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) || s.platform.Serial() != s.merchant.PublicKeyID {
+		t.Errorf("migrating: %s, %v, names %s", at, due, s.platform.Serial())
+	}
+	if requests := s.wechat.Requests(certificatesPath); requests[0].Header.Get("Wechatpay-Serial") != s.merchant.PublicKeyID {
+		t.Errorf("fetched with %v", requests[0].Header)
+	}
+}
+
+// listed is a certificate as WeChat lists it.
+type listed struct {
+	serial    int64
+	from, to  time.Time
+	key       *rsa.PublicKey
+	listedAs  string // "": its serial number
+	sealedBy  string // "": apiV3Key
+	plaintext string // "": the certificate
+}
+
+// list is a reply of GET /v3/certificates.
+func list(t testing.TB, all ...listed) string {
+	t.Helper()
+	signer := strangersKey(t)
+	var entries []string
+	for _, l := range all {
+		if l.key == nil {
+			l.key = &wechatsKey(t).PublicKey
+		}
+		if l.from.IsZero() {
+			l.from, l.to = start.Add(-time.Hour), start.Add(time.Hour)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(l.serial), Subject: pkix.Name{CommonName: "Tenpay.com sign"}, NotBefore: l.from, NotAfter: l.to}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, l.key, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		if l.plaintext != "" {
+			text = l.plaintext
+		}
+		if l.listedAs == "" {
+			l.listedAs = serialOf(l.serial)
+		}
+		entries = append(entries, fmt.Sprintf(`{"serial_no":%q,"encrypt_certificate":{"algorithm":"AEAD_AES_256_GCM","nonce":"61f9c719728a","associated_data":"certificate","ciphertext":%q}}`,
+			l.listedAs, sealed(t, l.sealedBy, text)))
+	}
+	return `{"data":[` + strings.Join(entries, ",") + `]}`
+}
+
+func serialOf(n int64) string { return fmt.Sprintf("%040X", n) }
+
+func sealed(t testing.TB, key, text string) string {
+	t.Helper()
+	if key == "" {
+		key = apiV3Key
+	}
+	block, err := aes.NewCipher([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(gcm.Seal(nil, []byte("61f9c719728a"), []byte(text), []byte("certificate")))
+}
+
+// What WeChat lists is believed only as a whole.
+func TestListOfCertificates(t *testing.T) {
+	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	good := listed{serial: 0x0A1B}
+	for name, test := range map[string]struct {
+		body     string
+		signedBy int64 // serial number
+		want     error
+		text     string
+	}{
+		"one":                  {list(t, good), 0x0A1B, nil, ""},
+		"two":                  {list(t, good, listed{serial: 2}), 2, nil, ""},
+		"none":                 {`{"data":[]}`, 0x0A1B, wepay.ErrMalformed, "empty"},
+		"no list":              {`[]`, 0x0A1B, wepay.ErrMalformed, ""},
+		"signed by a stranger": {list(t, good), 3, wepay.ErrUnknownKey, "does not list"},
+		"expired":              {list(t, listed{serial: 1, from: start.Add(-2 * time.Hour), to: start.Add(-time.Second)}), 1, wepay.ErrUnknownKey, "clock"},
+		"not yet in force":     {list(t, listed{serial: 1, from: start.Add(time.Second), to: start.Add(time.Hour)}), 1, wepay.ErrUnknownKey, "clock"},
+		"the merchant's own":   {list(t, good, listed{serial: 1, key: &own.PublicKey}), 0x0A1B, wepay.ErrMalformed, "merchant's own"},
+		"listed as another":    {list(t, listed{serial: 1, listedAs: serialOf(2)}), 2, wepay.ErrMalformed, "is listed as"},
+		"another APIv3 key":    {list(t, listed{serial: 1, sealedBy: strings.Repeat("x", 32)}), 1, wepay.ErrAPIv3Key, "apiv3_key"},
+		"no PEM":               {list(t, listed{serial: 1, plaintext: "x"}), 1, nil, "no certificate in PEM"},
+		"a key":                {list(t, listed{serial: 1, plaintext: vectorKeys(t).PlatformPublic}), 1, nil, "no certificate in PEM"},
+		"another algorithm":    {strings.Replace(list(t, good), "AES_256", "SM4", 1), 0x0A1B, wepay.ErrMalformed, "AEAD_AES_256_GCM"},
+		"an odd nonce":         {strings.Replace(list(t, good), "61f9c719728a", "61f9c719728ab", 1), 0x0A1B, wepay.ErrMalformed, "nonce"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+				return answer{body: test.body, header: signedBy(t, wechatsKey(t), serialOf(test.signedBy), test.body)}
+			})
+			m := w.merchant(t)
+			m.PublicKey, m.PublicKeyID = nil, ""
+			p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+			err := p.Refresh(t.Context())
+			good := test.want == nil && test.text == ""
+			if good != (err == nil) || test.want != nil && !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.text) || good != p.Holds(serialOf(test.signedBy)) {
+				t.Errorf("got %v, want %v with %q", err, test.want, test.text)
+			}
+			if !good && p.Serial() != "" {
+				t.Errorf("took %s", p.Serial())
+			}
+		})
+	}
+}
+
+// A stale list, one that nobody signed and a page are none.
+func TestListIsNotBelieved(t *testing.T) {
+	body := list(t, listed{serial: 1})
+	for name, test := range map[string]struct {
+		says answer
+		want error
+	}{
+		"unsigned": {answer{body: body, bare: true}, wepay.ErrUnsigned},
+		"wrong":    {answer{body: body, header: signedBy(t, strangersKey(t), serialOf(1), body)}, wepay.ErrSignature},
+		"a page":   {answer{body: "<html>", bare: true}, wepay.ErrMalformed},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+		m := w.merchant(t)
+		m.PublicKey, m.PublicKeyID = nil, ""
+		p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+		if err := p.Refresh(t.Context()); !errors.Is(err, test.want) || !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+		return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(1), body)}
+	})
+	m := w.merchant(t)
+	m.PublicKey, m.PublicKeyID = nil, ""
+	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(func() time.Time { return start.Add(6 * time.Minute) }), apiv3.WithTransport(plainTransport(t)))
+	if err := p.Refresh(t.Context()); !errors.Is(err, wepay.ErrStale) || !strings.Contains(err.Error(), "clock is wrong") {
+		t.Errorf("stale: got %v", err)
+	}
+}
+
+func plainTransport(t testing.TB) *http.Transport {
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// A certificate is not used before its time nor after it.
+func TestCertificateExpires(t *testing.T) {
+	soon := listed{serial: 2, from: start.Add(time.Minute), to: start.Add(time.Hour)}
+	body := list(t, listed{serial: 1, to: start.Add(10 * time.Minute), from: start.Add(-time.Hour)}, soon)
+	var w *wechat
+	w = newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+		return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(1), body)}
+	})
+	m := w.merchant(t)
+	m.PublicKey, m.PublicKeyID = nil, ""
+	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	if err := p.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p.Serial() != serialOf(1) || p.Holds(serialOf(2)) {
+		t.Errorf("names %s", p.Serial())
+	}
+	w.clock.Advance(2 * time.Minute)
+	if p.Serial() != serialOf(2) || !p.Holds(serialOf(1)) {
+		t.Errorf("then names %s", p.Serial())
+	}
+	w.clock.Advance(9 * time.Minute)
+	if p.Holds(serialOf(1)) || p.Serial() != serialOf(2) {
+		t.Errorf("in the end names %s", p.Serial())
+	}
+	w.clock.Advance(time.Hour)
+	if p.Serial() != "" {
+		t.Errorf("after all names %s", p.Serial())
+	}
+}
+
+// The published list is read as its documents say.
+func TestVectorA3(t *testing.T) {
+	v, k := vectors(t)["A3"], vectorKeys(t)
+	headers := make(map[string][]string)
+	for name, value := range v.Headers {
+		headers[name] = []string{value}
+	}
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: v.Body, header: headers} })
+	m := w.merchant(t)
+	m.PublicKey, m.PublicKeyID, m.APIv3Key = nil, "", k.APIv3Key
+	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(func() time.Time { return time.Unix(1700000000, 0) }), apiv3.WithTransport(plainTransport(t)))
+	if err := p.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key, err := p.Key(t.Context(), k.PlatformSerial)
+	if err != nil || !key.Equal(publicKey(t, k.PlatformPublic)) || p.Serial() != k.PlatformSerial {
+		t.Errorf("got %v, %v, names %s", key, err, p.Serial())
+	}
+}
