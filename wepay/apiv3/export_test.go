@@ -1,0 +1,33 @@
+package apiv3
+
+import (
+	"crypto/rsa"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// RulesOf are the fields that an operation's row takes.
+func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].rules }
+
+// Operations are those of all rows.
+func Operations() []wepay.Operation {
+	var all []wepay.Operation
+	for op := range calls {
+		all = append(all, op)
+	}
+	return all
+}
+
+// Authorization is the header that signs a request.
+func Authorization(m *wepay.Merchant, method, uri, body string, now time.Time) (string, error) {
+	return authorization(m, method, uri, body, now)
+}
+
+// Encrypt and Decrypt are what sensitive fields go through.
+func Encrypt(key *rsa.PublicKey, value string) (string, error) { return encrypt(key, value) }
+
+func Decrypt(key *rsa.PrivateKey, value string) (string, error) { return decrypt(key, value) }
+
+// CheckPath is what Client.Pass takes for a path.
+func CheckPath(path string) error { return checkPath(path) }
