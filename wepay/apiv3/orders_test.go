@@ -88,7 +88,7 @@ func TestOrderBody(t *testing.T) {
 		"scene_info":{"payer_client_ip":"203.0.113.7","store_info":{"id":"SZTX001","name":"腾大餐厅"},
 			"h5_info":{"type":"iOS","app_name":"王者荣耀","bundle_id":"com.tencent.wzryIOS"}}}`)
 	for field, value := range map[string]string{
-		"body": "袜子🧦", "attach": "𝄞", "detail": `{"goods_detail":[{"goods_name":"🧦"}]}`, "scene_info": `{"store_info":null}`,
+		"body": "🧦", "attach": "𝄞", "detail": `{"goods_detail":[{"goods_name":"🧦"}]}`, "scene_info": `{"store_info":null}`,
 		"total_fee": "1.5", "openid": "", "notify_url": "https://example.com",
 	} {
 		in := order("ORDER-0002", "1200")

@@ -74,7 +74,7 @@ var resources = []resource{
 		tells:     []string{"batch_id"},
 		events:    []string{"MCHTRANSFER.BATCH.FINISHED", "MCHTRANSFER.BATCH.CLOSED"},
 		originals: []string{"mch_payment"},
-		names:     batchNames,
+		names:     endedBatchNames,
 		required:  []string{"mch_id", "out_batch_no", "batch_id", "batch_status"},
 		lacking:   wepay.ErrMalformed,
 	},
@@ -311,7 +311,7 @@ var shareNames = []name{
 	{"success_time", "success_time", second},
 }
 
-// billNames are the fields of a transfer to a user, and batchNames those of a
+// billNames are the fields of a transfer to a user, and endedBatchNames those of a
 // batch of transfers.
 // Source: WeChat Pay, 商家转账回调通知 and 商家批次回调通知.
 var (
@@ -329,7 +329,7 @@ var (
 		{"transfer_bill_no", "transfer_bill_no", text},
 		{"update_time", "update_time", second},
 	}
-	batchNames = []name{
+	endedBatchNames = []name{
 		{"batch_id", "batch_id", text},
 		{"batch_status", "batch_status", text},
 		{"close_reason", "close_reason", text},
