@@ -11,6 +11,7 @@ import (
 // they were configured.
 type Merchants struct {
 	all     []*Merchant
+	byName  map[string]*Merchant
 	byMchID map[string][]*Merchant
 }
 
@@ -18,13 +19,12 @@ type Merchants struct {
 // that one notification could not tell apart and that disagree about its key
 // or where it goes.
 func NewMerchants(all ...*Merchant) (*Merchants, error) {
-	ms := &Merchants{all: all, byMchID: make(map[string][]*Merchant)}
-	names := make(map[string]bool, len(all))
+	ms := &Merchants{all: all, byName: make(map[string]*Merchant, len(all)), byMchID: make(map[string][]*Merchant)}
 	for _, m := range all {
-		if names[m.Name] {
+		if ms.byName[m.Name] != nil {
 			return nil, &MerchantError{m.Name, errors.New("there are two of this name")}
 		}
-		names[m.Name] = true
+		ms.byName[m.Name] = m
 		for _, other := range ms.byMchID[m.MchID] {
 			if about := m.disagreement(other); about != "" && m.overlaps(other) {
 				return nil, &MerchantError{m.Name, &FieldError{
@@ -42,13 +42,7 @@ func NewMerchants(all ...*Merchant) (*Merchants, error) {
 func (ms *Merchants) All() []*Merchant { return ms.all }
 
 // Named returns the merchant of a name, or nil.
-func (ms *Merchants) Named(name string) *Merchant {
-	i := slices.IndexFunc(ms.all, func(m *Merchant) bool { return m.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return ms.all[i]
-}
+func (ms *Merchants) Named(name string) *Merchant { return ms.byName[name] }
 
 // Selector says which merchant a caller means. What is empty is not asked for.
 type Selector struct {
@@ -156,6 +150,18 @@ func (m *Merchant) receives(r Recipient) bool {
 	default:
 		return m.AppID == r.AppID && m.Uses(V2)
 	}
+}
+
+// Keyless returns the merchant of a notification that has no key of its API, and
+// therefore is no Receiver; nil: there is none. A merchant of API v3 is told
+// over API v2 of refunds that were made by hand.
+func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
+	for _, m := range ms.byMchID[r.MchID] {
+		if m.AppID == r.AppID && m.actsFor(r.SubMchID) && !m.Uses(r.api()) && (name == "" || name == m.Name) {
+			return m
+		}
+	}
+	return nil
 }
 
 // Receiver returns the merchant that a notification is for: of those with its

@@ -102,6 +102,12 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Has says whether there is an operation over API v2.
+func Has(op wepay.Operation) bool {
+	_, found := calls[op]
+	return found
+}
+
 // Merchant returns whose client this is.
 func (c *Client) Merchant() *wepay.Merchant { return c.merchant }
 

@@ -70,15 +70,14 @@ const RefreshEvery = 10 * time.Hour
 
 // Due says when Refresh should be called: at once where there is nothing yet,
 // a while after it failed, and never for an account with the public key, as
-// long as WeChat used no certificate with it.
+// long as WeChat used no certificate with it, or once it lists none any more.
 func (p *Platform) Due() (at time.Time, ever bool) {
 	cs := p.certificates.Load()
-	if p.merchant.PublicKey != nil && cs == nil {
-		return time.Time{}, false
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case p.merchant.PublicKey != nil && (cs == nil || p.failed != nil):
+		return time.Time{}, false
 	case p.asked.IsZero():
 		return time.Time{}, true
 	case p.failed != nil:
@@ -252,21 +251,47 @@ func (p *Platform) replace(fresh *certificates) {
 // storeKey is where the account's certificates are kept.
 func (p *Platform) storeKey() string { return "wepay/certificates/" + p.merchant.MchID + ".json" }
 
-// Load takes the certificates that were kept from before, once. What is kept is
-// WeChat's reply as it came: nobody without the APIv3 key can have made it.
+// Load takes the certificates that were kept from before, once, unless the
+// context ends first. What is kept is WeChat's reply as it came: nobody without
+// the APIv3 key can have made it. It is as old as it is in the store, so that a
+// restart does not have WeChat asked before Due.
 func (p *Platform) Load(ctx context.Context) {
-	p.load.Do(func() {
-		if p.store == nil || p.merchant.RequireV3() != nil {
-			return
+	p.loading.Lock()
+	defer p.loading.Unlock()
+	if p.loaded {
+		return
+	}
+	if p.store == nil || p.merchant.RequireV3() != nil {
+		p.loaded = true
+		return
+	}
+	body, stored, err := p.store.Load(ctx, p.storeKey())
+	p.loaded = ctx.Err() == nil
+	if err != nil {
+		return // there are none, or the store has reported why not
+	}
+	kept, err := p.open(body)
+	if err != nil || p.certificates.Load() != nil {
+		return // what does not open was kept under another key
+	}
+	p.replace(kept)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asked.IsZero() && !stored.After(p.now()) {
+		p.asked = stored
+	}
+}
+
+// Expires returns when the last of the platform certificates in force expires;
+// the zero time where none is.
+func (p *Platform) Expires() (last time.Time) {
+	now := p.now()
+	if cs := p.certificates.Load(); cs != nil {
+		for _, c := range cs.bySerial {
+			if c.inForce(now) && c.notAfter.After(last) {
+				last = c.notAfter
+			}
 		}
-		// Whoever is first and gives up does so for himself alone.
-		body, err := p.store.Load(context.WithoutCancel(ctx), p.storeKey())
-		if err != nil {
-			return // there are none, or the store has reported why not
-		}
-		// What does not open was kept under another key.
-		if kept, err := p.open(body); err == nil && p.certificates.Load() == nil {
-			p.replace(kept)
-		}
-	})
+	}
+	return last
 }

@@ -26,7 +26,8 @@ type Platform struct {
 	flight       singleflight.Group
 	changed      func() // told when the certificates are others; may be nil
 
-	load sync.Once // of what the store has
+	loading sync.Mutex // guards loaded
+	loaded  bool       // the store was asked for what it has
 
 	mu     sync.Mutex
 	asked  time.Time // when WeChat was asked last for certificates
@@ -38,7 +39,8 @@ type Platform struct {
 // certificates that are not kept are fetched again.
 type Store interface {
 	Store(ctx context.Context, key string, value []byte) error
-	Load(ctx context.Context, key string) ([]byte, error)
+	// Load also tells when the value was stored.
+	Load(ctx context.Context, key string) (value []byte, stored time.Time, err error)
 }
 
 // The least time between two questions for certificates: of notifications, so
@@ -54,6 +56,10 @@ const (
 func NewPlatform(merchant *wepay.Merchant, store Store, options ...Option) *Platform {
 	return &Platform{wire: newWire(merchant, options), store: store}
 }
+
+// Merchant returns a merchant of the account, the one in whose name WeChat is
+// asked for certificates.
+func (p *Platform) Merchant() *wepay.Merchant { return p.merchant }
 
 // Key returns the key of WeChat's that a notification's serial number names: the
 // id of the public key, or a platform certificate's. For a certificate that is

@@ -14,8 +14,7 @@ import (
 // number of the key that signed it, which is all that it says before it is
 // opened.
 type Platforms struct {
-	all  []*Platform
-	load sync.Once
+	all []*Platform
 
 	mu       sync.Mutex
 	bySerial map[string][]*Platform // nil: to be made anew
@@ -41,11 +40,9 @@ func (ps *Platforms) Find(ctx context.Context, serial string) ([]*Platform, erro
 	if holders := ps.holding(serial); len(holders) > 0 {
 		return holders, nil
 	}
-	ps.load.Do(func() {
-		for _, p := range ps.all {
-			p.Load(ctx)
-		}
-	})
+	for _, p := range ps.all {
+		p.Load(ctx)
+	}
 	if holders := ps.holding(serial); len(holders) > 0 {
 		return holders, nil
 	}
