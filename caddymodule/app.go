@@ -20,6 +20,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 func init() {
@@ -81,21 +82,16 @@ type App struct {
 	metrics   *metrics
 	merchants *wepay.Merchants
 	accounts  map[*wepay.Merchant]*account
+	platforms *platforms
 	login     *wepay.Login
 
 	outbox     Outbox // nil without one
 	dispatcher *dispatcher
+	keeper     *keeper // nil where no merchant has API v3
 
 	ctx         caddy.Context
 	events      *caddyevents.App
 	gracePeriod time.Duration
-}
-
-// account is a merchant at work: its way to WeChat Pay and to its order
-// service.
-type account struct {
-	client   *apiv2.Client
-	callback *callback
 }
 
 // The time limits' defaults; see App.
@@ -151,28 +147,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) error {
-	endpoints, err := replaceAll(caddy.NewReplacer(), "endpoint", a.Endpoint)
-	if err != nil {
-		return a.Source.locate(err)
-	}
-	for _, endpoint := range endpoints {
-		if err := wepay.MerchantRules.CheckValue("endpoint", endpoint); err != nil {
-			return a.Source.locate(err)
-		}
-	}
-	if len(endpoints) == 0 {
-		endpoints = wepay.DefaultEndpoints
-	}
-	risk, err := a.server("risk_endpoint", a.RiskEndpoint, apiv2.DefaultRiskEndpoint)
+	endpoints, err := a.endpoints()
 	if err != nil {
 		return err
 	}
 	if err := a.provisionLogin(ctx); err != nil {
 		return err
 	}
-	callbacks, err := loadTransport(ctx, a.CallbackTransportRaw)
+	shared, err := a.share(ctx)
 	if err != nil {
-		return a.Source.locate(&wepay.FieldError{Field: "callback_transport", Reason: "loading", Err: err})
+		return err
 	}
 	a.accounts = make(map[*wepay.Merchant]*account, len(configs))
 	var all []*wepay.Merchant
@@ -185,32 +169,52 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 		for _, warning := range merchant.Warnings(now) {
 			a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", warning))
 		}
-		transport, err := loadMerchantTransport(ctx, a.TransportRaw, merchant)
+		account, err := a.newAccount(merchant, shared)
 		if err != nil {
-			return a.Source.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
+			return err
 		}
-		a.accounts[merchant] = &account{
-			client: apiv2.NewClient(merchant,
-				apiv2.WithTransport(transport),
-				apiv2.WithTimeout(time.Duration(a.CallTimeout)),
-				apiv2.WithRiskEndpoint(risk),
-			),
-			callback: &callback{
-				url:       merchant.CallbackURL(wepay.Payment),
-				refundURL: merchant.CallbackURL(wepay.Refunded),
-				kinds:     merchant.Kinds(),
-				secrets:   secrets,
-				transport: callbacks,
-				timeout:   time.Duration(a.CallbackTimeout),
-			},
-		}
+		account.callback.secrets = secrets
+		a.accounts[merchant] = account
 		a.metrics.certificate(merchant)
 		all = append(all, merchant)
 	}
 	if a.merchants, err = wepay.NewMerchants(all...); err != nil {
 		return locateConflict(configs, err)
 	}
+	a.warnOfRefunds()
+	a.platforms = shared.platforms
+	a.platforms.Platforms = apiv3.NewPlatforms(a.platforms.all...)
 	return nil
+}
+
+// endpoints are those of merchants that have none of their own.
+func (a *App) endpoints() ([]string, error) {
+	endpoints, err := replaceAll(caddy.NewReplacer(), "endpoint", a.Endpoint)
+	if err != nil {
+		return nil, a.Source.locate(err)
+	}
+	for _, endpoint := range endpoints {
+		if err := wepay.MerchantRules.CheckValue("endpoint", endpoint); err != nil {
+			return nil, a.Source.locate(err)
+		}
+	}
+	if len(endpoints) == 0 {
+		endpoints = wepay.DefaultEndpoints
+	}
+	return endpoints, nil
+}
+
+// share sets up what the accounts have in common.
+func (a *App) share(ctx caddy.Context) (shared, error) {
+	s := shared{ctx: ctx, platforms: newPlatforms(&certificateStore{ctx.Storage(), a.logger})}
+	var err error
+	if s.risk, err = a.server("risk_endpoint", a.RiskEndpoint, apiv2.DefaultRiskEndpoint); err != nil {
+		return s, err
+	}
+	if s.callbacks, err = loadTransport(ctx, a.CallbackTransportRaw); err != nil {
+		return s, a.Source.locate(&wepay.FieldError{Field: "callback_transport", Reason: "loading", Err: err})
+	}
+	return s, nil
 }
 
 // server resolves the URL of one of WeChat's other servers.
@@ -280,11 +284,21 @@ func (a *App) provisionOutbox(ctx caddy.Context) error {
 	return nil
 }
 
-// Start opens the outbox and hands over what waits in it.
+// Start opens the outbox and hands over what waits in it, and begins to keep
+// platform certificates fresh.
 func (a *App) Start() error {
-	if a.outbox == nil {
-		return nil
+	if a.outbox != nil {
+		if err := a.startOutbox(); err != nil {
+			return err
+		}
 	}
+	if len(a.platforms.all) > 0 {
+		a.keeper = startKeeper(a.platforms, a.logger, a.metrics)
+	}
+	return nil
+}
+
+func (a *App) startOutbox() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	if err := a.outbox.Open(ctx); err != nil {
@@ -362,9 +376,12 @@ func (a *App) callbacks() map[string]*callback {
 	return callbacks
 }
 
-// Stop ends the handing over. The outbox stays open for requests that are still
-// being answered.
+// Stop ends the handing over, and the keeping of certificates. The outbox stays
+// open for requests that are still being answered.
 func (a *App) Stop() error {
+	if a.keeper != nil {
+		a.keeper.stop()
+	}
 	if a.dispatcher != nil {
 		a.dispatcher.stop(a.gracePeriod)
 	}

@@ -46,7 +46,7 @@ func BenchmarkNotification(b *testing.B) {
 		app: &App{
 			CallbackTimeout: caddy.Duration(defaultCallbackTimeout), metrics: metrics, merchants: merchants,
 			accounts: map[*wepay.Merchant]*account{testMerchant: {
-				client: apiv2.NewClient(testMerchant),
+				merchant: testMerchant, v2: apiv2.NewClient(testMerchant),
 				callback: &callback{
 					url: testMerchant.CbNotifyURL, secrets: secrets, timeout: defaultCallbackTimeout,
 					transport: orders(func(r *http.Request) (*http.Response, error) {

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -12,8 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-
-	"github.com/windsome/caddy-wepay/wepay"
 )
 
 func init() {
@@ -102,154 +99,6 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		if err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
-	merchant := new(MerchantConfig)
-	if !d.AllArgs(&merchant.Name) || merchant.Name == "" {
-		return d.Err("merchant needs one name, and a block")
-	}
-	for _, other := range a.Merchants {
-		if other.Name == merchant.Name {
-			return d.Errf("merchant %q: there are two of this name", merchant.Name)
-		}
-	}
-	a.Merchants = append(a.Merchants, merchant)
-	return merchant.UnmarshalCaddyfile(d)
-}
-
-// UnmarshalCaddyfile sets up a merchant from its block; the dispenser stands on
-// its name. Syntax:
-//
-//	merchant <name> {
-//		env             H5|WXAPP|APP|MWEB|NATIVE
-//		type            普通商户|服务商
-//		app_id          <appid>
-//		mch_id          <mch_id>
-//		sub_app_id      <appid>
-//		sub_mch_id      <mch_id>|* [<mch_id>|*...]
-//		partner_key     <key>
-//		sign_type       MD5|HMAC-SHA256
-//		pfx             <p12_file> [<passphrase>]
-//		cert            <cert_file> <key_file>
-//		notify_url      <url>
-//		cb_notify_url   <url>
-//		callback_secret <whsec_...> [<whsec_...>...]
-//		endpoint        <url> [<url>...]
-//		sandbox
-//		cb_refund_notify_url <url>
-//		payouts
-//		passthrough
-//		app_secret      <secret>
-//		session_key
-//	}
-func (c *MerchantConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	c.Source.note(d, "block")
-	once := make(once)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		directive := d.Val()
-		if err := once.check(d, directive); err != nil {
-			return fmt.Errorf("merchant %q: %w", c.Name, err)
-		}
-		c.Source.note(d, directive)
-		if err := c.unmarshalDirective(d, directive); err != nil {
-			return err
-		}
-	}
-	return c.checkComplete(d)
-}
-
-func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive string) error {
-	var err error
-	switch directive {
-	case "pfx":
-		args := d.RemainingArgs()
-		if len(args) == 0 || len(args) > 2 || args[0] == "" {
-			return d.Errf("merchant %q: pfx: needs a file, and its passphrase if that is not the mch_id", c.Name)
-		}
-		c.PFX = args[0]
-		if len(args) == 2 {
-			c.Passphrase = args[1]
-		}
-	case "cert":
-		if !d.AllArgs(&c.Cert, &c.CertKey) || c.Cert == "" {
-			return d.Errf("merchant %q: cert: needs a certificate file and a key file", c.Name)
-		}
-	case "callback_secret":
-		c.CallbackSecret, err = unmarshalTexts(d)
-	case "endpoint":
-		c.Endpoint, err = unmarshalTexts(d)
-	case "sub_mch_id":
-		err = c.unmarshalSubMchID(d)
-	case "sandbox":
-		err = unmarshalSwitch(d, &c.Sandbox)
-	case "payouts":
-		err = unmarshalSwitch(d, &c.Payouts)
-	case "passthrough":
-		err = unmarshalSwitch(d, &c.Passthrough)
-	case "session_key":
-		err = unmarshalSwitch(d, &c.SessionKey)
-	default:
-		return c.unmarshalValue(d, directive)
-	}
-	if err != nil {
-		return fmt.Errorf("merchant %q: %w", c.Name, err)
-	}
-	return nil
-}
-
-// unmarshalSubMchID reads the sub-merchants that a partner acts for.
-func (c *MerchantConfig) unmarshalSubMchID(d *caddyfile.Dispenser) error {
-	c.SubMchID = d.RemainingArgs()
-	if len(c.SubMchID) == 0 {
-		return d.Err("sub_mch_id: needs one value or more")
-	}
-	literal := true
-	for _, id := range c.SubMchID {
-		if strings.Contains(id, "{") {
-			literal = false
-			continue
-		}
-		if err := checkSubMchID(id); err != nil {
-			return d.WrapErr(err)
-		}
-	}
-	if literal {
-		delete(c.Source, "sub_mch_id")
-	}
-	return nil
-}
-
-// unmarshalValue reads a directive of one value. What is wrong with it is said
-// here, with its line, unless a placeholder stands for it.
-func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) error {
-	for _, directive := range c.values() {
-		if directive.name != name || name == "passphrase" || name == "cert_key" {
-			continue
-		}
-		if !d.AllArgs(directive.value) {
-			return d.Errf("merchant %q: %s: needs one value", c.Name, name)
-		}
-		if strings.Contains(*directive.value, "{") {
-			return nil
-		}
-		delete(c.Source, name) // provisioning finds nothing more
-		if err := wepay.MerchantRules.CheckValue(name, *directive.value); err != nil {
-			return d.WrapErr(&wepay.MerchantError{Merchant: c.Name, Err: err})
-		}
-		return nil
-	}
-	return d.Errf("merchant %q: unrecognized directive %q", c.Name, name)
-}
-
-// checkComplete says what a block lacks, where its end is read.
-func (c *MerchantConfig) checkComplete(d *caddyfile.Dispenser) error {
-	for _, required := range []directive{{"app_id", &c.AppID}, {"mch_id", &c.MchID}, {"partner_key", &c.PartnerKey}} {
-		if *required.value == "" {
-			return d.Errf("merchant %q: %s: is required", c.Name, required.name)
 		}
 	}
 	return nil
@@ -415,6 +264,5 @@ func unmarshalOutbox(d *caddyfile.Dispenser) (json.RawMessage, error) {
 // Interface guards
 var (
 	_ caddyfile.Unmarshaler = (*App)(nil)
-	_ caddyfile.Unmarshaler = (*MerchantConfig)(nil)
 	_ caddyfile.Unmarshaler = (*Handler)(nil)
 )

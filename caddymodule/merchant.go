@@ -2,9 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
-	"crypto/tls"
 	"encoding/json"
-	"os"
 	"strings"
 	"time"
 
@@ -42,14 +40,20 @@ type MerchantConfig struct {
 	// request names another of them; `*` lets requests name any.
 	SubMchID oneOrMore `json:"sub_mch_id,omitempty"`
 
-	// The API v2 key (API密钥), 32 characters.
+	// The API that orders, refunds and all other operations go through, `v2` or
+	// `v3`. What only one of them has goes through that one, where its keys are
+	// given as well; notifications of both are taken by what they are. Default:
+	// `v2`.
+	API string `json:"api,omitempty"`
+
+	// The API v2 key (API密钥), 32 characters. With `api` `v3` it may be left out.
 	PartnerKey string `json:"partner_key,omitempty"`
 
 	// How orders are signed: `MD5` or `HMAC-SHA256`. Default: `MD5`.
 	SignType string `json:"sign_type,omitempty"`
 
 	// The merchant's certificate and key as WeChat issues them, a .p12 file.
-	// Without it, and without `cert`, refunds are not possible.
+	// Without it, and without `cert`, refunds over API v2 are not possible.
 	PFX string `json:"pfx,omitempty"`
 
 	// The passphrase of the .p12 file. Default: the `mch_id`.
@@ -60,6 +64,31 @@ type MerchantConfig struct {
 
 	// The key of `cert` as a PEM file.
 	CertKey string `json:"cert_key,omitempty"`
+
+	// The key of the merchant's certificate as a PEM file (apiclient_key.pem),
+	// which signs what is asked over API v3. Default: the one of `pfx` or `cert`.
+	PrivateKey string `json:"private_key,omitempty"`
+
+	// The serial number of the merchant's certificate, in hexadecimal digits.
+	// Default: that of `pfx` or `cert`.
+	MchSerial string `json:"mch_serial,omitempty"`
+
+	// The API v3 key (APIv3密钥), 32 letters and digits, under which WeChat
+	// encrypts notifications.
+	APIv3Key string `json:"apiv3_key,omitempty"`
+
+	// The id of WeChat Pay's public key (微信支付公钥ID), `PUB_KEY_ID_` and digits.
+	// Default: none; then WeChat is known by platform certificates, which are
+	// fetched and kept in Caddy's storage.
+	PublicKey string `json:"public_key,omitempty"`
+
+	// The public key itself as a PEM file (pub_key.pem).
+	PublicKeyFile string `json:"public_key_file,omitempty"`
+
+	// What the order service gets for a notification of API v3: its contents
+	// under the names of API v2, with `v2`, or as WeChat wrote them, with `v3`.
+	// Default: `v2`.
+	Payload string `json:"payload,omitempty"`
 
 	// Where WeChat sends notifications of payments: this server's pay_notify
 	// route as the internet sees it.
@@ -85,7 +114,7 @@ type MerchantConfig struct {
 	// payouts. Whoever may ask for them can empty the account.
 	Payouts bool `json:"payouts,omitempty"`
 
-	// Lets any call of API v2 be asked for under `v2/`.
+	// Lets any call of WeChat's be asked for, under `v2/` and `v3/`.
 	Passthrough bool `json:"passthrough,omitempty"`
 
 	// The appid's secret (AppSecret), for openids from login codes.
@@ -110,39 +139,11 @@ func (c *MerchantConfig) load(endpoints []string, at time.Time) (*wepay.Merchant
 	if resolved.Name == "" {
 		return nil, nil, &wepay.FieldError{Field: "name", Reason: "is required", Missing: true}
 	}
-	merchant := &wepay.Merchant{
-		Name:        resolved.Name,
-		Env:         cmp.Or(wepay.Env(resolved.Env), wepay.H5),
-		AppID:       resolved.AppID,
-		MchID:       resolved.MchID,
-		SubAppID:    resolved.SubAppID,
-		PartnerKey:  resolved.PartnerKey,
-		SignType:    cmp.Or(wepay.SignType(resolved.SignType), wepay.MD5),
-		NotifyURL:   resolved.NotifyURL,
-		CbNotifyURL: resolved.CbNotifyURL,
-
-		CbRefundNotifyURL: resolved.CbRefundNotifyURL,
-		Payouts:           resolved.Payouts,
-		Passthrough:       resolved.Passthrough,
-		AppSecret:         resolved.AppSecret,
-		SessionKey:        resolved.SessionKey,
-
-		Endpoints: resolved.Endpoint,
-		Sandbox:   resolved.Sandbox,
+	merchant, err := resolved.merchant(endpoints)
+	if err != nil {
+		return nil, nil, err
 	}
-	if len(resolved.SubMchID) > 0 {
-		merchant.SubMchID, merchant.SubMchIDs = resolved.SubMchID[0], resolved.SubMchID[1:]
-		if merchant.SubMchID == wepay.AnySubMerchant {
-			merchant.SubMchID, merchant.SubMchIDs = "", resolved.SubMchID
-		}
-	}
-	if len(merchant.Endpoints) == 0 {
-		merchant.Endpoints = endpoints
-	}
-	if merchant.Type, err = resolved.merchantType(); err != nil {
-		return nil, nil, &wepay.FieldError{Field: "type", Reason: err.Error()}
-	}
-	if merchant.Certificate, err = resolved.certificate(at); err != nil {
+	if err := resolved.readFiles(merchant, at); err != nil {
 		return nil, nil, err
 	}
 	if err := merchant.Validate(at); err != nil {
@@ -150,6 +151,53 @@ func (c *MerchantConfig) load(endpoints []string, at time.Time) (*wepay.Merchant
 	}
 	secrets, err := parseSecrets(resolved.CallbackSecret)
 	return merchant, secrets, err
+}
+
+// merchant is the merchant of a resolved config, but for what is in files.
+func (c *MerchantConfig) merchant(endpoints []string) (*wepay.Merchant, error) {
+	merchant := &wepay.Merchant{
+		Name:        c.Name,
+		Env:         cmp.Or(wepay.Env(c.Env), wepay.H5),
+		AppID:       c.AppID,
+		MchID:       c.MchID,
+		SubAppID:    c.SubAppID,
+		API:         wepay.API(c.API),
+		PartnerKey:  c.PartnerKey,
+		SignType:    cmp.Or(wepay.SignType(c.SignType), wepay.MD5),
+		APIv3Key:    c.APIv3Key,
+		PublicKeyID: c.PublicKey,
+		Payload:     wepay.API(c.Payload),
+		NotifyURL:   c.NotifyURL,
+		CbNotifyURL: c.CbNotifyURL,
+
+		CbRefundNotifyURL: c.CbRefundNotifyURL,
+		Payouts:           c.Payouts,
+		Passthrough:       c.Passthrough,
+		AppSecret:         c.AppSecret,
+		SessionKey:        c.SessionKey,
+
+		Endpoints: c.Endpoint,
+		Sandbox:   c.Sandbox,
+	}
+	if len(c.SubMchID) > 0 {
+		merchant.SubMchID, merchant.SubMchIDs = c.SubMchID[0], c.SubMchID[1:]
+		if merchant.SubMchID == wepay.AnySubMerchant {
+			merchant.SubMchID, merchant.SubMchIDs = "", c.SubMchID
+		}
+	}
+	if len(merchant.Endpoints) == 0 {
+		merchant.Endpoints = endpoints
+	}
+	var err error
+	if merchant.Type, err = c.merchantType(); err != nil {
+		return nil, &wepay.FieldError{Field: "type", Reason: err.Error()}
+	}
+	if c.MchSerial != "" {
+		if merchant.MchSerial, err = wepay.ParseSerial(c.MchSerial); err != nil {
+			return nil, &wepay.FieldError{Field: "mch_serial", Reason: err.Error()}
+		}
+	}
+	return merchant, nil
 }
 
 // resolve returns the config with its placeholders replaced. One that is
@@ -209,12 +257,19 @@ func (c *MerchantConfig) values() []directive {
 		{"app_id", &c.AppID},
 		{"mch_id", &c.MchID},
 		{"sub_app_id", &c.SubAppID},
+		{"api", &c.API},
 		{"partner_key", &c.PartnerKey},
 		{"sign_type", &c.SignType},
 		{"pfx", &c.PFX},
 		{"passphrase", &c.Passphrase},
 		{"cert", &c.Cert},
 		{"cert_key", &c.CertKey},
+		{"private_key", &c.PrivateKey},
+		{"mch_serial", &c.MchSerial},
+		{"apiv3_key", &c.APIv3Key},
+		{"public_key", &c.PublicKey},
+		{"public_key", &c.PublicKeyFile},
+		{"payload", &c.Payload},
 		{"notify_url", &c.NotifyURL},
 		{"cb_notify_url", &c.CbNotifyURL},
 		{"cb_refund_notify_url", &c.CbRefundNotifyURL},
@@ -251,53 +306,6 @@ func (c *MerchantConfig) merchantType() (wepay.Type, error) {
 	default:
 		return wepay.Direct, nil
 	}
-}
-
-// certificate reads the merchant's certificate, or returns nil without one.
-func (c *MerchantConfig) certificate(at time.Time) (*tls.Certificate, error) {
-	switch {
-	case c.PFX != "" && c.Cert != "":
-		return nil, &wepay.FieldError{Field: "cert", Reason: "stands beside pfx: only one of them may"}
-	case c.PFX != "":
-		return usable(at, "pfx", c.PFX, c.readPFX)
-	case c.Cert != "":
-		return usable(at, "cert", c.Cert, c.readPEM)
-	default:
-		return nil, nil
-	}
-}
-
-// usable reads a certificate that can be used at a time; errors name the
-// directive and the file.
-func usable(at time.Time, directive, file string, read func() (*tls.Certificate, error)) (*tls.Certificate, error) {
-	cert, err := read()
-	if err == nil {
-		err = wepay.CheckValidity(cert.Leaf, at)
-	}
-	if err != nil {
-		return nil, &wepay.FieldError{Field: directive, Reason: file, Err: err}
-	}
-	return cert, nil
-}
-
-func (c *MerchantConfig) readPFX() (*tls.Certificate, error) {
-	data, err := os.ReadFile(c.PFX)
-	if err != nil {
-		return nil, err
-	}
-	return wepay.ParsePKCS12(data, cmp.Or(c.Passphrase, c.MchID))
-}
-
-func (c *MerchantConfig) readPEM() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(c.Cert)
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(c.CertKey)
-	if err != nil {
-		return nil, err
-	}
-	return wepay.ParsePEM(cert, key)
 }
 
 // parseSecrets reads secrets of Standard Webhooks. Its library takes text

@@ -17,6 +17,7 @@ type metrics struct {
 	operations    *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
 	expiry        *prometheus.GaugeVec
+	platform      *prometheus.GaugeVec
 }
 
 // newMetrics registers the collectors with a config's registry. Where another
@@ -39,6 +40,10 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
 			Help: "When a merchant's certificate expires.",
 		}, []string{"merchant"}),
+		platform: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "platform_certificate_expiry_timestamp_seconds",
+			Help: "When the last of the platform certificates in force expires by which a merchant knows WeChat Pay.",
+		}, []string{"merchant"}),
 	}
 	var err error
 	if m.notifications, err = registerOrExisting(registry, m.notifications); err != nil {
@@ -50,7 +55,10 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 	if m.deliveries, err = registerOrExisting(registry, m.deliveries); err != nil {
 		return nil, err
 	}
-	m.expiry, err = registerOrExisting(registry, m.expiry)
+	if m.expiry, err = registerOrExisting(registry, m.expiry); err != nil {
+		return nil, err
+	}
+	m.platform, err = registerOrExisting(registry, m.platform)
 	return m, err
 }
 
@@ -68,6 +76,13 @@ func registerOrExisting[C prometheus.Collector](registry *prometheus.Registry, c
 func (m *metrics) certificate(merchant *wepay.Merchant) {
 	if merchant.Certificate != nil {
 		m.expiry.WithLabelValues(merchant.Name).Set(float64(merchant.Certificate.Leaf.NotAfter.Unix()))
+	}
+}
+
+// platformCertificate is of all the merchants that share an account.
+func (m *metrics) platformCertificate(merchants []string, expires time.Time) {
+	for _, name := range merchants {
+		m.platform.WithLabelValues(name).Set(float64(expires.Unix()))
 	}
 }
 

@@ -57,6 +57,10 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	if q.merchant, err = h.merchants.Select(request.selector); err != nil {
 		return q, nil, err
 	}
+	native, err := takeSwitch(request, "native")
+	if err != nil {
+		return q, nil, err
+	}
 	if route.bill {
 		q.format = cmp.Or(request.take("format"), r.URL.Query().Get("format"))
 	}
@@ -64,11 +68,30 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 		return q, nil, err
 	}
 	ask := route.ask
-	if ask == nil {
+	switch {
+	case native && route.bill:
+		return q, nil, &wepay.FieldError{Field: "native", Reason: "does not go with bills"}
+	case native:
+		ask = askNative
+	case ask == nil:
 		ask = askGateway
 	}
 	result, err := ask(r.Context(), h, q)
 	return q, result, route.rename(err)
+}
+
+// takeSwitch returns what a request says about us and not about WeChat.
+func takeSwitch(request *request, name string) (bool, error) {
+	switch request.take(name) {
+	case "":
+		return false, nil
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	default:
+		return false, &wepay.FieldError{Field: name, Reason: "must be true or false"}
+	}
 }
 
 // refuseAccess tells a wrong token, which a better one helps, from a refusal

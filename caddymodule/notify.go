@@ -1,8 +1,8 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -11,14 +11,15 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // maxNotificationTime is how long WeChat may be kept waiting: it waits 5
 // seconds in all.
 const maxNotificationTime = 4 * time.Second
 
-// serveNotification takes a notification of WeChat's. WeChat hears SUCCESS only
-// when the order service has taken it or it is durable in the outbox; on
+// serveNotification takes a notification of WeChat's. WeChat hears that it was
+// taken only when the order service has it or it is durable in the outbox; on
 // anything else it sends again. A name admits only that merchant's.
 func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name string) error {
 	// WeChat's patience begins with the request, so ours does. It goes on when
@@ -29,24 +30,54 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), limit)
 	defer cancel()
-	receiver, notification, err := h.readNotification(ctx, w, r, name)
+	in, err := h.readNotification(ctx, w, r, name)
 	if err == nil {
-		err = h.app.take(ctx, notification, r.Header)
+		err = h.app.take(ctx, in.notification, r.Header)
 	}
-	merchant, result := "", notificationResult(err)
-	if receiver != nil {
-		merchant = receiver.Name
+	merchant, outcome := "", outcomeOf(in.api, err)
+	if in.merchant != nil {
+		merchant = in.merchant.Name
 	}
-	h.app.metrics.notifications.WithLabelValues(merchant, result).Inc()
+	h.app.metrics.notifications.WithLabelValues(merchant, outcome.result).Inc()
 	if err != nil {
-		h.logger.Warn("notification refused",
-			zap.String("merchant", merchant), zap.String("reason", result), zap.Error(err))
-		return writeXML(w, "FAIL", result)
+		if c := h.logger.Check(outcome.level(), "notification refused"); c != nil {
+			c.Write(zap.String("merchant", merchant), zap.String("reason", outcome.result), zap.Error(err))
+		}
+	} else if c := h.logger.Check(zap.DebugLevel, "notification taken"); c != nil {
+		c.Write(zap.String("merchant", merchant), zap.String("event", in.notification.EventID()))
 	}
-	if c := h.logger.Check(zap.DebugLevel, "notification taken"); c != nil {
-		c.Write(zap.String("merchant", merchant), zap.String("event", notification.EventID()))
+	return writeHeard(w, in.api, outcome, err == nil)
+}
+
+// incoming is a notification on its way in.
+type incoming struct {
+	api wepay.API // that it is one of, and that WeChat is answered in
+	// merchant is whom it is for, or seems to be for where it is refused: a wrong
+	// signature may be that merchant's wrong key. Nil: nobody.
+	merchant     *wepay.Merchant
+	notification *wepay.Notification // nil: it is refused
+}
+
+// readNotification reads and verifies a notification of either API, told apart
+// by what they are. What fails as one of them is never tried as the other.
+func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (in incoming, err error) {
+	in.api = wepay.V2
+	if apiv3.IsSigned(r.Header) {
+		in.api = wepay.V3
 	}
-	return writeXML(w, "SUCCESS", "OK")
+	body, err := readBody(w, r)
+	if err != nil {
+		return in, err
+	}
+	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		in.api = wepay.V3
+	}
+	if in.api == wepay.V3 {
+		in.merchant, in.notification, err = h.openNotification(ctx, r.Header, body, name)
+	} else {
+		in.merchant, in.notification, err = h.verifyNotification(ctx, body, name)
+	}
+	return in, err
 }
 
 // take has a notification that came with a header handed over: now, or once it
@@ -69,55 +100,25 @@ func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Heade
 	return nil
 }
 
-// readNotification reads and verifies a notification. Before it is verified
-// nothing of it is used but whom it says it is for. That merchant, once found,
-// is returned with an error as well: a wrong signature may be its wrong key.
-func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (*wepay.Merchant, *wepay.Notification, error) {
-	body, err := readBody(w, r)
-	if err != nil {
-		return nil, nil, err
-	}
+// verifyNotification reads and verifies a notification of API v2. Before it is
+// verified nothing of it is used but whom it says it is for, who is returned
+// with an error as well.
+func (h *Handler) verifyNotification(ctx context.Context, body []byte, name string) (*wepay.Merchant, *wepay.Notification, error) {
 	unverified, err := apiv2.ReadNotification(body)
 	if err != nil {
 		return nil, nil, err
 	}
 	receiver, err := h.merchants.Receiver(name, unverified.Recipient())
 	if err != nil {
+		if keyless := h.merchants.Keyless(name, unverified.Recipient()); keyless != nil {
+			return keyless, nil, fmt.Errorf("%w: %w", errNoPartnerKey, keyless.NotAble("partner_key"))
+		}
 		return nil, nil, err
 	}
-	key, err := h.app.accounts[receiver].client.NotificationKey(ctx)
+	key, err := h.app.accounts[receiver].v2.NotificationKey(ctx)
 	if err != nil {
 		return receiver, nil, err
 	}
 	notification, err := unverified.Verify(receiver, key)
 	return receiver, notification, err
-}
-
-// notificationResult is a word for what came of a notification, for metrics,
-// logs and WeChat. A stranger learns nothing from it that the signature did not
-// decide.
-func notificationResult(err error) string {
-	for _, known := range []struct {
-		err    error
-		result string
-	}{
-		{wepay.ErrTooLarge, "too_large"},
-		{wepay.ErrMalformed, "malformed"},
-		{wepay.ErrForeign, "foreign"},
-		{wepay.ErrUnsigned, "unsigned"},
-		{wepay.ErrSignature, "wrong_signature"},
-		{wepay.ErrNotPayment, "not_a_payment"},
-		{errNoCallback, "no_cb_notify_url"},
-		{errNotTaken, "not_taken"},
-		{errNotStored, "not_stored"},
-		{wepay.ErrNoAnswer, "no_sandbox_key"},
-	} {
-		if errors.Is(err, known.err) {
-			return known.result
-		}
-	}
-	if err != nil {
-		return "failed"
-	}
-	return "taken"
 }

@@ -115,19 +115,45 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func TestNotificationResult(t *testing.T) {
-	for want, err := range map[string]error{
-		"taken": nil, "too_large": wepay.ErrTooLarge, "malformed": wepay.ErrMalformed, "foreign": wepay.ErrForeign,
-		"unsigned": wepay.ErrUnsigned, "wrong_signature": wepay.ErrSignature, "not_a_payment": wepay.ErrNotPayment,
-		"no_cb_notify_url": errNoCallback, "not_taken": errNotTaken, "no_sandbox_key": wepay.ErrNoAnswer,
-		"failed": errors.New("anything else"),
+// What is wrong with WeChat's side of it is 4xx to a notification of API v3, and
+// what is wrong with ours 5xx.
+func TestOutcome(t *testing.T) {
+	for _, row := range []struct {
+		err    error
+		result string
+		status int
+	}{
+		{nil, "taken", 204},
+		{wepay.ErrTooLarge, "too_large", 413},
+		{wepay.ErrMalformed, "malformed", 400},
+		{wepay.ErrForeign, "foreign", 404},
+		{wepay.ErrUnsigned, "unsigned", 401},
+		{wepay.ErrSignature, "wrong_signature", 401},
+		{fmt.Errorf("%w: %w", wepay.ErrSignature, wepay.ErrProbe), "probe", 401},
+		{wepay.ErrStale, "stale", 401},
+		{wepay.ErrUnknownKey, "unknown_key", 401},
+		{wepay.ErrAPIv3Key, "apiv3_key", 500},
+		{wepay.ErrUnknownKind, "unknown_kind", 501},
+		{wepay.ErrNotPayment, "not_a_payment", 400},
+		{errNoPartnerKey, "no_partner_key", 500},
+		{errNoAPIv3Key, "no_apiv3_key", 500},
+		{errNoCallback, "no_cb_notify_url", 500},
+		{errNotTaken, "not_taken", 503},
+		{errNotStored, "not_stored", 503},
+		{wepay.ErrNoAnswer, "no_certificates", 503},
+		{fmt.Errorf("%w: %w", wepay.ErrNoAnswer, wepay.ErrSignature), "no_certificates", 503},
+		{errors.New("anything else"), "failed", 500},
 	} {
+		err := row.err
 		if err != nil {
 			err = fmt.Errorf("reading: %w", err)
 		}
-		if got := notificationResult(err); got != want {
-			t.Errorf("%v is %s, want %s", err, got, want)
+		if got := outcomeOf(wepay.V3, err); got.result != row.result || got.status != row.status {
+			t.Errorf("%v is %+v, want %s %d", err, got, row.result, row.status)
 		}
+	}
+	if got := outcomeOf(wepay.V2, wepay.ErrNoAnswer); got.result != "no_sandbox_key" {
+		t.Errorf("over API v2 no answer is %s", got.result)
 	}
 }
 

@@ -97,7 +97,7 @@ func parseValues(body []byte) (map[string]string, error) {
 		if _, twice := values[name]; twice {
 			return nil, &wepay.FieldError{Field: name, Reason: "stands there twice"}
 		}
-		if values[name], err = parseValue(raw); err != nil {
+		if values[name], err = parseValue(name, raw); err != nil {
 			return nil, &wepay.FieldError{Field: name, Reason: err.Error()}
 		}
 	}
@@ -111,8 +111,9 @@ func parseValues(body []byte) (map[string]string, error) {
 }
 
 // parseValue makes text of a value: numbers as they are written, objects and
-// arrays as JSON, for the fields of WeChat's that hold it. Null is not given.
-func parseValue(raw json.RawMessage) (string, error) {
+// arrays as JSON, for the fields of WeChat's that hold it. Null is not given,
+// and true and false are for what is not WeChat's.
+func parseValue(name string, raw json.RawMessage) (string, error) {
 	switch raw[0] {
 	case '"':
 		var text string
@@ -125,6 +126,9 @@ func parseValue(raw json.RawMessage) (string, error) {
 	case 'n':
 		return "", nil
 	case 't', 'f':
+		if name == "native" {
+			return string(raw), nil
+		}
 		return "", errors.New("must be text or a number")
 	default:
 		return string(raw), nil

@@ -77,17 +77,45 @@ var routes = map[wepay.Operation]route{
 	wepay.ProfitShareAddReceiver:    {},
 	wepay.ProfitShareRemoveReceiver: {},
 
+	wepay.CombineOrder:       {clientIP: true},
+	wepay.QueryCombined:      {},
+	wepay.CloseCombined:      {},
+	wepay.CancelTransfer:     {},
+	wepay.TransferBatch:      {},
+	wepay.QueryTransferBatch: {},
+	wepay.QueryUnsplit:       {},
+
 	apiv2.Pass: {path: true, ask: askPass},
 }
 
+// do asks WeChat over the API that carries the operation.
+func (h *Handler) do(ctx context.Context, q question) (wepay.Fields, error) {
+	gateway, err := h.app.accounts[q.merchant].gateway(q.op)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.Do(ctx, q.op, q.fields)
+}
+
 // askGateway does what most routes do.
-func askGateway(ctx context.Context, h *Handler, q question) (any, error) {
-	return h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+func askGateway(ctx context.Context, h *Handler, q question) (any, error) { return h.do(ctx, q) }
+
+// askNative gives WeChat's own JSON of API v3, for whoever wants what has no
+// name in API v2.
+func askNative(ctx context.Context, h *Handler, q question) (any, error) {
+	account := h.app.accounts[q.merchant]
+	if account.api(q.op) != wepay.V3 {
+		return nil, &wepay.FieldError{Field: "native", Reason: "is for what goes over API v3, and this goes over API v2"}
+	}
+	if account.v3 == nil {
+		return nil, account.merchant.RequireV3()
+	}
+	return account.v3.Native(ctx, q.op, q.fields)
 }
 
 // askRefunds gives the numbered fields of the refunds as a list as well.
 func askRefunds(ctx context.Context, h *Handler, q question) (any, error) {
-	reply, err := h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+	reply, err := h.do(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +125,7 @@ func askRefunds(ctx context.Context, h *Handler, q question) (any, error) {
 // askRedPacket gives those who took from a red packet as the list that they
 // are in WeChat's reply.
 func askRedPacket(ctx context.Context, h *Handler, q question) (any, error) {
-	reply, err := h.app.accounts[q.merchant].client.Do(ctx, q.op, q.fields)
+	reply, err := h.do(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +160,11 @@ func askOpenID(ctx context.Context, h *Handler, q question) (any, error) {
 }
 
 func askPass(ctx context.Context, h *Handler, q question) (any, error) {
-	return h.app.accounts[q.merchant].client.Pass(ctx, q.path, q.fields)
+	account := h.app.accounts[q.merchant]
+	if account.v2 == nil {
+		return nil, account.merchant.NotAble("partner_key")
+	}
+	return account.v2.Pass(ctx, q.path, q.fields)
 }
 
 // askBill starts a download, which streamBill goes on with.
@@ -144,7 +176,11 @@ func askBill(ctx context.Context, h *Handler, q question) (any, error) {
 	if q.format == "json" && q.fields.Get("tar_type") != "" {
 		return nil, &wepay.FieldError{Field: "tar_type", Reason: "does not go with format json"}
 	}
-	bill, err := h.app.accounts[q.merchant].client.Download(ctx, q.op, q.fields)
+	gateway, err := h.app.accounts[q.merchant].gateway(q.op)
+	if err != nil {
+		return nil, err
+	}
+	bill, err := gateway.Download(ctx, q.op, q.fields)
 	if err != nil {
 		return nil, err
 	}

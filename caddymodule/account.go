@@ -1,0 +1,116 @@
+package caddymodule
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+)
+
+// account is a merchant at work: its ways to WeChat Pay and to its order
+// service.
+type account struct {
+	merchant *wepay.Merchant
+	v2       *apiv2.Client   // nil without partner_key
+	v3       *apiv3.Client   // nil without what API v3's calls need
+	platform *apiv3.Platform // what WeChat is known by over API v3; nil: by nothing
+	callback *callback
+}
+
+// newAccount puts a merchant to work. Entries of one account at WeChat share
+// what it knows WeChat by.
+func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
+	transport, err := loadMerchantTransport(s.ctx, a.TransportRaw, merchant)
+	if err != nil {
+		return nil, a.Source.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
+	}
+	account := &account{merchant: merchant, callback: &callback{
+		url:       merchant.CallbackURL(wepay.Payment),
+		refundURL: merchant.CallbackURL(wepay.Refunded),
+		kinds:     merchant.Kinds(),
+		transport: s.callbacks,
+		timeout:   time.Duration(a.CallbackTimeout),
+	}}
+	timeout := time.Duration(a.CallTimeout)
+	if merchant.Uses(wepay.V2) {
+		account.v2 = apiv2.NewClient(merchant,
+			apiv2.WithTransport(transport), apiv2.WithTimeout(timeout), apiv2.WithRiskEndpoint(s.risk))
+	}
+	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout)}
+	if account.platform = s.platforms.of(merchant, options); account.platform != nil && merchant.RequireV3() == nil {
+		account.v3 = apiv3.NewClient(merchant, account.platform, options...)
+	}
+	return account, nil
+}
+
+// shared is what the accounts of an app have in common.
+type shared struct {
+	ctx       caddy.Context
+	risk      string // where bank payouts' public key comes from
+	callbacks *transport
+	platforms *platforms
+}
+
+// api says which API carries an operation: the merchant's own, unless only the
+// other one has it.
+func (a *account) api(op wepay.Operation) wepay.API {
+	switch {
+	case a.merchant.API == wepay.V3 && apiv3.Has(op), apiv3.Has(op) && !apiv2.Has(op):
+		return wepay.V3
+	default:
+		return wepay.V2
+	}
+}
+
+// gateway returns what carries an operation. The error wraps wepay.ErrNotAble
+// and names what the merchant lacks for that.
+func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) {
+	switch {
+	case a.api(op) == wepay.V3 && a.v3 == nil:
+		return nil, a.merchant.RequireV3()
+	case a.api(op) == wepay.V3:
+		return a.v3, nil
+	case a.v2 == nil:
+		return nil, a.merchant.NotAble("partner_key")
+	default:
+		return a.v2, nil
+	}
+}
+
+// warnOfRefunds says which merchants the notification of a refund cannot tell
+// apart: over API v3 it does not say its appid.
+func (a *App) warnOfRefunds() {
+	byMchID := make(map[string][]*wepay.Merchant)
+	for _, m := range a.merchants.All() {
+		for _, other := range byMchID[m.MchID] {
+			if !refundsDiffer(m, other) {
+				continue
+			}
+			a.logger.Warn("merchant is doubtful", zap.String("merchant", m.Name), zap.String("reason", fmt.Sprintf(
+				"API v3 does not say the appid of a refund, so that its notification cannot be told from one of merchant %q, which goes elsewhere: have the two sent to pay_notify/%s and pay_notify/%s",
+				other.Name, m.Name, other.Name)))
+		}
+		byMchID[m.MchID] = append(byMchID[m.MchID], m)
+	}
+}
+
+// refundsDiffer says whether a refund's notification over API v3 could be for
+// either of two merchants of one account, which want it in different ways.
+func refundsDiffer(m, other *wepay.Merchant) bool {
+	switch {
+	case m.AppID == other.AppID || m.SubMchID != other.SubMchID: // NewMerchants compares those of one appid
+		return false
+	case m.API != wepay.V3 && other.API != wepay.V3, m.APIv3Key == "", m.APIv3Key != other.APIv3Key:
+		return false
+	case strings.HasSuffix(m.NotifyURL, "/"+m.Name) && strings.HasSuffix(other.NotifyURL, "/"+other.Name):
+		return false
+	default:
+		return m.CallbackURL(wepay.Refunded) != other.CallbackURL(wepay.Refunded) || (m.Payload == wepay.V3) != (other.Payload == wepay.V3)
+	}
+}

@@ -1,0 +1,119 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+)
+
+// openNotification reads a notification of API v3: it is verified with the key
+// that it names, and then opened with the APIv3 key of an account that has the
+// key it was verified with. Only what is inside says which merchant it is for.
+// The merchant is returned with an error as well where only one can be meant.
+func (h *Handler) openNotification(ctx context.Context, header http.Header, body []byte, name string) (*wepay.Merchant, *wepay.Notification, error) {
+	unverified, err := apiv3.ReadNotification(header, body)
+	if err != nil {
+		return h.merchants.Named(name), nil, err
+	}
+	platforms, err := h.known(ctx, unverified.Serial(), name)
+	if err != nil {
+		return h.merchants.Named(name), nil, err
+	}
+	opened, err := open(ctx, unverified, platforms)
+	if err != nil {
+		return h.suspect(platforms, name), nil, err
+	}
+	receiver, err := h.merchants.Receiver(name, opened.Recipient())
+	if err != nil {
+		return h.merchants.Named(name), nil, err
+	}
+	return receiver, opened.Notification(receiver), nil
+}
+
+// known returns what knows the key that a notification is signed with: of the
+// merchant that the path names, else of all.
+func (h *Handler) known(ctx context.Context, serial, name string) ([]*apiv3.Platform, error) {
+	if name == "" {
+		return h.app.platforms.Find(ctx, serial)
+	}
+	merchant := h.merchants.Named(name)
+	if merchant == nil {
+		return nil, fmt.Errorf("%w: there is no merchant %q here", wepay.ErrForeign, name)
+	}
+	platform := h.app.accounts[merchant].platform
+	switch {
+	case !merchant.Uses(wepay.V3):
+		return nil, fmt.Errorf("%w: %w", errNoAPIv3Key, merchant.NotAble("apiv3_key"))
+	case platform == nil:
+		return nil, fmt.Errorf("%w: %w", wepay.ErrUnknownKey, merchant.NotAble("public_key, or private_key and mch_serial,"))
+	}
+	if _, err := platform.Key(ctx, serial); err != nil {
+		return nil, err
+	}
+	return []*apiv3.Platform{platform}, nil
+}
+
+// open verifies a notification once with each key of WeChat's and opens it with
+// the APIv3 keys of those accounts whose it was.
+func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.Platform) (*apiv3.Opened, error) {
+	failed := wepay.ErrUnknownKey // where a certificate has just expired
+	var done verification
+	tried := make(map[string]bool, 1)
+	for _, platform := range platforms {
+		key, err := platform.Key(ctx, unverified.Serial())
+		if err != nil {
+			return nil, err
+		}
+		sealed, err := done.by(key, unverified)
+		if err != nil {
+			failed = err
+			continue
+		}
+		apiV3Key := platform.Merchant().APIv3Key
+		if tried[apiV3Key] {
+			continue
+		}
+		tried[apiV3Key] = true
+		opened, err := sealed.Open(apiV3Key)
+		if !errors.Is(err, wepay.ErrAPIv3Key) {
+			return opened, err
+		}
+		failed = err
+	}
+	return nil, failed
+}
+
+// verification is what came of verifying one notification, by the keys tried.
+type verification []verified
+
+type verified struct {
+	key    *rsa.PublicKey
+	sealed *apiv3.Sealed
+	err    error
+}
+
+func (v *verification) by(key *rsa.PublicKey, unverified *apiv3.Unverified) (*apiv3.Sealed, error) {
+	for _, before := range *v {
+		if before.key.Equal(key) {
+			return before.sealed, before.err
+		}
+	}
+	sealed, err := unverified.Verify(key, time.Now())
+	*v = append(*v, verified{key, sealed, err})
+	return sealed, err
+}
+
+// suspect returns the merchant that a notification that is refused seems to be
+// for: one of the account that knows its key, if that is only one.
+func (h *Handler) suspect(platforms []*apiv3.Platform, name string) *wepay.Merchant {
+	if name == "" && len(platforms) == 1 {
+		name = platforms[0].Merchant().Name
+	}
+	return h.merchants.Named(name)
+}

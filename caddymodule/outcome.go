@@ -1,0 +1,100 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Reasons why a notification cannot be read that are the configuration's.
+var (
+	errNoPartnerKey = errors.New("a notification of API v2")
+	errNoAPIv3Key   = errors.New("a notification of API v3")
+)
+
+// outcome is what came of a notification.
+type outcome struct {
+	// result is a word for it, for metrics, logs and WeChat. A stranger learns
+	// nothing from it that the signature did not decide.
+	result string
+	// status is what a notification of API v3 is answered with: 4xx where nothing
+	// here can make it right, 5xx where something here is wrong.
+	status int
+}
+
+// outcomes are what can come of a notification that is refused; what stands
+// first counts.
+var outcomes = []struct {
+	err error
+	outcome
+}{
+	{wepay.ErrTooLarge, outcome{"too_large", http.StatusRequestEntityTooLarge}},
+	{errNoPartnerKey, outcome{"no_partner_key", http.StatusInternalServerError}},
+	{errNoAPIv3Key, outcome{"no_apiv3_key", http.StatusInternalServerError}},
+	{wepay.ErrForeign, outcome{"foreign", http.StatusNotFound}},
+	{wepay.ErrUnsigned, outcome{"unsigned", http.StatusUnauthorized}},
+	{wepay.ErrProbe, outcome{"probe", http.StatusUnauthorized}},
+	{wepay.ErrSignature, outcome{"wrong_signature", http.StatusUnauthorized}},
+	{wepay.ErrStale, outcome{"stale", http.StatusUnauthorized}},
+	{wepay.ErrUnknownKey, outcome{"unknown_key", http.StatusUnauthorized}},
+	{wepay.ErrAPIv3Key, outcome{"apiv3_key", http.StatusInternalServerError}},
+	{wepay.ErrUnknownKind, outcome{"unknown_kind", http.StatusNotImplemented}},
+	{wepay.ErrNotPayment, outcome{"not_a_payment", http.StatusBadRequest}},
+	{wepay.ErrMalformed, outcome{"malformed", http.StatusBadRequest}},
+	{errNoCallback, outcome{"no_cb_notify_url", http.StatusInternalServerError}},
+	{errNotTaken, outcome{"not_taken", http.StatusServiceUnavailable}},
+	{errNotStored, outcome{"not_stored", http.StatusServiceUnavailable}},
+	{wepay.ErrNoAnswer, outcome{"no_sandbox_key", http.StatusServiceUnavailable}},
+}
+
+// outcomeOf says what came of a notification of an API.
+func outcomeOf(api wepay.API, err error) outcome {
+	switch {
+	case err == nil:
+		return outcome{"taken", http.StatusNoContent}
+	case errors.Is(err, wepay.ErrNoAnswer) && api == wepay.V3: // whatever was wrong with the certificates
+		return outcome{"no_certificates", http.StatusServiceUnavailable}
+	}
+	for _, known := range outcomes {
+		if errors.Is(err, known.err) {
+			return known.outcome
+		}
+	}
+	return outcome{"failed", http.StatusInternalServerError}
+}
+
+// level is how loudly a refusal is logged: a probe is WeChat's own, and raises
+// no alarm.
+func (o outcome) level() zapcore.Level {
+	if o.result == "probe" {
+		return zap.InfoLevel
+	}
+	return zap.WarnLevel
+}
+
+// writeHeard answers WeChat in the API of its notification. Over API v3 the
+// status alone decides whether it is sent again.
+func writeHeard(w http.ResponseWriter, api wepay.API, o outcome, taken bool) error {
+	switch {
+	case api == wepay.V3 && taken:
+		w.WriteHeader(o.status)
+		return nil
+	case api == wepay.V3:
+		return writeJSON(w, o.status, heardV3{"FAIL", o.result})
+	case taken:
+		return writeXML(w, "SUCCESS", "OK")
+	default:
+		return writeXML(w, "FAIL", o.result)
+	}
+}
+
+// heardV3 is the answer to a notification of API v3 that is to be sent again.
+// Source: WeChat Pay, 支付通知 (API v3).
+type heardV3 struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
