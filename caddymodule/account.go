@@ -43,8 +43,12 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 			apiv2.WithTransport(transport), apiv2.WithTimeout(timeout), apiv2.WithRiskEndpoint(s.risk))
 	}
 	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout)}
-	if account.platform = s.platforms.of(merchant, options); account.platform != nil && merchant.RequireV3() == nil {
+	account.platform = s.platforms.of(merchant, options)
+	switch {
+	case account.platform != nil && merchant.RequireV3() == nil:
 		account.v3 = apiv3.NewClient(merchant, account.platform, options...)
+	case account.platform == nil && merchant.Uses(wepay.V3):
+		a.doubt(merchant, "apiv3_key stands without public_key, and without private_key and mch_serial (or pfx, or cert): notifications of API v3 cannot be verified")
 	}
 	return account, nil
 }
@@ -83,6 +87,11 @@ func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) {
 	}
 }
 
+// doubt warns of what is valid and hardly meant.
+func (a *App) doubt(merchant *wepay.Merchant, reason string) {
+	a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", reason))
+}
+
 // warnOfRefunds says which merchants the notification of a refund cannot tell
 // apart: over API v3 it does not say its appid.
 func (a *App) warnOfRefunds() {
@@ -92,9 +101,9 @@ func (a *App) warnOfRefunds() {
 			if !refundsDiffer(m, other) {
 				continue
 			}
-			a.logger.Warn("merchant is doubtful", zap.String("merchant", m.Name), zap.String("reason", fmt.Sprintf(
+			a.doubt(m, fmt.Sprintf(
 				"API v3 does not say the appid of a refund, so that its notification cannot be told from one of merchant %q, which goes elsewhere: have the two sent to pay_notify/%s and pay_notify/%s",
-				other.Name, m.Name, other.Name)))
+				other.Name, m.Name, other.Name))
 		}
 		byMchID[m.MchID] = append(byMchID[m.MchID], m)
 	}

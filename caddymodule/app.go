@@ -167,7 +167,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 			return config.Source.locate(&wepay.MerchantError{Merchant: config.Name, Err: err})
 		}
 		for _, warning := range merchant.Warnings(now) {
-			a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", warning))
+			a.doubt(merchant, warning)
 		}
 		account, err := a.newAccount(merchant, shared)
 		if err != nil {

@@ -77,7 +77,7 @@ func validate(t *testing.T, caddyfile string) (warnings string, err error) {
 	logged.Lock()
 	defer logged.Unlock()
 	warnings = logged.String()
-	for _, secret := range []string{testKey, otherTestKey, testPassphrase, testToken, testSecret} {
+	for _, secret := range []string{testKey, otherTestKey, testPassphrase, testToken, testSecret, testV3Key} {
 		if err != nil && strings.Contains(err.Error(), secret) {
 			t.Errorf("the error tells a secret: %v", err)
 		}
@@ -275,6 +275,8 @@ func TestValidatePlaceholders(t *testing.T) {
 		"passphrase": in("pfx cert.p12 " + unknown),
 		"cert":       in("cert " + unknown + " key.pem"),
 		"cert_key":   in("cert cert.pem " + unknown),
+
+		"public_key": in("public_key PUB_KEY_ID_01 " + unknown),
 
 		"callback_secret": in("callback_secret " + testSecret + " " + unknown),
 		"endpoint":        in("endpoint https://api.mch.weixin.qq.com " + unknown),
