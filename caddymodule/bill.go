@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -41,11 +42,7 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	if err == nil {
 		return nil
 	}
-	level := zap.ErrorLevel
-	if r.Context().Err() != nil {
-		level = zap.DebugLevel // who asked for it has left
-	}
-	h.logger.Log(level, "bill broke off", zap.String("merchant", answer.merchant.Name), zap.Error(err))
+	h.logger.Log(brokenLevel(r), "bill broke off", zap.String("merchant", answer.merchant.Name), zap.Error(err))
 	if asJSON {
 		failed := newFailure(&wepay.Error{Merchant: answer.merchant.Name, Operation: answer.op, Verdict: wepay.Again, Err: err})
 		err = errors.Join(json.NewEncoder(w).Encode(failed), http.NewResponseController(w).Flush())
@@ -55,4 +52,12 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	}
 	// The way that net/http has to end an answer short of its end.
 	panic(http.ErrAbortHandler)
+}
+
+// brokenLevel is how loudly an answer that broke off is logged.
+func brokenLevel(r *http.Request) zapcore.Level {
+	if r.Context().Err() != nil {
+		return zap.DebugLevel // who asked for it has left
+	}
+	return zap.ErrorLevel
 }

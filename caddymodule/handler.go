@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 func init() {
@@ -104,6 +105,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case first == "pay_notify" || first == "refund_notify":
 		return h.serveNotification(w, r, rest)
+	case first == string(apiv3.Pass) && rest != "":
+		return h.servePass(w, r)
 	default:
 		return h.serveOperation(w, r, wepay.Operation(first), rest)
 	}

@@ -26,9 +26,14 @@ func (h *Handler) serveOperation(w http.ResponseWriter, r *http.Request, op wepa
 		}
 		return writeJSON(w, http.StatusOK, success{Result: result})
 	}
+	return h.fail(w, q.merchant, op, err)
+}
+
+// fail says why an operation was not done.
+func (h *Handler) fail(w http.ResponseWriter, merchant *wepay.Merchant, op wepay.Operation, err error) error {
 	failed := newFailure(err)
 	if failed.Errcode != codeNoSuchAPI {
-		h.app.metrics.operation(q.merchant, op, failed.Errcode)
+		h.app.metrics.operation(merchant, op, failed.Errcode)
 	}
 	if c := h.logger.Check(failed.level(), "operation failed"); c != nil {
 		c.Write(zap.String("operation", string(op)), zap.Int("errcode", failed.Errcode), zap.Error(err))

@@ -43,10 +43,22 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 		if c := h.logger.Check(outcome.level(), "notification refused"); c != nil {
 			c.Write(zap.String("merchant", merchant), zap.String("reason", outcome.result), zap.Error(err))
 		}
-	} else if c := h.logger.Check(zap.DebugLevel, "notification taken"); c != nil {
-		c.Write(zap.String("merchant", merchant), zap.String("event", in.notification.EventID()))
+	} else {
+		h.logTaken(in.notification)
 	}
 	return writeHeard(w, in.api, outcome, err == nil)
+}
+
+// logTaken is quiet, unless the order service misses something that WeChat may
+// have wanted it to know.
+func (h *Handler) logTaken(n *wepay.Notification) {
+	level, more := zap.DebugLevel, zap.Skip()
+	if n.Omitted != "" {
+		level, more = zap.WarnLevel, zap.String("omitted", n.Omitted)
+	}
+	if c := h.logger.Check(level, "notification taken"); c != nil {
+		c.Write(zap.String("merchant", n.Merchant.Name), zap.String("event", n.EventID()), more)
+	}
 }
 
 // incoming is a notification on its way in.
@@ -65,7 +77,7 @@ func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r
 	if apiv3.IsSigned(r.Header) {
 		in.api = wepay.V3
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, maxBody)
 	if err != nil {
 		return in, err
 	}

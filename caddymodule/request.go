@@ -20,20 +20,20 @@ const (
 	bodyTimeout = 5 * time.Second
 )
 
-// readBody reads a whole body within its limits. Errors wrap
-// wepay.ErrTooLarge or wepay.ErrMalformed.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads a whole body of at most so many bytes, within its time. Errors
+// wrap wepay.ErrTooLarge or wepay.ErrMalformed.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	// Where the connection cannot have a deadline (HTTP/3) the server's own
 	// time-outs stand.
 	controller := http.NewResponseController(w)
 	if controller.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
 		defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, fmt.Errorf("%w: a body of more than %d bytes", wepay.ErrTooLarge, maxBody)
+		return nil, fmt.Errorf("%w: a body of more than %d bytes", wepay.ErrTooLarge, limit)
 	case err != nil:
 		return nil, fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err)
 	default:
@@ -50,12 +50,9 @@ type request struct {
 // readRequest reads a JSON object whose values are text or whole numbers. No
 // body is an empty object.
 func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
-	body, err := readBody(w, r)
-	if errors.Is(err, wepay.ErrTooLarge) {
-		return nil, statusError{http.StatusRequestEntityTooLarge, codeParameter, err}
-	}
+	body, err := readAsked(w, r, maxBody)
 	if err != nil {
-		return nil, statusError{http.StatusOK, codeParameter, err}
+		return nil, err
 	}
 	values, err := parseValues(body)
 	if err != nil {
@@ -66,6 +63,19 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 		Name: req.take("merchant"), MchID: req.take("mchId"), AppID: req.take("appId"), Env: wepay.Env(req.take("env")),
 	}
 	return req, nil
+}
+
+// readAsked is readBody of a request for an operation.
+func readAsked(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := readBody(w, r, limit)
+	switch {
+	case errors.Is(err, wepay.ErrTooLarge):
+		return nil, statusError{http.StatusRequestEntityTooLarge, codeParameter, err}
+	case err != nil:
+		return nil, statusError{http.StatusOK, codeParameter, err}
+	default:
+		return body, nil
+	}
 }
 
 // take returns a value that is not for WeChat, and takes it out.

@@ -1,0 +1,118 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+)
+
+// maxPassBody bounds what a caller may have passed on, in bytes.
+const maxPassBody = 1 << 20
+
+// passMethods are those that WeChat has calls of.
+var passMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
+// servePass passes a call of API v3 on, and WeChat's answer back, as it comes.
+func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
+	merchant, passed, err := h.pass(w, r)
+	if err != nil {
+		return h.fail(w, merchant, apiv3.Pass, err)
+	}
+	defer passed.Body.Close()
+	h.app.metrics.operation(merchant, apiv3.Pass, 0)
+	maps.Copy(w.Header(), passed.Header)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(passed.Status)
+	if _, err := io.Copy(w, passed.Body); err != nil {
+		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", merchant.Name), zap.Error(err))
+		panic(http.ErrAbortHandler) // the way that net/http has to end an answer short of its end
+	}
+	return nil
+}
+
+// pass asks WeChat for what a request says, if it may.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (*wepay.Merchant, *apiv3.Passed, error) {
+	path, found := h.escapedRoute(r.URL)
+	switch {
+	case !found:
+		return nil, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+	case !slices.Contains(passMethods, r.Method):
+		w.Header().Set("Allow", strings.Join(passMethods, ", "))
+		return nil, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
+	}
+	if err := h.access.check(r); err != nil {
+		return nil, nil, refuseAccess(w, err)
+	}
+	selector, query, err := splitQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, nil, err
+	}
+	merchant, err := h.merchants.Select(selector)
+	if err != nil {
+		return nil, nil, err
+	}
+	account := h.app.accounts[merchant]
+	switch {
+	case !merchant.Passthrough:
+		return merchant, nil, merchant.NotAble("passthrough")
+	case account.v3 == nil:
+		return merchant, nil, merchant.RequireV3()
+	}
+	body, err := readAsked(w, r, maxPassBody)
+	if err != nil {
+		return merchant, nil, err
+	}
+	if query != "" {
+		path += "?" + query
+	}
+	passed, err := account.v3.Pass(r.Context(), apiv3.PassRequest{
+		Method: r.Method, Path: path, ContentType: r.Header.Get("Content-Type"),
+		Serial: r.Header.Get("Wechatpay-Serial"), Body: body,
+	})
+	return merchant, passed, err
+}
+
+// escapedRoute returns what stands behind the path prefix as the caller escaped
+// it, which WeChat is to get, and the signature is over. False: the prefix is
+// escaped in some other way than ours.
+func (h *Handler) escapedRoute(u *url.URL) (string, bool) {
+	prefix := url.URL{Path: h.prefix}
+	route, found := strings.CutPrefix(u.EscapedPath(), prefix.EscapedPath())
+	return route, found && strings.HasPrefix(route, "/"+string(apiv3.Pass)+"/")
+}
+
+// splitQuery takes out of a query what says which merchant is meant. The rest
+// stays what it was, byte for byte.
+func splitQuery(query string) (s wepay.Selector, rest string, err error) {
+	env := ""
+	ours := map[string]*string{"merchant": &s.Name, "mchId": &s.MchID, "appId": &s.AppID, "env": &env}
+	var theirs []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		place := ours[name]
+		if place == nil {
+			theirs = append(theirs, pair)
+			continue
+		}
+		text, err := url.QueryUnescape(value)
+		switch {
+		case err != nil:
+			return s, "", &wepay.FieldError{Field: name, Reason: "is not escaped as a query is"}
+		case *place != "":
+			return s, "", &wepay.FieldError{Field: name, Reason: "stands there twice"}
+		}
+		*place = text
+	}
+	s.Env = wepay.Env(env)
+	return s, strings.Join(theirs, "&"), nil
+}
