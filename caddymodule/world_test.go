@@ -38,7 +38,8 @@ type world struct {
 	orders *orderService
 	web    *http.Client
 
-	patience int // how often a caller dials again that got no answer
+	wechatKey string // the APIv3 key that WeChat has in place of a seller's
+	patience  int    // how often a caller dials again that got no answer
 }
 
 // newWorld starts everything but Caddy, which layouts are for.
@@ -81,7 +82,7 @@ type seller struct {
 	name, env          string
 	appID, mchID       string
 	subAppID, subMchID string
-	key, signType      string
+	key, signType      string // key "": it has API v3 alone
 	form               form   // of its certificate
 	notify             string // the route in its notify_url
 	orders             string // its cb_notify_url; "": the world's
@@ -89,6 +90,7 @@ type seller struct {
 	credential         wepaytest.Credential
 	sandbox            bool
 	shared             bool // the account is another seller's as well
+	v3                 v3Keys
 }
 
 // form is a form in which a merchant has its certificate.
@@ -100,6 +102,7 @@ const (
 	modernP12 form = "p12 as OpenSSL 3 writes it"
 	pemPair   form = "PEM pair"
 	none      form = "none"
+	bareKey   form = "key and serial number"
 )
 
 // newSeller returns a merchant like others, but with an account of its own.
@@ -210,7 +213,7 @@ func (w *world) register(s *seller) {
 	if s.shared {
 		return
 	}
-	account := wepaytest.Merchant{MchID: s.mchID, AppIDs: []string{s.appID}, Key: s.key}
+	account := wepaytest.Merchant{MchID: s.mchID, AppIDs: []string{s.appID}, Key: s.key, APIv3Key: firstOf(w.wechatKey, s.v3.key), Mode: s.v3.mode}
 	if s.subMchID != "" {
 		account.SubMerchants = []wepaytest.SubMerchant{{MchID: s.subMchID, AppIDs: []string{s.subAppID}}}
 	}
@@ -227,24 +230,31 @@ func (w *world) register(s *seller) {
 	} {
 		w.write(s.name+" "+name, data)
 	}
+	w.registerV3(s)
 }
 
 // block is a seller's block of the Caddyfile.
 func (w *world) block(s *seller) string {
 	lines := []string{
 		"env " + s.env, "app_id " + s.appID, "mch_id " + s.mchID, "sign_type " + s.signType,
-		"partner_key " + s.key, "callback_secret " + secret,
+		"callback_secret " + secret,
 		"notify_url " + w.site + "/apis/v1/wepay/" + s.notify,
 		"cb_notify_url " + firstOf(s.orders, w.orders.URL+"/paid/"+s.name),
 	}
 	file := filepath.Join(w.dir, s.name+" ")
 	switch s.form {
 	case none:
+	case bareKey:
+		lines = append(lines, fmt.Sprintf("private_key %q", file+"key.pem"), "mch_serial "+s.credential.Serial)
 	case pemPair:
 		lines = append(lines, fmt.Sprintf("cert %q %q", file+"cert.pem", file+"key.pem"))
 	default:
 		lines = append(lines, fmt.Sprintf("pfx %q", file+string(s.form)))
 	}
+	if s.key != "" {
+		lines = append(lines, "partner_key "+s.key)
+	}
+	lines = append(lines, w.linesV3(s)...)
 	if s.subMchID != "" {
 		lines = append(lines, "sub_mch_id "+s.subMchID, "sub_app_id "+s.subAppID)
 	}

@@ -1,0 +1,287 @@
+package caddymodule_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// awaitFetches waits until WeChat was asked for certificates so many times.
+func (w *world) awaitFetches(n int) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("WeChat was asked %d times for certificates", n), func() bool { return w.fetches() >= n })
+}
+
+// until looks again until something is so, or the test's time is over.
+func (w *world) until(what string, so func() bool) {
+	w.t.Helper()
+	for !so() {
+		select {
+		case <-w.t.Context().Done():
+			w.t.Fatal(what + ": it did not become so")
+		default:
+		}
+		if _, err := w.send(http.MethodGet, w.site+"/", ""); err != nil { // which takes its time
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// The keys by which WeChat is known: what is fetched, and when.
+func TestKeysOfWeChat(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		mode      wepaytest.KeyMode
+		publicKey bool // it is configured
+		share     float64
+		fetches   int
+	}{
+		{"certificates", wepaytest.ByCertificate, false, 0, 1},
+		{"the public key", wepaytest.ByPublicKey, true, 0, 0},
+		{"certificates, with a public key that WeChat does not use yet", wepaytest.ByCertificate, true, 0, 1},
+		{"both, half of the notifications each", wepaytest.Migrating, true, 0.5, 1},
+		{"both, all with the public key", wepaytest.Migrating, true, 1, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, shop := newWorld(t), newV3Seller("shop", 1)
+			shop.v3.mode, shop.v3.publicKey = test.mode, test.publicKey
+			w.serve(layout{sellers: []*seller{shop}, site: counting})
+			if test.mode == wepaytest.Migrating {
+				if err := w.wechat.Migrate(shop.mchID, test.mode, test.share); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n := range 6 {
+				id := fmt.Sprintf("order-%d", n)
+				w.get("get_pay_request_params", shop.order3(id))
+				checkTakenV3(t, w.pay(shop, id))
+				w.heardOnce()
+			}
+			if test.fetches > 0 {
+				w.awaitFetches(test.fetches)
+			}
+			if got := w.fetches(); got != test.fetches {
+				t.Errorf("WeChat was asked %d times for certificates, wants %d", got, test.fetches)
+			}
+			if n := w.counts("shop", "taken"); n != 6 {
+				t.Errorf("%d are counted", n)
+			}
+		})
+	}
+}
+
+// Certificates are there before they are needed, when a site only waits for
+// notifications, and the metrics tell when they expire.
+func TestCertificatesAreKept(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.awaitFetches(1)
+	certs, err := w.wechat.PlatformCertificates(shop.mchID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gauge := fmt.Sprintf("caddy_wepay_platform_certificate_expiry_timestamp_seconds{merchant=%q} %s", shop.name,
+		scientific(certs[0].NotAfter.Unix()))
+	w.until(gauge, func() bool {
+		a, err := w.send(http.MethodGet, w.site+"/metrics", "")
+		return err == nil && strings.Contains(a.body, gauge)
+	})
+	text, err := os.ReadFile(filepath.Join(w.dir, "caddy", "wepay", "certificates", shop.mchID+".json"))
+	if err != nil || !strings.Contains(string(text), "encrypt_certificate") || strings.Contains(string(text), "BEGIN CERTIFICATE") {
+		t.Errorf("what is kept is %s (%v)", text, err)
+	}
+}
+
+// scientific is a number as Prometheus writes it.
+func scientific(n int64) string {
+	text := strings.TrimRight(fmt.Sprint(n), "0")
+	return text[:1] + "." + text[1:] + fmt.Sprintf("e+%02d", len(fmt.Sprint(n))-1)
+}
+
+// A new certificate is listed a day before it signs, so that it is there by
+// then. One that was never listed is refused, and WeChat sends again.
+func TestCertificateRotates(t *testing.T) {
+	w, shop := newWorld(t), newV3Seller("shop", 1)
+	w.register(shop)
+	w.clock.Advance(time.Second) // the newer of two is the one to name to WeChat
+	if _, err := w.wechat.AnnounceCertificate(shop.mchID); err != nil {
+		t.Fatal(err)
+	}
+	shop.shared = true // it has been registered
+	w.serve(layout{sellers: []*seller{shop}, site: counting})
+	w.awaitFetches(1)
+	for n, rotate := range []func() error{
+		func() error { return nil },
+		func() error { _, err := w.wechat.RotateCertificate(shop.mchID); return err },
+		func() error { return w.wechat.RetireCertificates(shop.mchID) },
+	} {
+		if err := rotate(); err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Sprintf("order-%d", n)
+		w.get("get_pay_request_params", shop.order3(id))
+		checkTakenV3(t, w.pay(shop, id))
+	}
+	w.get("get_pay_request_params", shop.order3("order-3"))
+	if _, err := w.wechat.RotateCertificate(shop.mchID); err != nil {
+		t.Fatal(err)
+	}
+	attempts := w.pay(shop, "order-3").Attempts()
+	if attempts[0].Status != http.StatusUnauthorized || attempts[0].Taken {
+		t.Errorf("WeChat heard %d %s", attempts[0].Status, attempts[0].Answer)
+	}
+	if n := w.counts("shop", "unknown_key"); n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+	if got := w.fetches(); got != 1 {
+		t.Errorf("WeChat was asked %d times for certificates", got)
+	}
+}
+
+// Whoever names serial numbers at random has WeChat asked once, whatever the
+// number of merchants.
+func TestFloodOfSerials(t *testing.T) {
+	w := newWorld(t)
+	sellers := []*seller{newV3Seller("shop", 1), newV3Seller("mini", 2), newV3Seller("app", 3)}
+	w.serve(layout{sellers: sellers, site: counting})
+	w.awaitFetches(3)
+	w.get("get_pay_request_params", sellers[0].order3("order-1"))
+	delivery := w.pay(sellers[0], "order-1", wepaytest.Held())
+	before := w.fetches()
+	var flood sync.WaitGroup
+	for n := range 8 {
+		flood.Go(func() {
+			for i := range 25 {
+				header, err := delivery.Header()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				header.Set("Wechatpay-Serial", fmt.Sprintf("%040X", n*1000+i))
+				if a := w.deliverBody("pay_notify", header, delivery.Body()); a.status != http.StatusUnauthorized {
+					t.Errorf("a serial number at random: HTTP %d %s", a.status, a.body)
+				}
+			}
+		})
+	}
+	flood.Wait()
+	if asked := w.fetches() - before; asked > 1 {
+		t.Errorf("WeChat was asked %d times", asked)
+	}
+	if n := w.counts("", "unknown_key"); n != 200 {
+		t.Errorf("%d are counted", n)
+	}
+	if err := delivery.Release(); err != nil {
+		t.Fatal(err)
+	}
+	checkTakenV3(t, delivery)
+}
+
+// A reload has nothing fetched again that is fresh, and neither has a restart,
+// after which WeChat need not even be there.
+func TestCertificatesOutliveCaddy(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.patience = redials
+	w.awaitFetches(1)
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	delivery := w.pay(shop, "order-1", wepaytest.Held())
+	served := layout{sellers: []*seller{shop}, site: counting}
+	for range 5 {
+		if err := w.load(served); err != nil {
+			t.Fatal(err)
+		}
+		w.get("order_query", map[string]any{"out_trade_no": "order-1"})
+	}
+	if got := w.fetches(); got != 1 {
+		t.Errorf("WeChat was asked %d times for certificates", got)
+	}
+
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	alone := *shop
+	alone.endpoint = "https://" + freeAddress(t) // where nobody is
+	if err := w.load(layout{sellers: []*seller{&alone}, site: counting}); err != nil {
+		t.Fatal(err)
+	}
+	if err := delivery.Release(); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitAnswer(delivery)
+	checkTakenV3(t, delivery)
+	if heard := w.orders.forget(); len(heard) != 1 {
+		t.Errorf("the order service heard %d times", len(heard))
+	}
+	if got := w.fetches(); got != 1 {
+		t.Errorf("WeChat was asked %d times for certificates", got)
+	}
+}
+
+// `caddy validate`, and a reload that is refused, ask nobody.
+func TestValidatingFetchesNothing(t *testing.T) {
+	w, shop := newWorld(t), newV3Seller("shop", 1)
+	w.register(shop)
+	for range 3 {
+		if err := w.validate(layout{sellers: []*seller{shop}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(w.wechat.Requests("")); got > 0 {
+		t.Errorf("WeChat was asked %d times", got)
+	}
+}
+
+// Certificates that are not to be had hold up nothing but what needs them, and
+// the log says what to do.
+func TestNoCertificates(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(w *world, shop *seller)
+		says  string
+	}{
+		{"none exist", func(w *world, shop *seller) {
+			shop.v3.mode = wepaytest.ByPublicKey
+		}, "set public_key to WeChat Pay's public key"},
+		{"a wrong apiv3_key", func(w *world, shop *seller) {
+			w.wechatKey = shop.v3.key
+			shop.v3.key = "x" + shop.v3.key[1:]
+		}, "apiv3_key does not open it"},
+		{"not signed by WeChat", func(w *world, _ *seller) {
+			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.WrongSignature, Standing: true})
+		}, "wrong signature"},
+		{"a probe", func(w *world, _ *seller) {
+			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Probe, Standing: true})
+		}, "a probe of WeChat Pay's"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, shop := newWorld(t), newV3Seller("shop", 1)
+			test.spoil(w, shop)
+			w.serve(layout{sellers: []*seller{shop}, site: counting})
+			w.awaitFetches(1)
+			w.until("the log says "+test.says, func() bool {
+				text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for line := range strings.Lines(string(text)) {
+					if strings.Contains(line, `"fetching platform certificates failed, and is tried again","merchants":["shop"]`) && strings.Contains(line, test.says) {
+						return strings.Contains(line, `"level":"warn"`)
+					}
+				}
+				return false
+			})
+			a := w.try("get_pay_request_params", shop.order3("order-1"))
+			if a.status != http.StatusBadGateway || a.Errcode != 40000 {
+				t.Errorf("an order: HTTP %d %s", a.status, a.body)
+			}
+		})
+	}
+}
