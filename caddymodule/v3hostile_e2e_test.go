@@ -1,0 +1,295 @@
+package caddymodule_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// forgery is what somebody makes of a notification of API v3.
+type forgery struct {
+	name   string
+	header func(h http.Header)
+	body   func(body []byte) []byte
+	status int
+	reason string
+}
+
+func setting(name, value string) func(http.Header) {
+	return func(h http.Header) { h.Set(name, value) }
+}
+
+func without(names ...string) func(http.Header) {
+	return func(h http.Header) {
+		for _, name := range names {
+			h.Del(name)
+		}
+	}
+}
+
+func twice(name string) func(http.Header) {
+	return func(h http.Header) { h.Add(name, h.Get(name)) }
+}
+
+// earlier has a notification be older than it is, or younger.
+func earlier(by time.Duration) func(http.Header) {
+	return func(h http.Header) { h.Set("Wechatpay-Timestamp", strconv.FormatInt(time.Now().Add(-by).Unix(), 10)) }
+}
+
+func replacing(old, by string) func([]byte) []byte {
+	return func(body []byte) []byte { return bytes.Replace(body, []byte(old), []byte(by), 1) }
+}
+
+func forgeries(s *seller) []forgery {
+	const (
+		timestamp, nonce, signature, serial = "Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"
+		unauthorized                        = http.StatusUnauthorized
+		bad                                 = http.StatusBadRequest
+	)
+	var all []forgery
+	for _, name := range []string{timestamp, nonce, signature, serial} {
+		all = append(all,
+			forgery{name + " missing", without(name), nil, unauthorized, "unsigned"},
+			forgery{name + " empty", setting(name, ""), nil, unauthorized, "unsigned"},
+			forgery{name + " twice", twice(name), nil, bad, "malformed"},
+			forgery{name + " long", setting(name, strings.Repeat("1", 2000)), nil, bad, "malformed"},
+		)
+	}
+	return append(all,
+		forgery{"another amount, which is encrypted", nil, replacing(`"ciphertext":"`, `"ciphertext":"A`), unauthorized, "wrong_signature"},
+		forgery{"another event_type", nil, replacing("TRANSACTION.SUCCESS", "REFUND.SUCCESS"), unauthorized, "wrong_signature"},
+		forgery{"a line feed at the end", nil, func(b []byte) []byte { return append(b, '\n') }, unauthorized, "wrong_signature"},
+		forgery{"a space before", nil, func(b []byte) []byte { return append([]byte(" "), b...) }, unauthorized, "wrong_signature"},
+		forgery{"another nonce", setting(nonce, "0123456789abcdef"), nil, unauthorized, "wrong_signature"},
+		forgery{"another second", earlier(7 * time.Second), nil, unauthorized, "wrong_signature"},
+		forgery{"stale", earlier(302 * time.Second), nil, unauthorized, "stale"},
+		forgery{"from the future", earlier(-302 * time.Second), nil, unauthorized, "stale"},
+		forgery{"in milliseconds", setting(timestamp, strconv.FormatInt(time.Now().UnixMilli(), 10)), nil, bad, "malformed"},
+		forgery{"of no time", setting(timestamp, "now"), nil, bad, "malformed"},
+		forgery{"a signature of nothing", setting(signature, "AAAA"), nil, unauthorized, "wrong_signature"},
+		forgery{"a signature that is no base64", setting(signature, "!"), nil, unauthorized, "wrong_signature"},
+		forgery{"a probe", func(h http.Header) {
+			h.Set(signature, "WECHATPAY/SIGNTEST/"+h.Get(signature)[19:])
+		}, nil, unauthorized, "probe"},
+		forgery{"the merchant's own serial number", setting(serial, s.credential.Serial), nil, unauthorized, "unknown_key"},
+		forgery{"another's public key", setting(serial, "PUB_KEY_ID_0199"), nil, unauthorized, "unknown_key"},
+		forgery{"a serial number of no form", setting(serial, "../../etc/passwd"), nil, unauthorized, "unknown_key"},
+		forgery{"another algorithm", setting("Wechatpay-Signature-Type", "WECHATPAY2-SM2-WITH-SM3"), nil, bad, "malformed"},
+		forgery{"compressed", setting("Content-Encoding", "gzip"), nil, bad, "malformed"},
+		forgery{"not signed at all", without(timestamp, nonce, signature, serial), nil, unauthorized, "unsigned"},
+		forgery{"nothing", nil, func([]byte) []byte { return nil }, unauthorized, "wrong_signature"},
+		forgery{"too large", nil, func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), maxBody-len(b)+1)...) }, http.StatusRequestEntityTooLarge, "too_large"},
+		forgery{"just not too large", nil, func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), maxBody-len(b))...) }, unauthorized, "wrong_signature"},
+		forgery{"signed, but XML", nil, func([]byte) []byte { return []byte("<xml><return_code>SUCCESS</return_code></xml>") }, unauthorized, "wrong_signature"},
+	)
+}
+
+// Whatever is not WeChat's word for it that the merchant was paid is answered
+// with a status that has WeChat send again, in JSON.
+func TestHostileV3Notifications(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	delivery := w.pay(shop, "order-1", wepaytest.Held())
+	for _, f := range forgeries(shop) {
+		t.Run(f.name, func(t *testing.T) {
+			w := w.in(t)
+			for _, route := range []string{"pay_notify", "pay_notify/shop", "refund_notify"} {
+				header, err := delivery.Header()
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := delivery.Body()
+				if f.header != nil {
+					f.header(header)
+				}
+				if f.body != nil {
+					body = f.body(body)
+				}
+				checkRefusedV3(t, w, w.deliverBody(route, header, body), f.status, f.reason)
+			}
+		})
+	}
+	t.Run("the genuine one, by any method", func(t *testing.T) {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch} {
+			header, err := delivery.Header()
+			if err != nil {
+				t.Fatal(err)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), method, w.site+"/apis/v1/wepay/pay_notify", bytes.NewReader(delivery.Body()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header = header
+			resp, err := w.web.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusNoContent || len(w.orders.forget()) != 1 {
+				t.Errorf("%s: WeChat hears %d", method, resp.StatusCode)
+			}
+		}
+	})
+}
+
+// What WeChat signed may still be nothing that the merchant can take.
+func TestGenuineButRefused(t *testing.T) {
+	w, shop, other := newWorld(t), newV3Seller("shop", 1), newV3Seller("other", 2)
+	w.serve(layout{sellers: []*seller{shop, other}, site: counting})
+	notify := w.site + "/apis/v1/wepay/pay_notify"
+	event := func(kind, original string, resource map[string]any) wepaytest.Event {
+		return wepaytest.Event{URL: notify, Type: kind, OriginalType: original, Summary: "x", Resource: resource}
+	}
+	paid := func(changes ...any) map[string]any {
+		resource := map[string]any{
+			"mchid": shop.mchID, "appid": shop.appID, "out_trade_no": "o1", "transaction_id": "4200000000", "trade_type": "JSAPI",
+			"trade_state": "SUCCESS", "bank_type": "OTHERS", "success_time": "2026-01-01T00:00:00+08:00",
+			"payer": map[string]any{"openid": openID}, "amount": map[string]any{"total": 1, "payer_total": 1, "currency": "CNY", "payer_currency": "CNY"},
+		}
+		for i := 0; i < len(changes); i += 2 {
+			resource[changes[i].(string)] = changes[i+1]
+		}
+		return resource
+	}
+	for _, test := range []struct {
+		name    string
+		event   wepaytest.Event
+		options []wepaytest.PayOption
+		status  int
+		reason  string
+	}{
+		{"of another merchant number", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", other.mchID)), nil, 404, "foreign"},
+		{"of a merchant elsewhere", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", "1999999999")), nil, 404, "foreign"},
+		{"of another appid", event("TRANSACTION.SUCCESS", "transaction", paid("appid", "wx0000000000000000")), nil, 404, "foreign"},
+		{"of nobody", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", nil)), nil, 400, "malformed"},
+		{"not paid", event("TRANSACTION.SUCCESS", "transaction", paid("trade_state", "NOTPAY")), nil, 400, "not_a_payment"},
+		{"of a kind that nobody knows", event("PAYSCORE.USER_PAID", "payscore", map[string]any{"mchid": shop.mchID, "service_id": "1"}), nil, 501, "unknown_kind"},
+		{"under another APIv3 key", event("TRANSACTION.SUCCESS", "transaction", paid()), []wepaytest.PayOption{wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.WrongKey, Standing: true})}, 500, "apiv3_key"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := w.in(t)
+			d, err := w.wechat.Notify(shop.mchID, test.event, append(test.options, wepaytest.Held())...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
+				checkRefusedV3(t, w, w.deliver(route, d, nil), test.status, test.reason)
+			}
+		})
+	}
+	d, err := w.wechat.Notify(shop.mchID, event("TRANSACTION.SUCCESS", "transaction", paid()), wepaytest.Held())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkRefusedV3(t, w, w.deliver("pay_notify/other", d, nil), http.StatusUnauthorized, "unknown_key")
+	checkRefusedV3(t, w, w.deliver("pay_notify/nobody", d, nil), http.StatusNotFound, "foreign")
+	if a := w.deliver("pay_notify/shop", d, nil); a.status != http.StatusNoContent {
+		t.Errorf("the genuine one: HTTP %d %s", a.status, a.body)
+	}
+}
+
+// The order service decides over API v3, too, and WeChat hears of it by the
+// status.
+func TestOrderServiceRefusesV3(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	d := w.pay(shop, "order-1", wepaytest.Held())
+	for _, test := range []struct {
+		answer http.HandlerFunc
+		status int
+	}{
+		{replying(http.StatusOK, ``), 204},
+		{replying(http.StatusOK, `{"errcode":0}`), 204},
+		{replying(http.StatusOK, `{"errcode":1}`), 503},
+		{replying(http.StatusInternalServerError, ``), 503},
+		{replying(http.StatusOK, `<xml>`), 503},
+	} {
+		w.orders.answers(test.answer)
+		if a := w.deliver("pay_notify", d, nil); a.status != test.status || (a.body == "") != (test.status == 204) {
+			t.Errorf("WeChat hears %d %s, wants %d", a.status, a.body, test.status)
+		}
+	}
+}
+
+// WeChat's probes are refused, and nobody is alarmed. The right notification
+// follows.
+func TestProbe(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	d := w.pay(shop, "order-1", wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.Probe}))
+	if first := d.Attempts()[0]; first.Taken || first.Status != http.StatusUnauthorized {
+		t.Errorf("WeChat hears %d %s of a probe", first.Status, first.Answer)
+	}
+	w.clock.Advance(15 * time.Second)
+	w.until("WeChat sends again", func() bool { return len(d.Attempts()) == 2 })
+	checkTakenV3(t, d)
+	if probes, taken := w.counts("shop", "probe"), w.counts("shop", "taken"); probes != 1 || taken != 1 {
+		t.Errorf("%d probes and %d taken are counted", probes, taken)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"reason":"probe"`) && !strings.Contains(line, `"level":"info"`) {
+			t.Errorf("it is logged as %s", line)
+		}
+	}
+	if !strings.Contains(string(text), `"reason":"probe"`) {
+		t.Error("the log says nothing of it")
+	}
+}
+
+// Ten merchants of two kinds have one URL that says nothing of them.
+func TestTenMerchantsAtOneURL(t *testing.T) {
+	w := newWorld(t)
+	var sellers []*seller
+	for n := range 10 {
+		s := newV3Seller(fmt.Sprintf("shop%d", n), n+1)
+		s.notify = "pay_notify"
+		if n%2 == 1 {
+			s.v3.mode, s.v3.publicKey = wepaytest.ByPublicKey, true
+		}
+		sellers = append(sellers, s)
+	}
+	// Two of one account, which only the appid tells apart.
+	second := newV3Seller("second", 1)
+	second.shared, second.credential, second.appID, second.notify = true, sellers[0].credential, "wxaabbccddeeff0011", "pay_notify"
+	w.registers(sellers...)
+	if err := w.wechat.AddMerchant(wepaytest.Merchant{MchID: second.mchID, AppIDs: []string{sellers[0].appID, second.appID}, APIv3Key: second.v3.key}); err != nil {
+		t.Fatal(err)
+	}
+	second.credential = sellers[0].credential
+	w.write("second key.pem", second.credential.KeyPEM)
+	w.serve(layout{sellers: append(sellers, second), site: counting})
+	w.awaitFetches(5)
+	for n, s := range append(sellers, second) {
+		id := fmt.Sprintf("order-%d", n)
+		w.get("get_pay_request_params", s.order3(id))
+		d := w.pay(s, id)
+		checkTakenV3(t, d)
+		if got, told := w.heardOnce(); got.path != "/paid/"+s.name || told["mch_id"] != s.mchID || told["appid"] != s.appID {
+			t.Errorf("of %s's payment %s heard %v", s.name, got.path, told)
+		}
+	}
+	if got := w.fetches(); got != 5 {
+		t.Errorf("WeChat was asked %d times for certificates, by five accounts", got)
+	}
+}
+
+// registers opens sellers' accounts before Caddy runs.
+func (w *world) registers(sellers ...*seller) {
+	w.t.Helper()
+	for _, s := range sellers {
+		w.register(s)
+		s.shared = true
+	}
+}
