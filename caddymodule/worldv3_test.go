@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -215,4 +217,10 @@ func fromBase64(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// unload stops Caddy before the test ends, which then has none to stop.
+func (w *world) unload() error {
+	w.t.Helper()
+	return caddy.Stop()
 }
