@@ -292,6 +292,8 @@ func wantField(t testing.TB, err error, field string) {
 
 // store keeps what a platform wants kept, in memory.
 type store struct {
+	stored time.Time // zero: long ago
+
 	mu     sync.Mutex
 	values map[string][]byte
 	loads  int
@@ -307,13 +309,13 @@ func (s *store) Store(_ context.Context, key string, value []byte) error {
 	return nil
 }
 
-func (s *store) Load(_ context.Context, key string) ([]byte, error) {
+func (s *store) Load(_ context.Context, key string) ([]byte, time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loads++
 	value, found := s.values[key]
 	if !found {
-		return nil, fs.ErrNotExist
+		return nil, time.Time{}, fs.ErrNotExist
 	}
-	return value, nil
+	return value, s.stored, nil
 }
