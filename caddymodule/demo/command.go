@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/windsome/caddy-wepay/caddymodule"
+	"github.com/windsome/caddy-wepay/wepay"
 )
 
 func init() {
@@ -23,8 +24,9 @@ func init() {
 
 func demoCommand() *cobra.Command {
 	var options options
+	var api string
 	cmd := &cobra.Command{
-		Use:   "demo [--once] [--port <port>] [--orders-port <port>] [--wechat-port <port>]",
+		Use:   "demo [--once] [--api v2|v3] [--port <port>] [--orders-port <port>] [--wechat-port <port>]",
 		Short: "Walks through order, payment, notification and refund on this machine",
 		Long: `
 Starts a WeChat Pay that runs on this machine, a Caddy server with the wepay
@@ -38,6 +40,9 @@ a temporary directory, which is removed at the end.`,
 		RunE: caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			if options.api = wepay.API(api); options.api != wepay.V2 && options.api != wepay.V3 {
+				return caddy.ExitCodeFailedStartup, fmt.Errorf("demo: --api must be v2 or v3, not %q", api)
+			}
 			if err := run(ctx, options); err != nil {
 				return caddy.ExitCodeFailedStartup, fmt.Errorf("demo: %w", err)
 			}
@@ -45,6 +50,7 @@ a temporary directory, which is removed at the end.`,
 		}),
 	}
 	cmd.Flags().BoolVar(&options.once, "once", false, "Stop after the walk: exit 0 when every step did what it should, else 1")
+	cmd.Flags().StringVar(&api, "api", string(wepay.V2), "The API that the first merchant's orders go through: v2 or v3")
 	cmd.Flags().IntVar(&options.port, "port", 0, "Port of the Caddy server (default: a free one)")
 	cmd.Flags().IntVar(&options.ordersPort, "orders-port", 0, "Port of the order service (default: a free one)")
 	cmd.Flags().IntVar(&options.wechatPort, "wechat-port", 0, "Port of the WeChat Pay (default: a free one)")

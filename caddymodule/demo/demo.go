@@ -16,27 +16,31 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
 type options struct {
 	once                         bool
+	api                          wepay.API // that the first merchant's orders go through
 	port, ordersPort, wechatPort int
 }
 
-// The demo's merchants: a page inside WeChat, and a mini program of another
-// account that signs otherwise.
+// The demo's merchants: a page inside WeChat, whose account has the keys of both
+// APIs, and a mini program of an account that is new and has API v3 alone.
 const (
 	shopMchID = "1900000109"
 	shopAppID = "wx00112233445566aa"
 	shopKey   = "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga"
+	shopV3Key = "Hc6Zr1Lw8Fy3Pj5GaKd7q2Vn0sX9tB4m"
 	miniMchID = "1900000110"
 	miniAppID = "wx00112233445566bb"
-	miniKey   = "Zr1Lw8Fy3Pj5GaKd7q2Vn0sX9tB4mHc6"
+	miniV3Key = "Zr1Lw8Fy3Pj5GaKd7q2Vn0sX9tB4mHc6"
 )
 
 // demo is what runs: WeChat Pay, Caddy and the order service.
 type demo struct {
+	api    wepay.API
 	dir    string
 	wechat *wepaytest.Server
 	orders *orderService
@@ -48,7 +52,7 @@ type demo struct {
 // run starts everything, walks through it and, unless it is to stop there,
 // serves until the context ends.
 func run(ctx context.Context, options options) (err error) {
-	d := &demo{token: rand.Text(), secret: newSecret()}
+	d := &demo{api: options.api, token: rand.Text(), secret: newSecret()}
 	if d.dir, err = os.MkdirTemp("", "wepay-demo-"); err != nil {
 		return err
 	}
@@ -106,6 +110,10 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			mch_id {{.ShopMchID}}
 			partner_key {file.{{.Dir}}/shop_key}
 			pfx {{.Dir}}/apiclient_cert_{{.ShopMchID}}.p12
+{{- if eq .API "v3"}}
+			api v3
+			apiv3_key {file.{{.Dir}}/shop_apiv3_key}
+{{- end}}
 			notify_url {{.Site}}/apis/v1/wepay/pay_notify/shop
 			cb_notify_url {{.Orders}}/pay_notify
 			callback_secret {file.{{.Dir}}/callback_secret}
@@ -114,9 +122,11 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			env WXAPP
 			app_id {{.MiniAppID}}
 			mch_id {{.MiniMchID}}
-			partner_key {file.{{.Dir}}/mini_key}
-			sign_type HMAC-SHA256
-			pfx {{.Dir}}/apiclient_cert_{{.MiniMchID}}.p12
+			api v3
+			private_key {{.Dir}}/apiclient_key.pem
+			mch_serial {{.MiniSerial}}
+			apiv3_key {file.{{.Dir}}/mini_apiv3_key}
+			public_key {{.PublicKeyID}} {{.Dir}}/pub_key.pem
 			notify_url {{.Site}}/apis/v1/wepay/pay_notify/mini
 			cb_notify_url {{.Orders}}/pay_notify
 			callback_secret {file.{{.Dir}}/callback_secret}
@@ -139,26 +149,24 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 // configure registers the merchants at WeChat Pay, writes their keys and
 // certificates and returns the Caddyfile.
 func (d *demo) configure(port int) (string, error) {
-	for _, merchant := range []wepaytest.Merchant{
-		{MchID: shopMchID, AppIDs: []string{shopAppID}, Key: shopKey},
-		{MchID: miniMchID, AppIDs: []string{miniAppID}, Key: miniKey},
-	} {
-		if err := d.wechat.AddMerchant(merchant); err != nil {
-			return "", err
-		}
-		credential, err := d.wechat.Issue(merchant.MchID)
-		if err != nil {
-			return "", err
-		}
-		if err := d.write("apiclient_cert_"+merchant.MchID+".p12", credential.P12); err != nil {
-			return "", err
-		}
+	shop, err := d.register(wepaytest.Merchant{MchID: shopMchID, AppIDs: []string{shopAppID}, Key: shopKey, APIv3Key: shopV3Key})
+	if err != nil {
+		return "", err
+	}
+	mini, err := d.register(wepaytest.Merchant{MchID: miniMchID, AppIDs: []string{miniAppID}, APIv3Key: miniV3Key, Mode: wepaytest.ByPublicKey})
+	if err != nil {
+		return "", err
+	}
+	id, publicKey, err := d.wechat.PublicKey(miniMchID)
+	if err != nil {
+		return "", err
 	}
 	for name, content := range map[string]string{
-		"shop_key": shopKey, "mini_key": miniKey, "token": d.token, "callback_secret": d.secret,
-		"wechat_ca.pem": string(d.wechat.CACertPEM()),
+		"shop_key": shopKey, "shop_apiv3_key": shopV3Key, "apiclient_cert_" + shopMchID + ".p12": string(shop.P12),
+		"mini_apiv3_key": miniV3Key, "apiclient_key.pem": string(mini.KeyPEM), "pub_key.pem": string(publicKey),
+		"token": d.token, "callback_secret": d.secret, "wechat_ca.pem": string(d.wechat.CACertPEM()),
 	} {
-		if err := d.write(name, []byte(content)); err != nil {
+		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(content), 0o600); err != nil {
 			return "", err
 		}
 	}
@@ -169,14 +177,19 @@ func (d *demo) configure(port int) (string, error) {
 	d.site = "http://" + address
 	var config strings.Builder
 	err = caddyfile.Execute(&config, map[string]string{
-		"Dir": d.dir, "WeChat": d.wechat.URL, "Site": d.site, "Orders": d.orders.url,
-		"ShopAppID": shopAppID, "ShopMchID": shopMchID, "MiniAppID": miniAppID, "MiniMchID": miniMchID,
+		"Dir": d.dir, "WeChat": d.wechat.URL, "Site": d.site, "Orders": d.orders.url, "API": string(d.api),
+		"ShopAppID": shopAppID, "ShopMchID": shopMchID,
+		"MiniAppID": miniAppID, "MiniMchID": miniMchID, "MiniSerial": mini.Serial, "PublicKeyID": id,
 	})
 	return config.String(), err
 }
 
-func (d *demo) write(name string, content []byte) error {
-	return os.WriteFile(filepath.Join(d.dir, name), content, 0o600)
+// register opens an account at WeChat Pay, and gets its certificate.
+func (d *demo) register(merchant wepaytest.Merchant) (wepaytest.Credential, error) {
+	if err := d.wechat.AddMerchant(merchant); err != nil {
+		return wepaytest.Credential{}, err
+	}
+	return d.wechat.Issue(merchant.MchID)
 }
 
 func startCaddy(config string) error {

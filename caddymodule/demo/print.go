@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
 // say prints a sentence.
@@ -13,6 +15,13 @@ func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 // show prints what went over the wire, set in.
 func show(wire string) {
 	fmt.Println("    " + strings.ReplaceAll(strings.TrimSpace(wire), "\n", "\n    ") + "\n")
+}
+
+// showAnswers prints what WeChat heard.
+func showAnswers(delivery *wepaytest.Delivery) {
+	for _, attempt := range delivery.Attempts() {
+		show(fmt.Sprintf("HTTP %d\n%s", attempt.Status, attempt.Answer))
+	}
 }
 
 // marshal writes JSON as people read it.

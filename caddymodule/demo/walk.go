@@ -3,15 +3,13 @@ package demo
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -58,8 +56,8 @@ func (d *demo) showOrder(ctx context.Context, order string) error {
 	if err != nil {
 		return err
 	}
-	say("Caddy signed it with the merchant's key, and WeChat got this XML:")
-	if err := d.showLastRequest("/pay/unifiedorder"); err != nil {
+	say("Caddy signed it with the merchant's key, and WeChat got this:")
+	if err := d.showLastRequest(d.paths().order); err != nil {
 		return err
 	}
 	if !strings.HasPrefix(reply["package"], "prepay_id=") {
@@ -76,10 +74,8 @@ func (d *demo) showPayment(order string) (*wepaytest.Delivery, error) {
 	}
 	say("The customer has paid. WeChat posts this to %s/apis/v1/wepay/pay_notify/shop:", d.site)
 	show(string(delivery.Body()))
-	say("Caddy read it strictly, found the merchant, checked the signature, put it into its outbox on disk, and answered:")
-	for _, attempt := range delivery.Attempts() {
-		show(string(attempt.Answer))
-	}
+	say("Caddy checked the signature, found the merchant, put it into its outbox on disk, and answered:")
+	showAnswers(delivery)
 	if !delivery.Taken() {
 		return nil, errors.New("WeChat did not hear SUCCESS")
 	}
@@ -97,7 +93,7 @@ func (d *demo) showHandOver(ctx context.Context, order string, paid *wepaytest.D
 	if len(heard) != 1 {
 		return fmt.Errorf("the order service heard %d times of one payment", len(heard))
 	}
-	say("At its cb_notify_url the order service got the same fields as JSON, signed by Caddy (Standard Webhooks).")
+	say("At its cb_notify_url the order service got it as JSON, in the same words whichever API WeChat spoke, signed by Caddy (Standard Webhooks).")
 	say("WeChat has just sent the notification again, as it does when in doubt: the same webhook-id, so it counts once.")
 	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
 	if heard[0].payment["total_fee"] != "1200" {
@@ -107,16 +103,15 @@ func (d *demo) showHandOver(ctx context.Context, order string, paid *wepaytest.D
 }
 
 func (d *demo) showRefund(ctx context.Context, order string) error {
-	say("A refund needs the merchant's certificate, which Caddy presents on a connection of that merchant's own:")
 	reply, err := d.ask(ctx, "refund", map[string]any{
 		"merchant": "shop", "out_trade_no": order, "out_refund_no": "demo-refund-1", "total_fee": 1200, "refund_fee": 200,
 	})
 	if err != nil {
 		return err
 	}
-	requests := d.wechat.Requests("/secapi/pay/refund")
+	requests := d.wechat.Requests(d.paths().refund)
 	last := requests[len(requests)-1]
-	say("WeChat saw the certificate of %s, serial %s.", last.CommonName(), last.Serial())
+	say("WeChat saw the certificate of %s, serial %s, which Caddy presents on a connection of that merchant's own.", last.CommonName(), last.Serial())
 	if last.CommonName() != shopMchID || reply["refund_fee"] != "200" {
 		return errors.New("the refund is not the one that was asked for")
 	}
@@ -125,23 +120,36 @@ func (d *demo) showRefund(ctx context.Context, order string) error {
 
 func (d *demo) showSecondMerchant(ctx context.Context) error {
 	const order = "demo-2001"
-	say("A mini program of another account, which signs with HMAC-SHA256:")
-	if _, err := d.ask(ctx, "get_pay_request_params", map[string]any{
+	say("A mini program of a new account, which has API v3 alone and knows WeChat by WeChat Pay's public key. It is asked for in the same words:")
+	reply, err := d.ask(ctx, "get_pay_request_params", map[string]any{
 		"merchant": "mini", "id": order, "fee": 1, "body": "a sticker", "openid": "orM1B5QURRH3PAqNItiFpY-HAAAA",
-	}); err != nil {
+	})
+	if err != nil {
 		return err
+	}
+	if reply["signType"] != "RSA" {
+		return errors.New("the order did not go through API v3")
 	}
 	delivery, err := d.wechat.Pay(miniMchID, order)
 	if err != nil {
 		return err
 	}
+	say("Paid. WeChat's notification is JSON, encrypted for the merchant and signed in its header:")
+	show(string(delivery.Body()))
+	say("Caddy verified it, opened it, and answered:")
+	showAnswers(delivery)
 	if !delivery.Taken() {
 		return errors.New("WeChat did not hear SUCCESS")
 	}
-	if _, err := d.orders.awaitOf(ctx, order); err != nil {
+	heard, err := d.orders.awaitOf(ctx, order)
+	if err != nil {
 		return err
 	}
-	say("Paid, verified with that merchant's key, and handed over.")
+	say("And the order service got what it knows:")
+	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
+	if heard[0].payment["total_fee"] != "1" || heard[0].payment["result_code"] != "SUCCESS" {
+		return errors.New("the order service did not hear of it in API v2's names")
+	}
 	return nil
 }
 
@@ -160,9 +168,7 @@ func (d *demo) showOutbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, attempt := range delivery.Attempts() {
-		show(string(attempt.Answer))
-	}
+	showAnswers(delivery)
 	if !delivery.Taken() || len(d.orders.heardOf(order)) != 0 {
 		return errors.New("the payment is not in the outbox")
 	}
@@ -179,84 +185,33 @@ func (d *demo) showOutbox(ctx context.Context) error {
 }
 
 func (d *demo) showForgery(ctx context.Context, paid *wepaytest.Delivery) error {
-	forged := bytes.Replace(paid.Body(), []byte("demo-1001"), []byte("demo-9999"), 1)
-	say("Somebody posts the notification of step 2 with another order's number in it:")
-	answer, err := d.post(ctx, "pay_notify", "text/xml", "", forged)
+	header, err := paid.Header()
 	if err != nil {
 		return err
 	}
-	show(string(answer))
-	if !bytes.Contains(answer, []byte("FAIL")) || len(d.orders.heardOf("demo-9999")) != 0 {
+	say("Somebody posts the notification of step 2 with one thing in it changed:")
+	answer, err := d.post(ctx, "pay_notify", header, d.paths().forge(paid.Body()))
+	if err != nil {
+		return err
+	}
+	show(answer.String())
+	if !bytes.Contains(answer.body, []byte("FAIL")) || d.api == wepay.V3 && answer.status < 400 || len(d.orders.heardOf("demo-9999")) != 0 {
 		return errors.New("a forged notification was taken")
 	}
-	say("The signature is not over that number: FAIL, and the order service heard nothing.")
+	say("The signature is not over that: refused, and the order service heard nothing.")
 	return nil
 }
 
 func (d *demo) showStranger(ctx context.Context) error {
 	say("Somebody who does not have the token asks for a refund:")
-	answer, err := d.post(ctx, "refund", "application/json", "", []byte(`{"out_trade_no":"demo-1001","out_refund_no":"r9","total_fee":1200,"refund_fee":1000}`))
+	answer, err := d.post(ctx, "refund", http.Header{"Content-Type": {"application/json"}},
+		[]byte(`{"out_trade_no":"demo-1001","out_refund_no":"r9","total_fee":1200,"refund_fee":1000}`))
 	if err != nil {
 		return err
 	}
-	show(string(answer))
-	if !bytes.Contains(answer, []byte(`"errcode":401`)) || len(d.wechat.Requests("/secapi/pay/refund")) != 1 {
+	show(answer.String())
+	if !bytes.Contains(answer.body, []byte(`"errcode":401`)) || len(d.wechat.Requests(d.paths().refund)) != 1 {
 		return errors.New("a stranger was let in")
 	}
-	return nil
-}
-
-// ask asks for an operation as the site's services do, shows both ways, and
-// returns the result.
-func (d *demo) ask(ctx context.Context, operation string, request map[string]any) (map[string]string, error) {
-	body, err := marshal(request)
-	if err != nil {
-		return nil, err
-	}
-	show("POST /apis/v1/wepay/" + operation + "\n" + string(body))
-	answer, err := d.post(ctx, operation, "application/json", d.token, body)
-	if err != nil {
-		return nil, err
-	}
-	show(string(answer))
-	var reply struct {
-		Errcode int               `json:"errcode"`
-		Result  map[string]string `json:"result"`
-	}
-	if err := json.Unmarshal(answer, &reply); err != nil {
-		return nil, err
-	}
-	if reply.Errcode != 0 {
-		return nil, fmt.Errorf("%s: errcode %d", operation, reply.Errcode)
-	}
-	return reply.Result, nil
-}
-
-func (d *demo) post(ctx context.Context, route, contentType, token string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", contentType)
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return io.ReadAll(resp.Body)
-}
-
-// elementEnd is where a line of XML ends when people read it.
-var elementEnd = regexp.MustCompile("</[a-z_]+>")
-
-func (d *demo) showLastRequest(path string) error {
-	requests := d.wechat.Requests(path)
-	if len(requests) == 0 {
-		return fmt.Errorf("WeChat got nothing at %s", path)
-	}
-	show(elementEnd.ReplaceAllString(string(requests[len(requests)-1].Body), "$0\n"))
 	return nil
 }
