@@ -28,13 +28,16 @@ func decode(text []byte, into any) error {
 	return nil
 }
 
-// encode writes a request's JSON.
+// encode writes JSON as WeChat does: & < > stay what they are, since nothing
+// here goes into a page.
 func encode(value any) ([]byte, error) {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("writing the request: %w", err)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return nil, fmt.Errorf("writing JSON: %w", err)
 	}
-	return text, nil
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }
 
 // put gives a member a value, and makes the objects that it is in.

@@ -187,11 +187,8 @@ func (f form) read(in values, path string) (string, error) {
 		if v3 == nil {
 			return "", nil
 		}
-		var b strings.Builder
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		err := enc.Encode(v3)
-		return strings.TrimSuffix(b.String(), "\n"), err
+		text, err := encode(v3)
+		return string(text), err
 	default:
 		return in.text(path), nil
 	}
