@@ -6,10 +6,8 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"maps"
 	"net/http"
@@ -70,12 +68,11 @@ func vectorInto[T any](tb testing.TB, name string) T {
 
 func publicKey(tb testing.TB, text string) *rsa.PublicKey {
 	tb.Helper()
-	block, _ := pem.Decode([]byte(text))
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	key, err := wepay.ParsePublicKey([]byte(text))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return key.(*rsa.PublicKey)
+	return key
 }
 
 // sender is WeChat, as the vectors have it: it signs with their key, and
@@ -89,12 +86,11 @@ type sender struct {
 func newSender(tb testing.TB) *sender {
 	tb.Helper()
 	keys := vectorInto[keyVectors](tb, "K1")
-	block, _ := pem.Decode([]byte(keys.PlatformPrivateKey))
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := wepay.ParsePrivateKey([]byte(keys.PlatformPrivateKey))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &sender{tb, keys, key.(*rsa.PrivateKey)}
+	return &sender{tb, keys, key}
 }
 
 // seal encrypts as WeChat does.
