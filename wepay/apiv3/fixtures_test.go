@@ -292,10 +292,9 @@ func wantField(t testing.TB, err error, field string) {
 
 // store keeps what a platform wants kept, in memory.
 type store struct {
-	stored time.Time // zero: long ago
-
 	mu     sync.Mutex
 	values map[string][]byte
+	stored time.Time // when, as far as the store knows
 	loads  int
 }
 
@@ -309,13 +308,17 @@ func (s *store) Store(_ context.Context, key string, value []byte) error {
 	return nil
 }
 
-func (s *store) Load(_ context.Context, key string) ([]byte, time.Time, error) {
+func (s *store) Load(ctx context.Context, key string) ([]byte, time.Time, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loads++
 	value, found := s.values[key]
-	if !found {
+	switch {
+	case ctx.Err() != nil:
+		return nil, time.Time{}, ctx.Err()
+	case !found:
 		return nil, time.Time{}, fs.ErrNotExist
+	default:
+		return value, s.stored, nil
 	}
-	return value, s.stored, nil
 }

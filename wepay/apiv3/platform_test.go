@@ -497,3 +497,67 @@ func TestVectorA3(t *testing.T) {
 		t.Errorf("got %v, %v, names %s", key, err, p.Serial())
 	}
 }
+
+// What is kept is as old as it is in the store, so that a restart has nothing
+// fetched that is fresh.
+func TestKeptCertificatesAge(t *testing.T) {
+	for name, test := range map[string]struct {
+		stored time.Duration // after the start
+		due    time.Duration // after the start; 0: at once
+	}{
+		"fresh":                  {-3 * time.Hour, apiv3.RefreshEvery - 3*time.Hour},
+		"old":                    {-30 * time.Hour, apiv3.RefreshEvery - 30*time.Hour},
+		"of another day's clock": {time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openShop(t, ways[0])
+			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+			s.store.stored = start.Add(test.stored)
+			s.connect()
+			// Whoever gives up does so for himself alone.
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			s.platform.Load(ended)
+			if s.platform.Serial() != "" {
+				t.Error("it was loaded in no time")
+			}
+			s.platform.Load(t.Context())
+			want := start.Add(test.due)
+			if test.due == 0 {
+				want = time.Time{}
+			}
+			if at, ever := s.platform.Due(); !ever || !at.Equal(want) {
+				t.Errorf("due at %s, %v, wants %s", at, ever, want)
+			}
+			certs, err := s.wechat.PlatformCertificates(mchID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if expires := s.platform.Expires(); !expires.Equal(certs[0].NotAfter) {
+				t.Errorf("expires on %s, wants %s", expires, certs[0].NotAfter)
+			}
+			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
+			if s.fetches() != 1 {
+				t.Errorf("%d fetches", s.fetches())
+			}
+		})
+	}
+}
+
+// Once an account has moved to the public key WeChat lists no certificates any
+// more, which is nothing to be asked again and again.
+func TestDueAfterMigration(t *testing.T) {
+	s := openShop(t, ways[1])
+	if _, err := s.platform.Key(t.Context(), s.signs()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.wechat.Migrate(mchID, wepaytest.ByPublicKey, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.platform.Refresh(t.Context()); err == nil {
+		t.Fatal("there are certificates")
+	}
+	if at, ever := s.platform.Due(); ever {
+		t.Errorf("due again at %s", at)
+	}
+}
