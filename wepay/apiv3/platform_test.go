@@ -451,8 +451,7 @@ func plainTransport(t testing.TB) *http.Transport {
 func TestCertificateExpires(t *testing.T) {
 	soon := listed{serial: 2, from: start.Add(time.Minute), to: start.Add(time.Hour)}
 	body := list(t, listed{serial: 1, to: start.Add(10 * time.Minute), from: start.Add(-time.Hour)}, soon)
-	var w *wechat
-	w = newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
 		return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(1), body)}
 	})
 	m := w.merchant(t)
