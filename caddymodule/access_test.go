@@ -206,11 +206,11 @@ func TestAccessRoutes(t *testing.T) {
 			}
 		}
 		for route, want := range map[string]string{
-			"pay_notify":      "<return_msg><![CDATA[malformed]]>",
-			"pay_notify/shop": "<return_msg><![CDATA[malformed]]>",
+			"pay_notify":      `"message":"unsigned"`,
+			"pay_notify/shop": `"message":"unsigned"`,
 			"no_such_route":   `"errcode":40011`,
 		} {
-			if w := asking(server, route, "203.0.113.9:4711", "X-Forwarded-For: 10.0.0.7", "Sec-Fetch-Site: cross-site"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+			if w := asking(server, route, "203.0.113.9:4711", "X-Forwarded-For: 10.0.0.7", "Sec-Fetch-Site: cross-site"); w.Code == http.StatusForbidden || !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%s: HTTP status %d, %s, want …%s…", route, w.Code, w.Body, want)
 			}
 		}

@@ -161,7 +161,9 @@ func (k *keeper) keep(ctx context.Context, platform *apiv3.Platform) {
 	platform.Load(loading)
 	names := k.platforms.names[platform]
 	if at, ever := platform.Due(); ever && !time.Now().Before(at) {
-		if err := platform.Refresh(ctx); err != nil && ctx.Err() == nil {
+		// Stop waits for a fetch that has begun, which its time-out ends, so that
+		// nothing of ours is written after it.
+		if err := platform.Refresh(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
 			k.logger.Warn("fetching platform certificates failed, and is tried again", zap.Strings("merchants", names), zap.Error(err))
 		}
 	}

@@ -144,7 +144,10 @@ func (s *store) pull(ctx context.Context, consumer jetstream.Consumer, limit int
 		cancel()
 		return nil, err
 	}
-	s.draining.Add(1)
+	if !s.beginDraining() {
+		cancel()
+		return nil, caddymodule.ErrOutboxClosed
+	}
 	msgs, err := s.receive(ctx, batch)
 	if ctx.Err() == nil {
 		cancel()

@@ -32,6 +32,7 @@ type store struct {
 
 	open     context.Context // ends with Destruct
 	close    context.CancelFunc
+	closing  sync.Mutex // held while the store is closed, or draining begins
 	draining sync.WaitGroup
 
 	mu        sync.Mutex
@@ -81,9 +82,23 @@ func newStore(server server, stream names, logger *zap.Logger) (*store, error) {
 	return s, nil
 }
 
+// beginDraining counts a pull that has to be drained before the connection ends,
+// unless the store is closed already.
+func (s *store) beginDraining() bool {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.open.Err() != nil {
+		return false
+	}
+	s.draining.Add(1)
+	return true
+}
+
 // Destruct ends the connection.
 func (s *store) Destruct() error {
+	s.closing.Lock()
 	s.close()
+	s.closing.Unlock()
 	s.draining.Wait()
 	s.nc.Close()
 	return nil
