@@ -145,6 +145,8 @@ func TestGenuineButRefused(t *testing.T) {
 	w, shop, other := newWorld(t), newV3Seller("shop", 1), newV3Seller("other", 2)
 	w.serve(layout{sellers: []*seller{shop, other}, site: counting})
 	notify := w.site + "/apis/v1/wepay/pay_notify"
+	// The reply to an order has shop's certificates fetched before they are needed.
+	w.done("get_pay_request_params", shop.order("ORDER-0001"))
 	event := func(kind, original string, resource map[string]any) wepaytest.Event {
 		return wepaytest.Event{URL: notify, Type: kind, OriginalType: original, Summary: "x", Resource: resource}
 	}
