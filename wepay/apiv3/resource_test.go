@@ -91,7 +91,7 @@ func TestPayment(t *testing.T) {
 		"they do not add up":     {changes{"amount.payer_total": 789}, without(map[string]string{"cash_fee": "789"}), true},
 		"one that is negative":   {changes{"promotion_detail": coupons(cash("1", 150), cash("2", -50))}, noCoupons, true},
 		"one above all":          {changes{"promotion_detail": coupons(cash("1", 889))}, noCoupons, true},
-		"sums that overflow":     {changes{"promotion_detail": coupons(cash("1", int64(1)<<62), cash("2", int64(1)<<62))}, noCoupons, true},
+		"sums that overflow":     {changes{"promotion_detail": coupons(cash("1", int64(1)<<62), cash("2", int64(1)<<62), cash("3", int64(1)<<62), cash("4", int64(1)<<62), cash("5", 100))}, noCoupons, true},
 		"half a fen":             {changes{"promotion_detail": coupons(cash("1", 99.5))}, noCoupons, true},
 		"one that is no coupon":  {changes{"promotion_detail": coupons(cash("1", 100), "x")}, noCoupons, true},
 		"one without an amount":  {changes{"promotion_detail": coupons(cash("1", 100), object{})}, noCoupons, true},
@@ -182,6 +182,68 @@ func TestUnknownKind(t *testing.T) {
 	if _, err := s.tell("\xe6\x94\xaf", "", "{}"); !errors.Is(err, wepay.ErrUnknownKind) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Coupons of one of several orders are numbered twice, and those that do not add
+// up are left out alone.
+func TestCombined(t *testing.T) {
+	s := newSender(t)
+	part := func(number string, promotions any) object {
+		return object{
+			"mchid": "1900000109", "sub_mchid": "1900000209", "out_trade_no": number, "transaction_id": "42" + number, "trade_state": "SUCCESS",
+			"success_time": "2023-11-15T06:13:18+08:00", "amount": object{"total_amount": 100, "payer_amount": 60}, "promotion_detail": promotions,
+		}
+	}
+	resource := object{
+		"combine_appid": "wx1", "combine_mchid": "1900000109", "combine_out_trade_no": "C1",
+		"sub_orders": []object{
+			part("A", []object{{"coupon_id": "7", "type": "CASH", "amount": 30}, {"coupon_id": "8", "type": "NOCASH", "amount": 10}}),
+			part("B", []object{{"coupon_id": "9", "amount": 41}}),
+		},
+	}
+	plain := string(mustEncode(t, resource))
+	o, err := s.tell("TRANSACTION.SUCCESS", "transaction", plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"return_code": "SUCCESS", "result_code": "SUCCESS", "appid": "wx1", "mch_id": "1900000109", "combine_out_trade_no": "C1", "sub_order_count": "2",
+		"coupon_fee_0": "40", "coupon_count_0": "2", "coupon_id_0_0": "7", "coupon_fee_0_0": "30", "coupon_type_0_0": "CASH",
+		"coupon_id_0_1": "8", "coupon_fee_0_1": "10", "coupon_type_0_1": "NO_CASH", "settlement_total_fee_0": "90",
+	}
+	for i, number := range map[string]string{"_0": "A", "_1": "B"} {
+		want["mch_id"+i], want["sub_mch_id"+i], want["out_trade_no"+i], want["transaction_id"+i] = "1900000109", "1900000209", number, "42"+number
+		want["total_fee"+i], want["cash_fee"+i], want["time_end"+i] = "100", "60", "20231115061318"
+	}
+	n := o.Notification(&wepay.Merchant{})
+	differ(t, n.Fields, want, nil)
+	if !strings.HasPrefix(n.Omitted, "of sub_orders[1] coupon_*") || o.Recipient() != (wepay.Recipient{MchID: "1900000109", AppID: "wx1", SubMchID: "1900000209", APIv3Key: s.keys.APIv3Key}) {
+		t.Errorf("omitted %q, for %+v", n.Omitted, o.Recipient())
+	}
+	parts := resource["sub_orders"].([]object)
+	for name, spoil := range map[string]any{
+		"none": []object{}, "not paid": []object{parts[0], changed(parts[1], "trade_state", "NOTPAY")}, "no number": []object{changed(parts[0], "transaction_id", nil)},
+		"no total": []object{parts[0], changed(parts[1], "amount", nil)}, "no order": []any{parts[0], "x"},
+	} {
+		if o, err := s.tell("TRANSACTION.SUCCESS", "transaction", changes{"sub_orders": spoil}.to(t, plain)); !errors.Is(err, wepay.ErrNotPayment) || o != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func changed(o object, name string, value any) object {
+	o = maps.Clone(o)
+	o[name] = value
+	return o
+}
+
+func mustEncode(tb testing.TB, value any) []byte {
+	tb.Helper()
+	text, err := encode(value)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return text
 }
 
 func TestRefund(t *testing.T) {
