@@ -83,7 +83,8 @@ type App struct {
 	platforms *platforms
 	login     *wepay.Login
 
-	outbox     Outbox // nil without one
+	outbox     Outbox        // nil without one
+	opened     chan struct{} // closed once the outbox is open
 	dispatcher *dispatcher
 	keeper     *keeper // nil where no merchant has API v3
 
@@ -164,6 +165,7 @@ func (a *App) provisionOutbox(ctx caddy.Context) error {
 	if err := ctx.GetMetricsRegistry().Register(newOutboxEvents(outbox)); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
+	a.opened = make(chan struct{})
 	a.outbox, a.events, a.ctx = outbox, events.(*caddyevents.App), ctx
 	return nil
 }
@@ -188,6 +190,7 @@ func (a *App) startOutbox() error {
 	if err := a.outbox.Open(ctx); err != nil {
 		return fmt.Errorf("opening the outbox: %w", err)
 	}
+	close(a.opened)
 	if err := a.findGracePeriod(); err != nil {
 		return err
 	}

@@ -106,10 +106,21 @@ func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Heade
 	if callback.urlOf(n.Kind) == "" {
 		return errNoCallback
 	}
-	if err := a.outbox.Put(ctx, event); err != nil {
+	if err := a.store(ctx, event); err != nil {
 		return fmt.Errorf("%w: %w", errNotStored, err)
 	}
 	return nil
+}
+
+// store puts an event into the outbox. Caddy starts its apps in no order, so that
+// sites may serve before the outbox is open: it will be in a moment.
+func (a *App) store(ctx context.Context, event *Event) error {
+	select {
+	case <-a.opened:
+		return a.outbox.Put(ctx, event)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrOutboxClosed, context.Cause(ctx))
+	}
 }
 
 // verifyNotification reads and verifies a notification of API v2. Before it is

@@ -33,6 +33,10 @@ func newSite(t testing.TB) *site {
 	}))
 	t.Cleanup(s.orders.Close)
 	t.Cleanup(func() {
+		// Stop leaves the admin endpoint to the next config: this one has none.
+		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
+			t.Errorf("ending Caddy's admin endpoint: %v", err)
+		}
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
 		}
