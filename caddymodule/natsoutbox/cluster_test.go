@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,16 +56,29 @@ func startCluster(t testing.TB, change func(*natsserver.Options)) *cluster {
 	return c
 }
 
-// freePorts returns ports that nobody listens at.
+// given are the ports that tests got, which nobody gets again.
+var given sync.Map
+
+// freePorts returns ports that nobody listens at, below those that systems give
+// out themselves, so that no connection made meanwhile takes one.
 func freePorts(t testing.TB, n int) (ports []int) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		if tries > 1000 {
+			t.Fatal("there is no free port")
+		}
+		port := 20000 + rand.IntN(10000)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
+			continue // somebody else's
+		}
+		if err := l.Close(); err != nil {
 			t.Fatalf("finding a port: %v", err)
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports
 }
