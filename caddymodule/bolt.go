@@ -68,30 +68,12 @@ func (b *Bolt) Provision(ctx caddy.Context) error {
 //		workers <number>
 //	}
 func (b *Bolt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the store's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	once := make(once)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		directive := d.Val()
-		if err := once.check(d, directive); err != nil {
-			return err
+	return b.UnmarshalBlock(d, func(option string) error {
+		if option != "path" {
+			return UnknownOption(d, option)
 		}
-		known, err := b.UnmarshalOption(d)
-		switch {
-		case err != nil:
-			return err
-		case known:
-		case directive == "path":
-			if err := unmarshalText(d, &b.Path); err != nil {
-				return err
-			}
-		default:
-			return d.Errf("unrecognized outbox option %q", directive)
-		}
-	}
-	return nil
+		return unmarshalText(d, &b.Path)
+	})
 }
 
 // boltStores are the files that this process has open, by their paths: the

@@ -62,18 +62,31 @@ func TestReloadUnderTraffic(t *testing.T) {
 			}
 		})
 	}
-	for i := range 10 {
-		if err := w.load(layout{sellers: []*seller{shop}, options: patient + fmt.Sprintf("\ncall_timeout %ds", 60+i)}); err != nil {
-			t.Errorf("reload %d: %v", i+1, err)
-		}
-	}
+	w.reloads(10, shop)
 	reloaded.Store(true)
 	callers.Wait()
-	heard := w.orders.forget()
-	if len(heard) < int(notified.Load()) {
-		t.Errorf("of %d notifications the order service heard %d", notified.Load(), len(heard))
+	w.checkAllHeard(notified.Load())
+}
+
+// reloads loads the config again and again, each time with another option.
+func (w *world) reloads(times int, shop *seller) {
+	w.t.Helper()
+	for i := range times {
+		if err := w.load(layout{sellers: []*seller{shop}, options: patient + fmt.Sprintf("\ncall_timeout %ds", 60+i)}); err != nil {
+			w.t.Errorf("reload %d: %v", i+1, err)
+		}
 	}
-	checkSameEvent(t, heard)
+}
+
+// checkAllHeard demands that the order service heard of one event as often as
+// WeChat was told that it was taken, or more.
+func (w *world) checkAllHeard(notified int64) {
+	w.t.Helper()
+	heard := w.orders.forget()
+	if len(heard) < int(notified) {
+		w.t.Errorf("of %d notifications the order service heard %d", notified, len(heard))
+	}
+	checkSameEvent(w.t, heard)
 }
 
 // What is on its way when a reload comes is finished by the config that it

@@ -88,12 +88,10 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 // takeSwitch returns what a request says about us and not about WeChat.
 func takeSwitch(request *request, name string) (bool, error) {
 	switch request.take(name) {
-	case "":
+	case "", "false":
 		return false, nil
 	case "true":
 		return true, nil
-	case "false":
-		return false, nil
 	default:
 		return false, &wepay.FieldError{Field: name, Reason: "must be true or false"}
 	}

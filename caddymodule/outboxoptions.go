@@ -71,18 +71,49 @@ func (o *OutboxOptions) Provision() error {
 	return nil
 }
 
-// UnmarshalOption reads the directive that the dispenser stands on if it is one
-// of the shared options, and reports whether it is.
-func (o *OutboxOptions) UnmarshalOption(d *caddyfile.Dispenser) (known bool, err error) {
-	switch directive := d.Val(); directive {
+// UnmarshalBlock reads a store's block, the dispenser before the store's name:
+// the options that every store has, and by own, with the dispenser on its name,
+// any other. Own returns an error for one that the store does not know, see
+// UnknownOption. No option may stand there twice but the repeatable ones.
+func (o *OutboxOptions) UnmarshalBlock(d *caddyfile.Dispenser, own func(option string) error, repeatable ...string) error {
+	d.Next() // consume the store's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	once := make(once)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if err := once.check(d, option, repeatable...); err != nil {
+			return err
+		}
+		known, err := o.unmarshalOption(d, option)
+		if err == nil && !known {
+			err = own(option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UnknownOption is the error for an option that a store does not know.
+func UnknownOption(d *caddyfile.Dispenser, option string) error {
+	return d.Errf("unrecognized outbox option %q", option)
+}
+
+// unmarshalOption reads an option if it is one of the shared ones, and reports
+// whether it is.
+func (o *OutboxOptions) unmarshalOption(d *caddyfile.Dispenser, option string) (known bool, err error) {
+	switch option {
 	case "retry":
 		return true, o.unmarshalRetry(d)
 	case "give_up":
-		return true, unmarshalDuration(d, directive, &o.GiveUp)
+		return true, unmarshalDuration(d, option, &o.GiveUp)
 	case "keep":
-		return true, unmarshalDuration(d, directive, &o.Keep)
+		return true, unmarshalDuration(d, option, &o.Keep)
 	case "workers":
-		return true, unmarshalNumber(d, directive, &o.Workers)
+		return true, unmarshalNumber(d, option, &o.Workers)
 	default:
 		return false, nil
 	}

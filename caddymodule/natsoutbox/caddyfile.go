@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
 )
 
 // UnmarshalCaddyfile sets up the outbox from its block. Syntax:
@@ -23,27 +25,7 @@ import (
 //		workers <number>
 //	}
 func (n *NATS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // consume the store's name
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if seen[option] && option != "url" {
-			return d.Errf("%s already specified", option)
-		}
-		seen[option] = true
-		if known, err := n.UnmarshalOption(d); err != nil {
-			return err
-		} else if known {
-			continue
-		}
-		if err := n.unmarshalOption(d, option); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n.UnmarshalBlock(d, func(option string) error { return n.unmarshalOption(d, option) }, "url")
 }
 
 // unmarshalOption reads an option that only this store has.
@@ -75,7 +57,7 @@ func (n *NATS) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		n.TLS = new(TLS)
 		return n.TLS.unmarshal(d)
 	default:
-		return d.Errf("unrecognized outbox option %q", option)
+		return caddymodule.UnknownOption(d, option)
 	}
 }
 
