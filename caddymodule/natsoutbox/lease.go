@@ -125,38 +125,46 @@ func (s *store) await(ctx context.Context, err error) error {
 
 // pull gets what is there, up to limit messages, or waits for one.
 func (s *store) pull(ctx context.Context, consumer jetstream.Consumer, limit int) ([]jetstream.Msg, error) {
-	batch, err := consumer.FetchNoWait(limit)
-	if err != nil {
-		return nil, err
-	}
-	if msgs, err := s.receive(ctx, batch); len(msgs) > 0 || err != nil {
+	msgs, err := s.collect(ctx, func() {}, func() (jetstream.MessageBatch, error) { return consumer.FetchNoWait(limit) })
+	if len(msgs) > 0 || err != nil {
 		return msgs, err
 	}
 	wait := pullWait
 	if end, limited := ctx.Deadline(); limited {
 		wait = min(wait, max(time.Until(end), time.Millisecond))
 	}
-	// The pull goes on when the caller leaves, so that what comes too late is
-	// given back and does not wait for a node that has forgotten it.
+	// Not of the caller's context: see collect.
 	pulling, cancel := context.WithTimeout(s.open, wait)
-	batch, err = consumer.Fetch(1, jetstream.FetchContext(pulling))
-	if err != nil {
-		cancel()
-		return nil, err
-	}
+	return s.collect(ctx, cancel, func() (jetstream.MessageBatch, error) {
+		return consumer.Fetch(1, jetstream.FetchContext(pulling))
+	})
+}
+
+// collect returns what a pull brings. The pull goes on when the caller leaves, so
+// that what comes too late is given back and does not wait for a node that has
+// forgotten it; the store ends only after that. Release is called at the pull's
+// end.
+func (s *store) collect(ctx context.Context, release func(), fetch func() (jetstream.MessageBatch, error)) ([]jetstream.Msg, error) {
 	if !s.beginDraining() {
-		cancel()
+		release()
 		return nil, caddymodule.ErrOutboxClosed
+	}
+	done := func() {
+		release()
+		s.draining.Done()
+	}
+	batch, err := fetch()
+	if err != nil {
+		done()
+		return nil, err
 	}
 	msgs, err := s.receive(ctx, batch)
 	if ctx.Err() == nil {
-		cancel()
-		s.draining.Done()
+		done()
 		return msgs, err
 	}
 	go func() {
-		defer s.draining.Done()
-		defer cancel()
+		defer done()
 		giveBack(batch)
 	}()
 	return msgs, err
