@@ -21,8 +21,9 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
-// soon is longer than anything takes that these tests wait for.
-const soon = time.Minute
+// soon is longer than anything takes that these tests wait for. The longest is a
+// lease whose end could not be stored: it runs out after 75 s.
+const soon = 2 * time.Minute
 
 // outbox is an outbox of the world's own, with further lines.
 func (w *world) outbox(lines ...string) string {
