@@ -166,12 +166,7 @@ func (b *Bolt) read(ctx context.Context, look func(*boltTx) error) error {
 // Put stores an event that is not known yet.
 func (b *Bolt) Put(ctx context.Context, event *Event) error {
 	e := *event
-	return b.write(ctx, func(tx *boltTx) error {
-		if tx.has(e.ID) {
-			return nil
-		}
-		return tx.put(nil, &e)
-	})
+	return b.write(ctx, func(tx *boltTx) error { return tx.add(&e) })
 }
 
 // Lease takes waiting events that are due, and waits until there are any.
@@ -223,29 +218,30 @@ func (b *Bolt) Settle(ctx context.Context, lease *Lease) error {
 	}
 	e := *lease.Event
 	return b.write(ctx, func(tx *boltTx) error {
-		if tx.store.leases.current(e.ID) != token {
+		if tx.store.leases.current(token.number) != token {
 			return ErrLeaseLost
 		}
 		// What is known of the event as it was leased is all that is needed of it.
-		leased := &Event{ID: e.ID, Merchant: token.queue.Merchant, Kind: token.queue.Kind, State: Waiting, Due: token.due}
+		leased := numbered{&Event{Merchant: token.queue.Merchant, Kind: token.queue.Kind, State: Waiting, Due: token.due}, token.number}
 		if !tx.waits(leased) {
-			tx.end(e.ID)
+			tx.end(token.number)
 			return ErrLeaseLost
 		}
-		return tx.put(leased, &e)
+		return tx.change(leased, &e)
 	})
 }
 
 // Get returns an event.
 func (b *Bolt) Get(ctx context.Context, id string) (e *Event, err error) {
 	err = b.read(ctx, func(tx *boltTx) error {
-		e, err = tx.get(id)
+		found, err := tx.get(id)
+		e = found.Event
 		return err
 	})
 	return e, err
 }
 
-// List returns events in the order of their ids.
+// List returns events in the order in which they came.
 func (b *Bolt) List(ctx context.Context, filter Filter, after string, limit int) (events []*Event, next string, err error) {
 	err = b.read(ctx, func(tx *boltTx) error {
 		events, next, err = tx.list(filter, after, limit)
@@ -282,7 +278,7 @@ func (b *Bolt) change(ctx context.Context, id string, change func(*Event) *Event
 		}
 		for _, state := range states {
 			if before.State == state {
-				return tx.put(before, change(before))
+				return tx.change(before, change(before.Event))
 			}
 		}
 		return ErrWrongState

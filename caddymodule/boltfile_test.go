@@ -60,9 +60,9 @@ func TestBoltRefusesFile(t *testing.T) {
 		{"another version", func(t *testing.T, path string) {
 			fill(t, path)
 			change(t, path, func(tx *bolt.Tx) error {
-				return tx.Bucket(boltMeta).Put([]byte("version"), []byte("caddy-wepay outbox 2"))
+				return tx.Bucket(boltMeta).Put([]byte("version"), []byte("caddy-wepay outbox 1"))
 			})
-		}, `its version is "caddy-wepay outbox 2"`, false},
+		}, `its version is "caddy-wepay outbox 1"`, false},
 		{"a directory", func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)

@@ -32,8 +32,9 @@ func (tx *boltTx) checkIndexes() error {
 	if err != nil {
 		return err
 	}
-	waiting, ended := make(map[string]int), 0
+	waiting, ended, known := make(map[string]int), 0, 0
 	for _, count := range counts {
+		known += count.Events
 		switch count.State {
 		case Waiting:
 			waiting[count.Merchant] += count.Events
@@ -47,7 +48,7 @@ func (tx *boltTx) checkIndexes() error {
 		if !ok {
 			return fmt.Errorf("an index: %w", errDamaged)
 		}
-		if waiting[merchant]--; waiting[merchant] < 0 {
+		if waiting[string(merchant)]--; waiting[string(merchant)] < 0 {
 			return fmt.Errorf("more events wait than were counted: %w", errDamaged)
 		}
 	}
@@ -56,23 +57,31 @@ func (tx *boltTx) checkIndexes() error {
 			return fmt.Errorf("fewer events wait than were counted: %w", errDamaged)
 		}
 	}
-	cursor = tx.Bucket(boltEnded).Cursor()
-	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
-		ended--
+	if noted := tx.keys(boltEnded); noted != ended {
+		return fmt.Errorf("%d events have ended, and %d are noted: %w", ended, noted, errDamaged)
 	}
-	if ended != 0 {
-		return fmt.Errorf("%d more events have ended than are noted: %w", ended, errDamaged)
+	if noted := tx.keys(boltIDs); noted != known {
+		return fmt.Errorf("there are %d events, and %d are known by their IDs: %w", known, noted, errDamaged)
 	}
 	return nil
 }
 
+// keys returns how many keys a bucket has.
+func (tx *boltTx) keys(name []byte) (n int) {
+	cursor := tx.Bucket(name).Cursor()
+	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+		n++
+	}
+	return n
+}
+
 // merchantOf returns the merchant of a queue whose key begins another key.
-func merchantOf(key []byte) (merchant string, ok bool) {
+func merchantOf(key []byte) (merchant []byte, ok bool) {
 	length, n := binary.Uvarint(key)
 	if n <= 0 || length > uint64(len(key)-n) {
-		return "", false
+		return nil, false
 	}
-	return string(key[n : n+int(length)]), true
+	return key[n : n+int(length)], true
 }
 
 // rebuildIndexes makes the indexes anew. An event that is damaged itself stays
@@ -81,7 +90,7 @@ func (s *boltStore) rebuildIndexes() {
 	var damaged int
 	var touched []Queue
 	err := s.change(func(tx *boltTx) error {
-		for _, name := range [][]byte{boltDue, boltEnded, boltCounts} {
+		for _, name := range boltIndexes {
 			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 				return err
 			}
@@ -89,14 +98,18 @@ func (s *boltStore) rebuildIndexes() {
 				return err
 			}
 		}
-		err := tx.Bucket(boltEvents).ForEach(func(id, record []byte) error {
-			e, err := decodeRecord(string(id), record)
-			if err != nil || e.ID != string(id) {
+		err := tx.Bucket(boltEvents).ForEach(func(key, record []byte) error {
+			number := numberOf(key)
+			e, err := decodeRecord(record)
+			if err != nil {
 				damaged++
-				s.logger.Error("an event in the outbox is damaged and stays there", zap.ByteString("event", id), zap.Error(err))
+				s.logger.Error("an event in the outbox is damaged and stays there", zap.Uint64("number", number), zap.Error(err))
 				return nil
 			}
-			return tx.index(e)
+			if err := tx.Bucket(boltIDs).Put(idKey(e.ID), numberKey(number)); err != nil {
+				return err
+			}
+			return tx.index(numbered{e, number})
 		})
 		touched = tx.touched
 		return errors.Join(err, tx.noteCounts())

@@ -53,9 +53,9 @@ func TestBoltIndexDamaged(t *testing.T) {
 	}{
 		{"a waiting event is not noted", func(tx *bolt.Tx) error { return tx.Bucket(boltDue).Delete(first(tx, boltDue)) }, false},
 		{"an unknown event is noted", func(tx *bolt.Tx) error {
-			return tx.Bucket(boltDue).Put(dueKey(Queue{"shop", wepay.Payment}, time.Now(), "evt_none"), nil)
+			return tx.Bucket(boltDue).Put(dueKey(Queue{"shop", wepay.Payment}, time.Now(), 99), nil)
 		}, true},
-		{"another ID", func(tx *bolt.Tx) error {
+		{"another number", func(tx *bolt.Tx) error {
 			key := first(tx, boltDue)
 			key[len(key)-1] ^= 0x40
 			return replace(tx, boltDue, key)
@@ -72,7 +72,7 @@ func TestBoltIndexDamaged(t *testing.T) {
 		}, false},
 		{"a key too short", func(tx *bolt.Tx) error { return replace(tx, boltDue, queueKey(Queue{"shop", wepay.Payment})) }, true},
 		{"an event has ended that is not known", func(tx *bolt.Tx) error {
-			return tx.Bucket(boltEnded).Put(append(timeKey(time.Unix(0, 0)), "evt_none"...), nil)
+			return tx.Bucket(boltEnded).Put(append(timeKey(time.Unix(0, 0)), numberKey(99)...), nil)
 		}, true},
 		{"a count too high", func(tx *bolt.Tx) error {
 			return tx.Bucket(boltCounts).Put([]byte("waiting\x00shop"), []byte{0, 0, 0, 0, 0, 0, 1, 0})
@@ -162,9 +162,9 @@ func TestBoltEventDamaged(t *testing.T) {
 		}
 	}
 	err := b.write(t.Context(), func(tx *boltTx) error {
-		record := slices.Clone(tx.Bucket(boltEvents).Get([]byte("evt_1")))
+		record := slices.Clone(tx.Bucket(boltEvents).Get(numberKey(2)))
 		record[len(record)-1] ^= 1
-		return tx.Bucket(boltEvents).Put([]byte("evt_1"), record)
+		return tx.Bucket(boltEvents).Put(numberKey(2), record)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,20 +13,21 @@ import (
 // other process has the file open, and after a crash nobody holds one.
 type boltLeases struct {
 	mu      sync.Mutex
-	held    map[string]*boltLease // by events' IDs
+	held    map[uint64]*boltLease // by events' numbers
 	waiters map[Queue]chan struct{}
 }
 
 // boltLease is a lease; the holder knows it by its address.
 type boltLease struct {
 	holder *Bolt
+	number uint64
 	queue  Queue
 	due    time.Time // when the event was, as it is stored
 	until  time.Time // zero: it has ended
 }
 
 func newBoltLeases() *boltLeases {
-	return &boltLeases{held: make(map[string]*boltLease), waiters: make(map[Queue]chan struct{})}
+	return &boltLeases{held: make(map[uint64]*boltLease), waiters: make(map[Queue]chan struct{})}
 }
 
 // changed returns what is closed when something of a queue changes.
@@ -49,20 +50,20 @@ func (l *boltLeases) wake(q Queue) {
 
 // current returns the lease of an event that counts, which may have run out, or
 // nil.
-func (l *boltLeases) current(id string) *boltLease {
+func (l *boltLeases) current(number uint64) *boltLease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.held[id]
+	return l.held[number]
 }
 
 // settle ends leases once that is written, and wakes those who wait for the
 // events' queues.
-func (l *boltLeases) settle(ended map[string]*boltLease, queues []Queue) {
+func (l *boltLeases) settle(ended map[uint64]*boltLease, queues []Queue) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, lease := range ended {
-		if l.held[id] == lease {
-			delete(l.held, id)
+	for number, lease := range ended {
+		if l.held[number] == lease {
+			delete(l.held, number)
 		}
 	}
 	for _, q := range queues {
@@ -80,9 +81,9 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 	defer l.mu.Unlock()
 	now := time.Now()
 	err = s.read(func(tx *boltTx) error {
-		tx.waiting(q, func(id string, due time.Time) bool {
+		tx.waiting(q, func(number uint64, due time.Time) bool {
 			free := due
-			if held := l.held[id]; held != nil && held.until.After(free) {
+			if held := l.held[number]; held != nil && held.until.After(free) {
 				free = held.until
 			}
 			if free.After(now) {
@@ -91,24 +92,29 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 				}
 				return !due.After(now) // those that follow are due later still
 			}
-			e, err := tx.get(id)
-			if errors.Is(err, ErrNoEvent) || err == nil && !bytes.Equal(dueKey(q, due, id), dueKey(e.Queue(), e.Due, e.ID)) || err == nil && e.State != Waiting {
+			e, err := tx.at(number)
+			if errors.Is(err, ErrNoEvent) || err == nil && !e.waitsIn(q, due) {
 				s.mistrustIndexes("an event does not wait as it is said to")
 				return true
 			}
 			if err != nil {
-				s.logger.Error("an event in the outbox is damaged and stays there", zap.String("event", id), zap.Error(err))
-				l.held[id] = &boltLease{queue: q, until: now.Add(damagedWait)}
+				s.logger.Error("an event in the outbox is damaged and stays there", zap.Uint64("number", number), zap.Error(err))
+				l.held[number] = &boltLease{queue: q, until: now.Add(damagedWait)}
 				return true
 			}
-			token := &boltLease{holder: holder, queue: q, due: due, until: now.Add(term)}
-			l.held[id] = token
-			leases = append(leases, &Lease{Event: e, Token: token})
+			token := &boltLease{holder: holder, number: number, queue: q, due: due, until: now.Add(term)}
+			l.held[number] = token
+			leases = append(leases, &Lease{Event: e.Event, Token: token})
 			return len(leases) < limit
 		})
 		return nil
 	})
 	return leases, next, err
+}
+
+// waitsIn reports whether an event waits in a queue until a time.
+func (e numbered) waitsIn(q Queue, due time.Time) bool {
+	return e.State == Waiting && bytes.Equal(dueKey(q, due, e.number), dueKey(e.Queue(), e.Due, e.number))
 }
 
 // damagedWait is how long an event that cannot be read is passed over before it

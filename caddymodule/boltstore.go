@@ -51,10 +51,12 @@ const (
 	forgetEvery = time.Minute
 	forgetLimit = 1000
 
-	// longFreelist is up to how many free pages are written down with each
-	// transaction. With more of them that costs more than to look for them in
-	// the whole file when it is opened after a crash.
+	// longFreelist, and one in longFreePart of all pages, are up to how many free
+	// ones are written down with each transaction. With more of them that costs
+	// more than to look for them in the whole file when it is opened after a
+	// crash.
 	longFreelist = 4 << 10
+	longFreePart = 16
 )
 
 // realPath is the same for all names of a file.
@@ -224,11 +226,11 @@ func (s *boltStore) update(batch []*boltWrite) error {
 	if broken := s.broken.Load(); broken != nil {
 		return *broken
 	}
-	stats := s.db.Stats()
-	s.db.NoFreelistSync = stats.FreePageN+stats.PendingPageN > longFreelist
 	var done *boltTx
 	err := s.change(func(tx *boltTx) error {
 		done = tx
+		stats, pages := s.db.Stats(), int(tx.Size())/s.db.Info().PageSize
+		s.db.NoFreelistSync = stats.FreePageN+stats.PendingPageN > max(longFreelist, pages/longFreePart)
 		for _, w := range batch {
 			switch err := w.apply(tx); {
 			case errors.Is(err, ErrNoEvent), errors.Is(err, ErrWrongState), errors.Is(err, ErrLeaseLost):
@@ -279,7 +281,7 @@ func (s *boltStore) change(do func(*boltTx) error) error {
 func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) error {
 	return guard(s.path, func() error {
 		return run(func(tx *bolt.Tx) error {
-			return do(&boltTx{Tx: tx, store: s, ended: make(map[string]*boltLease), changes: make(map[boltCount]int64)})
+			return do(&boltTx{Tx: tx, store: s, ended: make(map[uint64]*boltLease), changes: make(map[boltCount]int64)})
 		})
 	})
 }

@@ -2,25 +2,32 @@ package caddymodule
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"strconv"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
 )
 
-// The file's buckets.
+// The file's buckets. Events are numbered as they come, so that those of one
+// transaction stand side by side, in few pages: pages are what a sync takes its
+// time for.
 var (
 	boltMeta   = []byte("meta")   // what the file is
-	boltEvents = []byte("events") // ID -> record
-	boltDue    = []byte("due")    // queue, when due, ID -> nothing: those that wait
-	boltEnded  = []byte("ended")  // when ended, ID -> nothing: those to be forgotten
-	boltCounts = []byte("counts") // state, merchant -> number of events
+	boltEvents = []byte("events") // number -> record
+	boltIDs    = []byte("ids")    // hash of an ID -> number
+	boltDue    = []byte("due")    // queue, when due, number -> nothing: those that wait
+	boltEnded  = []byte("ended")  // when ended, number -> nothing: those to be forgotten
+	boltCounts = []byte("counts") // state, merchant -> how many events
+
+	boltIndexes = [][]byte{boltIDs, boltDue, boltEnded, boltCounts}
 )
 
 // boltTx is a transaction.
@@ -29,8 +36,15 @@ type boltTx struct {
 
 	store   *boltStore
 	touched []Queue               // whose events have changed
-	ended   map[string]*boltLease // by events' IDs: leases that end with this
-	changes map[boltCount]int64   // of numbers of events
+	ended   map[uint64]*boltLease // by events' numbers: leases that end with this
+	changes map[boltCount]int64   // of counts
+}
+
+// numbered is an event and its number in the file.
+type numbered struct {
+	*Event
+
+	number uint64
 }
 
 // boltCount is what is counted.
@@ -41,9 +55,9 @@ type boltCount struct {
 
 // end ends an event's lease, as it is now: one that begins while this is being
 // written is another.
-func (tx *boltTx) end(id string) {
-	if lease := tx.store.leases.current(id); lease != nil {
-		tx.ended[id] = lease
+func (tx *boltTx) end(number uint64) {
+	if lease := tx.store.leases.current(number); lease != nil {
+		tx.ended[number] = lease
 	}
 }
 
@@ -66,17 +80,17 @@ func encodeRecord(e *Event) ([]byte, error) {
 	return record, nil
 }
 
-func decodeRecord(id string, record []byte) (*Event, error) {
+func decodeRecord(record []byte) (*Event, error) {
 	if len(record) < 8 || binary.BigEndian.Uint32(record) != crc32.Checksum(record[4:], crc32.MakeTable(crc32.Castagnoli)) {
-		return nil, fmt.Errorf("event %q: %w", id, errDamaged)
+		return nil, errDamaged
 	}
 	length := uint64(binary.BigEndian.Uint32(record[4:]))
 	if length > uint64(len(record)-8) {
-		return nil, fmt.Errorf("event %q: %w", id, errDamaged)
+		return nil, errDamaged
 	}
 	e := new(Event)
 	if err := json.Unmarshal(record[8:8+length], e); err != nil {
-		return nil, fmt.Errorf("event %q: %w: %w", id, errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if payload := record[8+length:]; len(payload) > 0 {
 		e.Payload = bytes.Clone(payload)
@@ -84,60 +98,109 @@ func decodeRecord(id string, record []byte) (*Event, error) {
 	return e, nil
 }
 
-func (tx *boltTx) has(id string) bool { return tx.Bucket(boltEvents).Get([]byte(id)) != nil }
+// dense is how full pages are made whose keys come in order: what is written
+// there again may become a little longer.
+const dense = 0.9
 
-func (tx *boltTx) get(id string) (*Event, error) {
-	record := tx.Bucket(boltEvents).Get([]byte(id))
-	if record == nil {
-		return nil, ErrNoEvent
-	}
-	return decodeRecord(id, record)
+// bucket returns a bucket whose keys come in order.
+func (tx *boltTx) bucket(name []byte) *bolt.Bucket {
+	b := tx.Bucket(name)
+	b.FillPercent = dense
+	return b
 }
 
-// put stores an event in the place of what was known of it before, which may be
-// nothing.
-func (tx *boltTx) put(before, e *Event) error {
-	if e.State == Delivered || e.State == Dropped {
-		e.Payload = nil
+// get returns the event of an ID.
+func (tx *boltTx) get(id string) (numbered, error) {
+	value := tx.Bucket(boltIDs).Get(idKey(id))
+	if value == nil {
+		return numbered{}, ErrNoEvent
 	}
-	if before != nil {
-		tx.end(e.ID)
-		if err := tx.unindex(before); err != nil {
-			return err
-		}
+	if len(value) != 8 {
+		tx.store.mistrustIndexes("an event's number is damaged")
+		return numbered{}, fmt.Errorf("event %q: %w", id, errDamaged)
 	}
-	record, err := encodeRecord(e)
+	e, err := tx.at(binary.BigEndian.Uint64(value))
+	switch {
+	case errors.Is(err, ErrNoEvent), err == nil && e.ID != id:
+		tx.store.mistrustIndexes("an event has another's number")
+		return numbered{}, fmt.Errorf("event %q: %w", id, errDamaged)
+	case err != nil:
+		return numbered{}, fmt.Errorf("event %q: %w", id, err)
+	}
+	return e, nil
+}
+
+// at returns the event of a number.
+func (tx *boltTx) at(number uint64) (numbered, error) {
+	record := tx.Bucket(boltEvents).Get(numberKey(number))
+	if record == nil {
+		return numbered{}, ErrNoEvent
+	}
+	e, err := decodeRecord(record)
+	return numbered{e, number}, err
+}
+
+// add stores an event unless it is known already. One that is known but damaged
+// is stored once more: it is whole now.
+func (tx *boltTx) add(e *Event) error {
+	if _, err := tx.get(e.ID); !errors.Is(err, ErrNoEvent) && !errors.Is(err, errDamaged) {
+		return err
+	}
+	number, err := tx.Bucket(boltEvents).NextSequence()
 	if err != nil {
 		return err
 	}
-	if err := tx.Bucket(boltEvents).Put([]byte(e.ID), record); err != nil {
+	if err := tx.Bucket(boltIDs).Put(idKey(e.ID), numberKey(number)); err != nil {
+		return err
+	}
+	return tx.put(numbered{e, number})
+}
+
+// change stores an event in the place of what it was before.
+func (tx *boltTx) change(before numbered, e *Event) error {
+	tx.end(before.number)
+	if err := tx.unindex(before); err != nil {
+		return err
+	}
+	return tx.put(numbered{e, before.number})
+}
+
+func (tx *boltTx) put(e numbered) error {
+	if e.State == Delivered || e.State == Dropped {
+		e.Payload = nil
+	}
+	record, err := encodeRecord(e.Event)
+	if err != nil {
+		return err
+	}
+	if err := tx.bucket(boltEvents).Put(numberKey(e.number), record); err != nil {
 		return err
 	}
 	return tx.index(e)
 }
 
 // index notes an event where it is looked for, and among those of its state.
-func (tx *boltTx) index(e *Event) error {
+func (tx *boltTx) index(e numbered) error {
 	var err error
 	tx.touched = append(tx.touched, e.Queue())
 	switch e.State {
 	case Waiting:
-		err = tx.Bucket(boltDue).Put(dueKey(e.Queue(), e.Due, e.ID), nil)
+		err = tx.bucket(boltDue).Put(dueKey(e.Queue(), e.Due, e.number), nil)
 	case Delivered, Dropped:
-		err = tx.Bucket(boltEnded).Put(endedKey(e), nil)
+		err = tx.bucket(boltEnded).Put(endedKey(e), nil)
 	}
 	tx.changes[boltCount{e.State, e.Merchant}]++
 	return err
 }
 
 // unindex takes back what was noted of an event elsewhere.
-func (tx *boltTx) unindex(e *Event) error {
+func (tx *boltTx) unindex(e numbered) error {
 	var err error
 	switch e.State {
 	case Waiting:
-		err = tx.Bucket(boltDue).Delete(dueKey(e.Queue(), e.Due, e.ID))
+		err = tx.bucket(boltDue).Delete(dueKey(e.Queue(), e.Due, e.number))
 	case Delivered, Dropped:
-		err = tx.Bucket(boltEnded).Delete(endedKey(e))
+		err = tx.bucket(boltEnded).Delete(endedKey(e))
 	}
 	tx.changes[boltCount{e.State, e.Merchant}]--
 	return err
@@ -179,24 +242,27 @@ func (tx *boltTx) counts() ([]Count, error) {
 	return counts, err
 }
 
+// list pages by the numbers.
 func (tx *boltTx) list(filter Filter, after string, limit int) (events []*Event, next string, err error) {
-	cursor := tx.Bucket(boltEvents).Cursor()
-	id, record := cursor.Seek([]byte(after))
-	if string(id) == after {
-		id, record = cursor.Next()
+	last := uint64(0) // the first event's number is 1
+	if after != "" {
+		if last, err = strconv.ParseUint(after, 10, 63); err != nil {
+			return nil, "", fmt.Errorf("%q is no page's end", after)
+		}
 	}
-	for ; id != nil; id, record = cursor.Next() {
-		e, err := decodeRecord(string(id), record)
+	cursor := tx.Bucket(boltEvents).Cursor()
+	for key, record := cursor.Seek(numberKey(last + 1)); key != nil; key, record = cursor.Next() {
+		e, err := decodeRecord(record)
 		if err != nil {
-			return nil, "", err
+			return nil, "", fmt.Errorf("event number %x: %w", key, err)
 		}
 		if !filter.Match(e) {
 			continue
 		}
 		if len(events) == limit {
-			return events, events[limit-1].ID, nil
+			return events, strconv.FormatUint(last, 10), nil
 		}
-		events = append(events, e)
+		events, last = append(events, e), numberOf(key)
 	}
 	return events, "", nil
 }
@@ -210,21 +276,28 @@ func (tx *boltTx) forget(before time.Time, limit int) error {
 		gone = append(gone, bytes.Clone(key))
 	}
 	for _, key := range gone {
-		switch e, err := tx.get(string(key[len(end):])); {
+		switch e, err := tx.at(numberOf(key)); {
 		case errors.Is(err, errDamaged):
 			tx.store.logger.Error("an event in the outbox is damaged and stays there", zap.Error(err))
 		case err != nil || !bytes.Equal(endedKey(e), key):
 			tx.store.mistrustIndexes("an event did not end when it is said to")
 		default:
-			if err := tx.unindex(e); err != nil {
-				return err
-			}
-			if err := tx.Bucket(boltEvents).Delete([]byte(e.ID)); err != nil {
+			if err := tx.remove(e); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+func (tx *boltTx) remove(e numbered) error {
+	if err := tx.unindex(e); err != nil {
+		return err
+	}
+	if err := tx.Bucket(boltIDs).Delete(idKey(e.ID)); err != nil {
+		return err
+	}
+	return tx.bucket(boltEvents).Delete(numberKey(e.number))
 }
 
 // queueKey begins the keys of a queue, and of no other.
@@ -235,46 +308,63 @@ func queueKey(q Queue) []byte {
 	return append(key, q.Kind...)
 }
 
+// idKey is short for any ID, so that few pages hold the keys of many.
+func idKey(id string) []byte {
+	hash := sha256.Sum256([]byte(id))
+	return hash[:16]
+}
+
 // timeKey sorts by time.
 func timeKey(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixNano(), 0)))
 }
 
-func endedKey(e *Event) []byte { return append(timeKey(e.Ended), e.ID...) }
+func numberKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
 
-func dueKey(q Queue, due time.Time, id string) []byte {
-	return append(append(queueKey(q), timeKey(due)...), id...)
+// numberOf returns the number that a key ends with; 0, which no event has, of a
+// key that is damaged.
+func numberOf(key []byte) uint64 {
+	if len(key) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key[len(key)-8:])
+}
+
+func endedKey(e numbered) []byte { return append(timeKey(e.Ended), numberKey(e.number)...) }
+
+func dueKey(q Queue, due time.Time, number uint64) []byte {
+	return append(append(queueKey(q), timeKey(due)...), numberKey(number)...)
 }
 
 // waits reports whether an event waits and is due when it says.
-func (tx *boltTx) waits(e *Event) bool {
-	want := dueKey(e.Queue(), e.Due, e.ID)
+func (tx *boltTx) waits(e numbered) bool {
+	want := dueKey(e.Queue(), e.Due, e.number)
 	key, _ := tx.Bucket(boltDue).Cursor().Seek(want)
 	return bytes.Equal(key, want)
 }
 
 // waiting calls look for those of a queue that wait, in the order in which they
 // are due, as long as it returns true.
-func (tx *boltTx) waiting(q Queue, look func(id string, due time.Time) bool) {
+func (tx *boltTx) waiting(q Queue, look func(number uint64, due time.Time) bool) {
 	prefix := queueKey(q)
 	cursor := tx.Bucket(boltDue).Cursor()
 	for key, _ := cursor.Seek(prefix); bytes.HasPrefix(key, prefix); key, _ = cursor.Next() {
-		id, due := "", time.Time{} // of a key that is damaged, which no event has
-		if rest := key[len(prefix):]; len(rest) > 8 {
-			id, due = string(rest[8:]), time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
+		number, due := uint64(0), time.Time{} // of a key that is damaged, which no event has
+		if rest := key[len(prefix):]; len(rest) == 16 {
+			number, due = numberOf(rest), time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
 		}
-		if !look(id, due) {
+		if !look(number, due) {
 			return
 		}
 	}
 }
 
 // boltVersion is the version of what this file says about the buckets.
-var boltVersion = []byte("caddy-wepay outbox 1")
+var boltVersion = []byte("caddy-wepay outbox 2")
 
 // prepare makes the buckets of a new file.
 func (tx *boltTx) prepare() error {
-	for _, name := range [][]byte{boltMeta, boltEvents, boltDue, boltEnded, boltCounts} {
+	for _, name := range append([][]byte{boltMeta, boltEvents}, boltIndexes...) {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
@@ -291,7 +381,7 @@ func (tx *boltTx) checkVersion() error {
 	if version := meta.Get([]byte("version")); !slices.Equal(version, boltVersion) {
 		return fmt.Errorf("its version is %q, this is %q: use the caddy-wepay that wrote it", version, boltVersion)
 	}
-	for _, name := range [][]byte{boltEvents, boltDue, boltEnded, boltCounts} {
+	for _, name := range append([][]byte{boltEvents}, boltIndexes...) {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: it has no %s", errDamaged, name)
 		}
