@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,6 +117,9 @@ func openBoltReadOnly(path string) (*boltFile, error) {
 	store, err := openBoltFile(path, true)
 	if err != nil {
 		return nil, err
+	}
+	if err := store.readIndexes(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w; a server that opens it makes its indexes anew", path, err), store.db.Close())
 	}
 	return &boltFile{Bolt{store: store, closed: make(chan struct{})}}, nil
 }

@@ -17,7 +17,7 @@ import (
 // is copied aside and refused: to begin with an empty one in its place would
 // lose what was acknowledged.
 func openBoltFile(path string, readOnly bool) (*boltStore, error) {
-	s := &boltStore{path: path, logger: zap.NewNop(), leases: newBoltLeases(), rebuild: make(chan struct{}, 1), closed: make(chan struct{})}
+	s := &boltStore{path: path, logger: zap.NewNop(), numbers: new(boltNumbers), leases: newBoltLeases(), rebuild: make(chan struct{}, 1), closed: make(chan struct{})}
 	if !readOnly {
 		if err := makeBoltFile(path); err != nil {
 			return nil, fmt.Errorf("making %s: %w", path, err)

@@ -21,13 +21,13 @@ func (s *boltStore) mistrustIndexes(why string) {
 	}
 }
 
-// checkIndexes compares the indexes with the counts, without looking at the
-// events.
-func (s *boltStore) checkIndexes() error {
-	return s.transact(s.db.View, (*boltTx).checkIndexes)
+// readIndexes compares the indexes with the counts, without looking at the
+// events, and takes the IDs into memory.
+func (s *boltStore) readIndexes() error {
+	return s.transact(s.db.View, (*boltTx).readIndexes)
 }
 
-func (tx *boltTx) checkIndexes() error {
+func (tx *boltTx) readIndexes() error {
 	counts, err := tx.counts()
 	if err != nil {
 		return err
@@ -57,22 +57,14 @@ func (tx *boltTx) checkIndexes() error {
 			return fmt.Errorf("fewer events wait than were counted: %w", errDamaged)
 		}
 	}
-	if noted := tx.keys(boltEnded); noted != ended {
-		return fmt.Errorf("%d events have ended, and %d are noted: %w", ended, noted, errDamaged)
-	}
-	if noted := tx.keys(boltIDs); noted != known {
-		return fmt.Errorf("there are %d events, and %d are known by their IDs: %w", known, noted, errDamaged)
-	}
-	return nil
-}
-
-// keys returns how many keys a bucket has.
-func (tx *boltTx) keys(name []byte) (n int) {
-	cursor := tx.Bucket(name).Cursor()
+	cursor = tx.Bucket(boltEnded).Cursor()
 	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
-		n++
+		ended--
 	}
-	return n
+	if ended != 0 {
+		return fmt.Errorf("%d more events have ended than are noted: %w", ended, errDamaged)
+	}
+	return tx.readIDs(known)
 }
 
 // merchantOf returns the merchant of a queue whose key begins another key.
@@ -86,10 +78,11 @@ func merchantOf(key []byte) (merchant []byte, ok bool) {
 
 // rebuildIndexes makes the indexes anew. An event that is damaged itself stays
 // where it is, and is in none.
-func (s *boltStore) rebuildIndexes() {
+func (s *boltStore) rebuildIndexes() error {
 	var damaged int
-	var touched []Queue
+	var anew *boltTx
 	err := s.change(func(tx *boltTx) error {
+		anew = tx
 		for _, name := range boltIndexes {
 			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
 				return err
@@ -106,18 +99,18 @@ func (s *boltStore) rebuildIndexes() {
 				s.logger.Error("an event in the outbox is damaged and stays there", zap.Uint64("number", number), zap.Error(err))
 				return nil
 			}
-			if err := tx.Bucket(boltIDs).Put(idKey(e.ID), numberKey(number)); err != nil {
+			if err := tx.know(numbered{e, number}); err != nil {
 				return err
 			}
 			return tx.index(numbered{e, number})
 		})
-		touched = tx.touched
 		return errors.Join(err, tx.noteCounts())
 	})
 	if err != nil {
-		s.logger.Error("making the outbox's indexes anew failed", zap.String("path", s.path), zap.Error(err))
-		return
+		return fmt.Errorf("making the indexes of %s anew: %w", s.path, err)
 	}
 	s.logger.Warn("the outbox's indexes are made anew", zap.String("path", s.path), zap.Int("damaged", damaged))
-	s.leases.settle(nil, touched)
+	s.numbers.replace(anew.known)
+	s.leases.settle(nil, anew.touched)
+	return nil
 }

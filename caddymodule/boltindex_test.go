@@ -74,6 +74,12 @@ func TestBoltIndexDamaged(t *testing.T) {
 		{"an event has ended that is not known", func(tx *bolt.Tx) error {
 			return tx.Bucket(boltEnded).Put(append(timeKey(time.Unix(0, 0)), numberKey(99)...), nil)
 		}, true},
+		{"an ID is not noted", func(tx *bolt.Tx) error { return tx.Bucket(boltIDs).Delete(numberKey(3)) }, false},
+		{"an ID is noted of no event", func(tx *bolt.Tx) error { return tx.Bucket(boltIDs).Put(numberKey(99), make([]byte, 8)) }, false},
+		{"an ID too short", func(tx *bolt.Tx) error { return tx.Bucket(boltIDs).Put(numberKey(3), []byte("abc")) }, false},
+		{"a count that is far too high", func(tx *bolt.Tx) error {
+			return tx.Bucket(boltCounts).Put([]byte("dead\x00shop"), []byte{0x0f, 0, 0, 0, 0, 0, 0, 0})
+		}, false},
 		{"a count too high", func(tx *bolt.Tx) error {
 			return tx.Bucket(boltCounts).Put([]byte("waiting\x00shop"), []byte{0, 0, 0, 0, 0, 0, 1, 0})
 		}, false},
@@ -143,7 +149,7 @@ func checkStock(t *testing.T, b *Bolt) {
 	if want := []Count{{"shop", Delivered, 11}}; err != nil || !slices.Equal(counts, want) {
 		t.Errorf("counted %v (%v), want %v", counts, err, want)
 	}
-	if err := errors.Join(b.store.checkIndexes(), b.Close()); err != nil {
+	if err := errors.Join(b.store.readIndexes(), b.Close()); err != nil {
 		t.Error(err)
 	}
 }
@@ -174,8 +180,64 @@ func TestBoltEventDamaged(t *testing.T) {
 	if err != nil || len(leases) != 2 {
 		t.Errorf("%d events are leased (%v)", len(leases), err)
 	}
-	if _, err := b.Get(t.Context(), "evt_1"); !errors.Is(err, errDamaged) {
+	// Once the indexes are made anew its ID is known no more.
+	if _, err := b.Get(t.Context(), "evt_1"); !errors.Is(err, errDamaged) && !errors.Is(err, ErrNoEvent) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// WeChat's repetition of an event that is damaged is stored: it is whole.
+func TestBoltDamagedEventComesAgain(t *testing.T) {
+	b := newBolt(filepath.Join(t.TempDir(), "outbox.db"))
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	e := waitingEvent("evt_1")
+	if err := b.Put(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	err := b.write(t.Context(), func(tx *boltTx) error {
+		return tx.Bucket(boltEvents).Put(numberKey(1), []byte("no record"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Get(t.Context(), e.ID); !errors.Is(err, errDamaged) {
+		t.Errorf("got %v", err)
+	}
+	for range 2 {
+		if err := b.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leases, err := b.Lease(t.Context(), Queue{"shop", wepay.Payment}, 3, time.Minute)
+	if err != nil || len(leases) != 1 || string(leases[0].Event.Payload) != string(e.Payload) {
+		t.Errorf("leased %v (%v)", leases, err)
+	}
+}
+
+// Two IDs with the same hash are two events.
+func TestBoltSameHash(t *testing.T) {
+	b := newBolt(filepath.Join(t.TempDir(), "outbox.db"))
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Put(t.Context(), waitingEvent("evt_1")); err != nil {
+		t.Fatal(err)
+	}
+	b.store.numbers.settle(map[idHash]uint64{hashOf("evt_2"): 1}, nil)
+	if _, err := b.Get(t.Context(), "evt_2"); !errors.Is(err, ErrNoEvent) {
+		t.Errorf("got %v", err)
+	}
+	if err := b.Put(t.Context(), waitingEvent("evt_2")); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"evt_1", "evt_2"} {
+		if e, err := b.Get(t.Context(), id); err != nil || e.ID != id {
+			t.Errorf("%s is %v (%v)", id, e, err)
+		}
 	}
 }
 

@@ -19,12 +19,13 @@ import (
 // boltStore is an open file. One goroutine writes: whatever waits for it goes
 // into one transaction, and is durable after one sync.
 type boltStore struct {
-	path   string
-	db     *bolt.DB
-	logger *zap.Logger
-	leases *boltLeases
-	keep   atomic.Int64          // nanoseconds
-	broken atomic.Pointer[error] // why nothing can be written any more
+	path    string
+	db      *bolt.DB
+	logger  *zap.Logger
+	numbers *boltNumbers
+	leases  *boltLeases
+	keep    atomic.Int64          // nanoseconds
+	broken  atomic.Pointer[error] // why nothing can be written any more
 
 	writes  chan *boltWrite
 	rebuild chan struct{} // the indexes are to be made anew
@@ -78,9 +79,11 @@ func openBoltStore(path string, logger *zap.Logger) (*boltStore, error) {
 	}
 	s.logger = logger
 	s.writes, s.done = make(chan *boltWrite, batchLimit), make(chan struct{})
-	if err := s.checkIndexes(); err != nil {
+	if err := s.readIndexes(); err != nil {
 		logger.Error("the outbox's indexes are damaged", zap.String("path", path), zap.Error(err))
-		s.rebuildIndexes()
+		if err := s.rebuildIndexes(); err != nil {
+			return nil, errors.Join(err, s.db.Close())
+		}
 	}
 	go s.run()
 	return s, nil
@@ -168,7 +171,9 @@ func (s *boltStore) run() {
 		case <-ticker.C:
 			s.forget()
 		case <-s.rebuild:
-			s.rebuildIndexes()
+			if err := s.rebuildIndexes(); err != nil {
+				s.logger.Error("the outbox's indexes stay damaged until the next start", zap.Error(err))
+			}
 		case <-s.closed:
 			if rest := s.gather(nil); len(rest) > 0 {
 				s.writeBatch(rest)
@@ -244,6 +249,7 @@ func (s *boltStore) update(batch []*boltWrite) error {
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", s.path, err)
 	}
+	s.numbers.settle(done.known, done.unknown)
 	s.leases.settle(done.ended, done.touched)
 	return nil
 }
@@ -281,7 +287,10 @@ func (s *boltStore) change(do func(*boltTx) error) error {
 func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) error {
 	return guard(s.path, func() error {
 		return run(func(tx *bolt.Tx) error {
-			return do(&boltTx{Tx: tx, store: s, ended: make(map[uint64]*boltLease), changes: make(map[boltCount]int64)})
+			return do(&boltTx{
+				Tx: tx, store: s, ended: make(map[uint64]*boltLease), changes: make(map[boltCount]int64),
+				known: make(map[idHash]uint64), unknown: make(map[idHash]uint64),
+			})
 		})
 	})
 }

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -22,7 +21,7 @@ import (
 var (
 	boltMeta   = []byte("meta")   // what the file is
 	boltEvents = []byte("events") // number -> record
-	boltIDs    = []byte("ids")    // hash of an ID -> number
+	boltIDs    = []byte("ids")    // number -> hash of the ID
 	boltDue    = []byte("due")    // queue, when due, number -> nothing: those that wait
 	boltEnded  = []byte("ended")  // when ended, number -> nothing: those to be forgotten
 	boltCounts = []byte("counts") // state, merchant -> how many events
@@ -38,6 +37,8 @@ type boltTx struct {
 	touched []Queue               // whose events have changed
 	ended   map[uint64]*boltLease // by events' numbers: leases that end with this
 	changes map[boltCount]int64   // of counts
+	known   map[idHash]uint64     // numbers of events that have come
+	unknown map[idHash]uint64     // numbers of events that are forgotten
 }
 
 // numbered is an event and its number in the file.
@@ -111,21 +112,16 @@ func (tx *boltTx) bucket(name []byte) *bolt.Bucket {
 
 // get returns the event of an ID.
 func (tx *boltTx) get(id string) (numbered, error) {
-	value := tx.Bucket(boltIDs).Get(idKey(id))
-	if value == nil {
-		return numbered{}, ErrNoEvent
+	number, found := tx.known[hashOf(id)]
+	if !found {
+		number = tx.store.numbers.find(id) // 0 without one, which is no event's
 	}
-	if len(value) != 8 {
-		tx.store.mistrustIndexes("an event's number is damaged")
-		return numbered{}, fmt.Errorf("event %q: %w", id, errDamaged)
-	}
-	e, err := tx.at(binary.BigEndian.Uint64(value))
+	e, err := tx.at(number)
 	switch {
-	case errors.Is(err, ErrNoEvent), err == nil && e.ID != id:
-		tx.store.mistrustIndexes("an event has another's number")
-		return numbered{}, fmt.Errorf("event %q: %w", id, errDamaged)
-	case err != nil:
+	case errors.Is(err, errDamaged):
 		return numbered{}, fmt.Errorf("event %q: %w", id, err)
+	case err != nil, e.ID != id: // another one's hash may be the same
+		return numbered{}, ErrNoEvent
 	}
 	return e, nil
 }
@@ -150,7 +146,7 @@ func (tx *boltTx) add(e *Event) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.Bucket(boltIDs).Put(idKey(e.ID), numberKey(number)); err != nil {
+	if err := tx.know(numbered{e, number}); err != nil {
 		return err
 	}
 	return tx.put(numbered{e, number})
@@ -163,6 +159,13 @@ func (tx *boltTx) change(before numbered, e *Event) error {
 		return err
 	}
 	return tx.put(numbered{e, before.number})
+}
+
+// know notes an event's ID.
+func (tx *boltTx) know(e numbered) error {
+	hash := hashOf(e.ID)
+	tx.known[hash] = e.number
+	return tx.bucket(boltIDs).Put(numberKey(e.number), hash[:])
 }
 
 func (tx *boltTx) put(e numbered) error {
@@ -294,7 +297,8 @@ func (tx *boltTx) remove(e numbered) error {
 	if err := tx.unindex(e); err != nil {
 		return err
 	}
-	if err := tx.Bucket(boltIDs).Delete(idKey(e.ID)); err != nil {
+	tx.unknown[hashOf(e.ID)] = e.number
+	if err := tx.bucket(boltIDs).Delete(numberKey(e.number)); err != nil {
 		return err
 	}
 	return tx.bucket(boltEvents).Delete(numberKey(e.number))
@@ -306,12 +310,6 @@ func queueKey(q Queue) []byte {
 	key = append(key, q.Merchant...)
 	key = binary.AppendUvarint(key, uint64(len(q.Kind)))
 	return append(key, q.Kind...)
-}
-
-// idKey is short for any ID, so that few pages hold the keys of many.
-func idKey(id string) []byte {
-	hash := sha256.Sum256([]byte(id))
-	return hash[:16]
 }
 
 // timeKey sorts by time.
