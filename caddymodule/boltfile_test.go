@@ -277,3 +277,38 @@ func TestBoltSizeStaysBounded(t *testing.T) {
 		t.Errorf("the file grows: %v", sizes)
 	}
 }
+
+// However many end, they are forgotten as fast: what is too much at once goes on
+// soon.
+func TestBoltForgetsMany(t *testing.T) {
+	b := newBolt(filepath.Join(t.TempDir(), "outbox.db"))
+	if err := b.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	err := b.write(t.Context(), func(tx *boltTx) error {
+		for n := range forgetLimit + 1 {
+			e := waitingEvent(fmt.Sprintf("evt_%d", n))
+			e.State, e.Due, e.Ended = Delivered, time.Time{}, time.Now()
+			if err := tx.add(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.store.keep.Store(0)
+	for _, want := range []struct {
+		next time.Duration
+		left int
+	}{{forgetPause, 1}, {forgetEvery, 0}} {
+		if next := b.store.forget(); next != want.next {
+			t.Errorf("it goes on after %s, want %s", next, want.next)
+		}
+		if left := len(b.store.numbers.byID); left != want.left {
+			t.Errorf("%d events are known, want %d", left, want.left)
+		}
+	}
+}

@@ -124,7 +124,11 @@ func TestBoltIndexDamaged(t *testing.T) {
 func checkStock(t *testing.T, b *Bolt) {
 	t.Helper()
 	_, _ = b.Count(t.Context()) // which finds what is wrong with a count
-	if err := b.write(t.Context(), func(tx *boltTx) error { return tx.forget(time.Unix(1, 0), 10) }); err != nil {
+	err := b.write(t.Context(), func(tx *boltTx) error {
+		_, err := tx.forget(time.Unix(1, 0), 10)
+		return err
+	})
+	if err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -48,9 +48,11 @@ const (
 	lockTimeout = time.Second
 
 	// forgetEvery and forgetLimit are how often and how many of those that ended
-	// long ago are removed at once.
+	// long ago are removed at once. While there are more it goes on after
+	// forgetPause.
 	forgetEvery = time.Minute
 	forgetLimit = 1000
+	forgetPause = time.Second
 
 	// longFreelist, and one in longFreePart of all pages, are up to how many free
 	// ones are written down with each transaction. With more of them that costs
@@ -162,14 +164,14 @@ func (s *boltStore) write(ctx context.Context, apply func(*boltTx) error) error 
 // run writes until the store is closed, and then what waits still.
 func (s *boltStore) run() {
 	defer close(s.done)
-	ticker := time.NewTicker(forgetEvery)
-	defer ticker.Stop()
+	timer := time.NewTimer(forgetEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case w := <-s.writes:
 			s.writeBatch(s.gather(w))
-		case <-ticker.C:
-			s.forget()
+		case <-timer.C:
+			timer.Reset(s.forget())
 		case <-s.rebuild:
 			if err := s.rebuildIndexes(); err != nil {
 				s.logger.Error("the outbox's indexes stay damaged until the next start", zap.Error(err))
@@ -306,12 +308,21 @@ func guard(path string, do func() error) (err error) {
 	return do()
 }
 
-// forget removes those that ended longer ago than they are kept.
-func (s *boltStore) forget() {
+// forget removes those that ended longer ago than they are kept, and returns when
+// to go on.
+func (s *boltStore) forget() time.Duration {
 	before := time.Now().Add(-time.Duration(s.keep.Load()))
-	w := &boltWrite{done: make(chan struct{}), apply: func(tx *boltTx) error { return tx.forget(before, forgetLimit) }}
+	found := 0
+	w := &boltWrite{done: make(chan struct{}), apply: func(tx *boltTx) (err error) {
+		found, err = tx.forget(before, forgetLimit)
+		return err
+	}}
 	s.writeBatch([]*boltWrite{w})
-	if w.err != nil {
+	switch {
+	case w.err != nil:
 		s.logger.Error("forgetting what ended long ago failed", zap.Error(w.err))
+	case found == forgetLimit:
+		return forgetPause
 	}
+	return forgetEvery
 }
