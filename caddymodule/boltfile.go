@@ -86,6 +86,9 @@ func (s *boltStore) inspect() error {
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
 		}
+		if err := checkPages(tx); err != nil {
+			return err
+		}
 		return (&boltTx{Tx: tx}).checkVersion()
 	})
 	if err != nil {

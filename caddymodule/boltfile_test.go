@@ -3,10 +3,8 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,60 +96,6 @@ func change(t *testing.T, path string, do func(*bolt.Tx) error) {
 	}
 	if err := errors.Join(db.Update(do), db.Close()); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// Whatever bits of a file are turned, what is read from it is what was written,
-// or an error.
-func TestBoltDamagedBits(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "outbox.db")
-	b := newBolt(path)
-	if err := b.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	want := make(map[string]string)
-	for n := range 20 {
-		e := waitingEvent(fmt.Sprintf("evt_%d", n))
-		want[e.ID] = string(e.Payload)
-		if err := b.Put(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 300 {
-		text := append([]byte(nil), whole...)
-		at := random.IntN(len(text))
-		text[at] ^= byte(1 << random.IntN(8))
-		damaged := filepath.Join(t.TempDir(), "damaged.db")
-		if err := os.WriteFile(damaged, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		b := newBolt(damaged)
-		if b.Open(t.Context()) != nil {
-			continue
-		}
-		for id, payload := range want {
-			if e, err := b.Get(t.Context(), id); err == nil && string(e.Payload) != payload {
-				t.Errorf("with byte %d turned %s is %s", at, id, e.Payload)
-			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		leases, _ := b.Lease(ctx, Queue{"shop", wepay.Payment}, 100, time.Minute)
-		cancel()
-		for _, lease := range leases {
-			if string(lease.Event.Payload) != want[lease.Event.ID] {
-				t.Errorf("with byte %d turned %s is leased as %s", at, lease.Event.ID, lease.Event.Payload)
-			}
-		}
-		_ = b.Put(t.Context(), waitingEvent("evt_more")) // which may fail, but not panic
-		_ = b.Close()                                    // likewise
 	}
 }
 
