@@ -24,14 +24,21 @@ type dispatcher struct {
 	workers *semaphore.Weighted // whose waiters are served in turn
 	share   int                 // of the workers that one queue may have
 
-	leasing, delivering context.Context
-	stopLeasing, abort  context.CancelFunc
-	lanes               sync.WaitGroup
+	leasing, delivering, settling context.Context
+	stopLeasing, abort, abandon   context.CancelFunc
+	lanes                         sync.WaitGroup
 }
 
 // settleTimeout bounds how long an outbox may take to note what came of an
 // event.
 const settleTimeout = 10 * time.Second
+
+// Where an outbox cannot note what came of an event, it is asked again after
+// waits that double from the first to the longest.
+const (
+	firstSettleWait   = 100 * time.Millisecond
+	longestSettleWait = 5 * time.Second
+)
 
 // leasedAhead is how many events are leased for each worker: one that is handed
 // over, and others that are being noted or wait for it, so that no worker waits
@@ -51,6 +58,7 @@ func newDispatcher(outbox Outbox, callbacks map[string]*callback, logger *zap.Lo
 	}
 	d.leasing, d.stopLeasing = context.WithCancel(context.Background())
 	d.delivering, d.abort = context.WithCancel(context.Background())
+	d.settling, d.abandon = context.WithCancel(context.Background())
 	return d
 }
 
@@ -75,14 +83,16 @@ func (d *dispatcher) start() {
 	}
 }
 
-// stop leases nothing more and waits for what is on its way. After the grace
-// period that is given back, to be delivered by the next dispatcher.
+// stop leases nothing more and waits for what is on its way. In the last fifth
+// of the grace period that is given back, to be delivered by the next
+// dispatcher.
 func (d *dispatcher) stop(grace time.Duration) {
 	d.stopLeasing()
-	timer := time.AfterFunc(grace, d.abort)
+	defer time.AfterFunc(grace-grace/5, d.abort).Stop()
+	defer time.AfterFunc(grace, d.abandon).Stop()
 	d.lanes.Wait()
-	timer.Stop()
 	d.abort()
+	d.abandon()
 }
 
 // lane hands over the events of one queue.
@@ -109,11 +119,11 @@ func (l *lane) run() {
 			}
 			continue
 		}
-		leased := time.Now()
+		until := time.Now().Add(l.term())
 		for _, lease := range leases {
 			deliveries.Go(func() {
 				defer func() { <-l.places }()
-				l.handOver(lease, leased)
+				l.handOver(lease, until)
 			})
 		}
 	}
@@ -162,19 +172,19 @@ func (l *lane) lease() ([]*Lease, error) {
 }
 
 // handOver delivers an event as soon as there is a worker, unless something
-// stands against it now, and ends its lease.
-func (l *lane) handOver(lease *Lease, leased time.Time) {
-	if due, tried, err := l.attempt(lease.Event, leased); tried {
-		l.settle(lease, err)
+// stands against it now, and ends its lease, which lasts until a time.
+func (l *lane) handOver(lease *Lease, until time.Time) {
+	if due, tried, err := l.attempt(lease.Event, until); tried {
+		l.settle(lease, until, err)
 	} else {
-		l.giveBack(lease, due)
+		l.giveBack(lease, until, due)
 	}
 }
 
 // attempt delivers an event, and reports whether that was tried to the end and
 // what came of it; else when it is due again. It holds a worker meanwhile, and
 // none while that is noted.
-func (l *lane) attempt(e *Event, leased time.Time) (due time.Time, tried bool, err error) {
+func (l *lane) attempt(e *Event, until time.Time) (due time.Time, tried bool, err error) {
 	for _, needed := range []*semaphore.Weighted{l.hands, l.workers} {
 		if err := needed.Acquire(l.leasing, 1); err != nil {
 			return time.Now(), false, nil
@@ -182,7 +192,7 @@ func (l *lane) attempt(e *Event, leased time.Time) (due time.Time, tried bool, e
 		defer needed.Release(1)
 	}
 	now := time.Now()
-	if now.Sub(leased) > l.term()-l.callback.timeout {
+	if until.Sub(now) < l.callback.timeout {
 		return now, false, nil
 	}
 	if due, held := l.heldUp(e, now); held {
@@ -237,13 +247,13 @@ func (l *lane) report(err error, probe bool) {
 }
 
 // giveBack ends a lease of which nothing came. It does not count as an attempt.
-func (l *lane) giveBack(lease *Lease, due time.Time) {
+func (l *lane) giveBack(lease *Lease, until, due time.Time) {
 	lease.Event.Due = due
-	l.store(lease)
+	l.store(lease, until)
 }
 
 // settle stores what came of an attempt.
-func (l *lane) settle(lease *Lease, err error) {
+func (l *lane) settle(lease *Lease, until time.Time, err error) {
 	e, now := lease.Event, time.Now()
 	e.Attempts++
 	result := "delivered"
@@ -268,7 +278,7 @@ func (l *lane) settle(lease *Lease, err error) {
 			c.Write(fields...)
 		}
 	}
-	if l.store(lease) && e.State == Dead {
+	if l.store(lease, until) && e.State == Dead {
 		l.giveUp(e)
 	}
 }
@@ -296,14 +306,53 @@ func (l *lane) postpone(e *Event, err error, now time.Time) string {
 	return "failed"
 }
 
-// store settles a lease and reports whether that was done. Where it was not,
-// the event is handed over again when the lease has run out.
-func (l *lane) store(lease *Lease) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-	defer cancel()
-	err := l.outbox.Settle(ctx, lease)
-	if err != nil {
-		l.logger.Error("settling an event failed", zap.String("merchant", lease.Event.Merchant), zap.String("event", lease.Event.ID), zap.Error(err))
+// store settles a lease, and reports whether that was done. Where it fails it is
+// tried again as long as the lease lasts and nobody wants to stop; then the
+// event is handed over again.
+func (l *lane) store(lease *Lease, until time.Time) bool {
+	err := l.tryStore(lease)
+	if err == nil {
+		return true
 	}
-	return err == nil
+	e, tries := lease.Event, 1
+	logger := l.logger.With(zap.String("merchant", e.Merchant), zap.String("event", e.ID))
+	if l.mayPass(err) {
+		logger.Error("settling an event fails: it is tried again while the lease lasts", zap.Error(err))
+	}
+	for ; l.mayPass(err); tries++ {
+		wait := growing(firstSettleWait, longestSettleWait, tries)
+		if time.Until(until) < wait {
+			break
+		}
+		l.pause(l.leasing, wait)
+		err = l.tryStore(lease)
+	}
+	if err != nil && (tries == 1 || !l.stored(e)) {
+		logger.Error("settling an event failed: it may be handed over again", zap.Int("tries", tries), zap.Error(err))
+		return false
+	}
+	logger.Info("event settled after all", zap.Int("tries", tries))
+	return true
 }
+
+func (l *lane) tryStore(lease *Lease) error {
+	ctx, cancel := context.WithTimeout(l.settling, settleTimeout)
+	defer cancel()
+	return l.outbox.Settle(ctx, lease)
+}
+
+// mayPass reports whether there is time for an outbox that failed to do better.
+func (l *lane) mayPass(err error) bool {
+	return err != nil && !errors.Is(err, ErrLeaseLost) && !errors.Is(err, ErrOutboxClosed) && l.leasing.Err() == nil
+}
+
+// stored reports whether the outbox has an event as it is here, to the
+// millisecond: it may have stored it, and only the answer was lost.
+func (l *lane) stored(e *Event) bool {
+	ctx, cancel := context.WithTimeout(l.settling, settleTimeout)
+	defer cancel()
+	there, err := l.outbox.Get(ctx, e.ID)
+	return err == nil && there.State == e.State && there.Attempts == e.Attempts && same(there.Due, e.Due) && same(there.Ended, e.Ended)
+}
+
+func same(a, b time.Time) bool { return a.Sub(b).Abs() < time.Millisecond }
