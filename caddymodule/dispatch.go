@@ -22,7 +22,7 @@ type dispatcher struct {
 	giveUp    func(*Event) // called for an event that is dead now
 
 	workers *semaphore.Weighted // whose waiters are served in turn
-	share   int                 // of the workers that one queue may have
+	share   int                 // of the workers that one queue may have, or one of several order services
 
 	leasing, delivering, settling context.Context
 	stopLeasing, abort, abandon   context.CancelFunc
@@ -64,23 +64,47 @@ func newDispatcher(outbox Outbox, callbacks map[string]*callback, logger *zap.Lo
 
 // start begins to hand over. Stop ends it.
 func (d *dispatcher) start() {
-	circuits := make(map[string]*circuit) // by URL: merchants may share one
+	services := d.services()
 	for merchant, callback := range d.callbacks {
 		for _, kind := range callback.kinds {
-			url := callback.urlOf(kind)
-			if url == "" {
+			service := services[callback.urlOf(kind)]
+			if service == nil {
 				continue // what waits from before stays until there is one again
 			}
-			if circuits[url] == nil {
-				circuits[url] = newCircuit(time.Duration(d.options.Retry[1]))
-			}
 			lane := &lane{
-				dispatcher: d, queue: Queue{merchant, kind}, callback: callback, circuit: circuits[url],
-				places: make(chan struct{}, leasedAhead*d.share), hands: semaphore.NewWeighted(int64(d.share)),
+				dispatcher: d, queue: Queue{merchant, kind}, callback: callback, circuit: service.circuit,
+				places: make(chan struct{}, leasedAhead*d.share),
+				hands:  []*semaphore.Weighted{semaphore.NewWeighted(int64(d.share)), service.hands, d.workers},
 			}
 			d.lanes.Go(lane.run)
 		}
 	}
+}
+
+// service is what is known of an order service.
+type service struct {
+	circuit *circuit
+	hands   *semaphore.Weighted // its share of the workers
+}
+
+// services returns the order services by their URLs: merchants may share one.
+func (d *dispatcher) services() map[string]*service {
+	services := make(map[string]*service)
+	for _, callback := range d.callbacks {
+		for _, kind := range callback.kinds {
+			if url := callback.urlOf(kind); url != "" {
+				services[url] = &service{circuit: newCircuit(time.Duration(d.options.Retry[1]))}
+			}
+		}
+	}
+	share := d.share
+	if len(services) == 1 {
+		share = d.options.Workers // there is nobody to leave any for
+	}
+	for _, service := range services {
+		service.hands = semaphore.NewWeighted(int64(share))
+	}
+	return services
 }
 
 // stop leases nothing more and waits for what is on its way. In the last fifth
@@ -102,8 +126,8 @@ type lane struct {
 	queue    Queue
 	callback *callback
 	circuit  *circuit
-	places   chan struct{}       // taken by what is leased
-	hands    *semaphore.Weighted // the queue's share of the workers
+	places   chan struct{}         // taken by what is leased
+	hands    []*semaphore.Weighted // that an event needs: of the queue, of its order service, of all
 }
 
 // run leases events as long as there are places for them.
@@ -185,7 +209,7 @@ func (l *lane) handOver(lease *Lease, until time.Time) {
 // what came of it; else when it is due again. It holds a worker meanwhile, and
 // none while that is noted.
 func (l *lane) attempt(e *Event, until time.Time) (due time.Time, tried bool, err error) {
-	for _, needed := range []*semaphore.Weighted{l.hands, l.workers} {
+	for _, needed := range l.hands {
 		if err := needed.Acquire(l.leasing, 1); err != nil {
 			return time.Now(), false, nil
 		}

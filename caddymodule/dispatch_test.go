@@ -125,7 +125,8 @@ func TestDeliveryAfterAnHour(t *testing.T) {
 	})
 }
 
-// An order service that hangs holds up nobody else's events.
+// An order service that hangs holds up nobody else's events, whichever and
+// whosever events it has.
 func TestDeliveryIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := map[string]bool{"dead": true}
@@ -134,9 +135,11 @@ func TestDeliveryIsFair(t *testing.T) {
 				return hangs(r)
 			}
 			return replies(204, "")(r)
-		}, "dead", "shop")
+		}, "dead1", "dead2", "shop")
 		for n := range 100 {
-			d.put("dead", wepay.Payment, fmt.Sprintf("evt_dead_%d", n), "")
+			d.put("dead1", wepay.Payment, fmt.Sprintf("evt_dead1_%d", n), "")
+			d.put("dead1", wepay.Refunded, fmt.Sprintf("evt_refund_%d", n), "")
+			d.put("dead2", wepay.Payment, fmt.Sprintf("evt_dead2_%d", n), "")
 		}
 		synctest.Wait()
 		for n := range 20 {

@@ -133,7 +133,7 @@ type dispatched struct {
 }
 
 // dispatch starts a dispatcher for merchants, each with an order service of its
-// name.
+// name. Names that differ by a digit at their end share one.
 func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), merchants ...string) *dispatched {
 	t.Helper()
 	d := &dispatched{t: t, store: &unsettling{memoryOutbox: newMemoryOutbox(), how: well}, backend: &backend{answer: answer}, counts: prometheus.NewRegistry()}
@@ -151,7 +151,7 @@ func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), 
 	core, d.logs = observer.New(zap.DebugLevel)
 	callbacks := make(map[string]*callback)
 	for _, name := range merchants {
-		url := "http://" + name + "/"
+		url := "http://" + strings.TrimRight(name, "0123456789") + "/"
 		callbacks[name] = &callback{url: url, refundURL: url, kinds: testMerchant.Kinds(), transport: d.backend, timeout: defaultDeliveryTimeout}
 	}
 	d.dispatcher = newDispatcher(d.store, callbacks, zap.New(core), metrics, func(e *Event) { d.dead = append(d.dead, e.ID) })
