@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -53,8 +55,14 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// errNoOutbox says that there is nothing to look into.
-var errNoOutbox = errors.New("the config has no outbox: see the option outbox of the global option wepay")
+// Errors of the operators' view.
+var (
+	// errNoOutbox says that there is nothing to look into.
+	errNoOutbox = errors.New("the config has no outbox: see the option outbox of the global option wepay")
+
+	// errNoMerchant says that there is nothing of a merchant.
+	errNoMerchant = errors.New("the outbox has no events of it")
+)
 
 func (a *adminAPI) outbox() (Outbox, error) {
 	app, err := a.ctx.AppIfConfigured("wepay")
@@ -114,7 +122,7 @@ func writeAdminError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &bad):
 		status = http.StatusBadRequest
-	case errors.Is(err, ErrNoEvent), errors.Is(err, errNoOutbox):
+	case errors.Is(err, ErrNoEvent), errors.Is(err, errNoOutbox), errors.Is(err, errNoMerchant):
 		status = http.StatusNotFound
 	case errors.Is(err, ErrWrongState):
 		status = http.StatusConflict
@@ -194,9 +202,10 @@ func filterOf(r *http.Request) (Filter, error) {
 }
 
 func serveEvent(o Outbox, w http.ResponseWriter, r *http.Request) error {
-	e, err := o.Get(r.Context(), r.PathValue("id"))
+	id := r.PathValue("id")
+	e, err := o.Get(r.Context(), id)
 	if err != nil {
-		return err
+		return fmt.Errorf("event %s: %w", id, err)
 	}
 	if r.FormValue("personal") != "true" && e.Payload != nil {
 		if e.Payload, err = maskPersonal(e.Payload); err != nil {
@@ -207,8 +216,9 @@ func serveEvent(o Outbox, w http.ResponseWriter, r *http.Request) error {
 }
 
 func serveReplay(o Outbox, w http.ResponseWriter, r *http.Request) error {
-	if err := o.Replay(r.Context(), r.PathValue("id")); err != nil {
-		return err
+	id := r.PathValue("id")
+	if err := o.Replay(r.Context(), id); err != nil {
+		return notChanged(r.Context(), o, id, "only a dead one is replayed", err)
 	}
 	return answer(w, map[string]int{"replayed": 1})
 }
@@ -220,13 +230,25 @@ func serveDrop(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	if err := readAdminRequest(w, r, &request); err != nil {
 		return err
 	}
-	if request.Reason == "" {
+	reason, id := strings.TrimSpace(request.Reason), r.PathValue("id")
+	if reason == "" {
 		return badRequest("reason is required: it is kept with the event")
 	}
-	if err := o.Drop(r.Context(), r.PathValue("id"), request.Reason); err != nil {
-		return err
+	if err := o.Drop(r.Context(), id, reason); err != nil {
+		return notChanged(r.Context(), o, id, "only one that waits or is dead is dropped", err)
 	}
 	return answer(w, map[string]int{"dropped": 1})
+}
+
+// notChanged says which event it was that could not be changed, and what it is
+// where that is why.
+func notChanged(ctx context.Context, o Outbox, id, rule string, err error) error {
+	if errors.Is(err, ErrWrongState) {
+		if e, getErr := o.Get(ctx, id); getErr == nil {
+			return fmt.Errorf("event %s is %s, %s: %w", id, e.State, rule, err)
+		}
+	}
+	return fmt.Errorf("event %s: %w", id, err)
 }
 
 func readAdminRequest(w http.ResponseWriter, r *http.Request, request any) error {
@@ -238,7 +260,12 @@ func readAdminRequest(w http.ResponseWriter, r *http.Request, request any) error
 	return nil
 }
 
-// serveReplayAll has all dead events handed over again, or a merchant's.
+// mostFailures is how many events may fail before the others are not tried any
+// more.
+const mostFailures = 10
+
+// serveReplayAll has all dead events handed over again, or a merchant's. One that
+// cannot be does not keep the others from it.
 func serveReplayAll(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	var request struct {
 		Merchant string `json:"merchant"`
@@ -250,21 +277,45 @@ func serveReplayAll(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	if request.All == (request.Merchant != "") {
 		return badRequest("needs either a merchant or all")
 	}
-	replayed := 0
-	err := each(r.Context(), o, Filter{Merchant: request.Merchant, State: Dead}, func(e *Event) error {
-		err := o.Replay(r.Context(), e.ID)
-		if errors.Is(err, ErrWrongState) || errors.Is(err, ErrNoEvent) {
-			return nil // somebody else was quicker
-		}
-		if err == nil {
-			replayed++
-		}
+	if err := checkMerchant(r.Context(), o, request.Merchant); err != nil {
 		return err
-	})
+	}
+	replayed, err := replayDead(r.Context(), o, request.Merchant)
 	if err != nil {
-		return fmt.Errorf("after %d were replayed: %w", replayed, err)
+		return fmt.Errorf("%d events are replayed, others are not: %w", replayed, err)
 	}
 	return answer(w, map[string]int{"replayed": replayed})
+}
+
+// checkMerchant refuses a name that no event has, which is most likely
+// misspelled. "" stands for all.
+func checkMerchant(ctx context.Context, o Outbox, name string) error {
+	counts, err := o.Count(ctx)
+	if err != nil {
+		return err
+	}
+	if name != "" && !slices.ContainsFunc(counts, func(c Count) bool { return c.Merchant == name }) {
+		return fmt.Errorf("merchant %q: %w", name, errNoMerchant)
+	}
+	return nil
+}
+
+func replayDead(ctx context.Context, o Outbox, merchant string) (replayed int, err error) {
+	var failed []error
+	err = each(ctx, o, Filter{Merchant: merchant, State: Dead}, func(e *Event) error {
+		switch err := o.Replay(ctx, e.ID); {
+		case err == nil:
+			replayed++
+		case errors.Is(err, ErrWrongState) || errors.Is(err, ErrNoEvent): // somebody else was quicker
+		default:
+			failed = append(failed, fmt.Errorf("event %s: %w", e.ID, err))
+		}
+		if len(failed) == mostFailures {
+			return errors.New("the others are not tried any more")
+		}
+		return nil
+	})
+	return replayed, errors.Join(append(failed, err)...)
 }
 
 // each goes through the events that a filter selects.

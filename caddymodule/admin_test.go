@@ -1,11 +1,9 @@
 package caddymodule
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,25 +58,27 @@ func TestAdminRoutes(t *testing.T) {
 		{"wrong state", "GET", "/events?state=alive", "", 400, "state must be", ""},
 		{"one", "GET", "/events/evt_dead", "", 200, `"attach":"<&>"`, "oSECRET"},
 		{"one with personal data", "GET", "/events/evt_dead?personal=true", "", 200, `"sub_openid":"oSECRET"`, "***"},
-		{"unknown", "GET", "/events/evt_none", "", 404, "no such event", ""},
+		{"unknown", "GET", "/events/evt_none", "", 404, "event evt_none: the outbox has no such event", ""},
 		{"no id", "GET", "/events/a%20b", "", 400, "no event's id", ""},
 		{"replay", "POST", "/events/evt_dead/replay", "", 200, `{"replayed":1}`, ""},
-		{"replay what is not dead", "POST", "/events/evt_done/replay", "", 409, "does not allow it", ""},
+		{"replay what is not dead", "POST", "/events/evt_done/replay", "", 409, "event evt_done is delivered, only a dead one is replayed", ""},
+		{"replay what is unknown", "POST", "/events/evt_none/replay", "", 404, "event evt_none: ", ""},
 		{"replay by GET", "GET", "/events/evt_dead/replay", "", 405, "", ""},
 		{"replay a merchant's", "POST", "/replay", `{"merchant":"shop"}`, 200, `{"replayed":1}`, ""},
+		{"replay nobody's", "POST", "/replay", `{"merchant":"shoop"}`, 404, `merchant \"shoop\"`, ""},
 		{"replay all", "POST", "/replay", `{"all":true}`, 200, `{"replayed":2}`, ""},
 		{"replay what", "POST", "/replay", `{}`, 400, "either a merchant or all", ""},
 		{"replay too much", "POST", "/replay", `{"all":true,"merchant":"shop"}`, 400, "either a merchant or all", ""},
 		{"replay otherwise", "POST", "/replay", `{"everything":true}`, 400, "everything", ""},
 		{"drop", "POST", "/events/evt_new/drop", `{"reason":"by hand"}`, 200, `{"dropped":1}`, ""},
 		{"drop without reason", "POST", "/events/evt_new/drop", `{}`, 400, "reason is required", ""},
-		{"drop what is done", "POST", "/events/evt_done/drop", `{"reason":"by hand"}`, 409, "", ""},
-		{"import nothing", "POST", "/import", ``, 400, "cut off after 0", ""},
-		{"import an end", "POST", "/import", `{"exported":0}`, 200, `{"imported":0}`, ""},
-		{"import less", "POST", "/import", `{"exported":1}`, 400, "lines are missing", ""},
-		{"import no JSON", "POST", "/import", `evt_1`, 400, "line 1", ""},
-		{"import without payload", "POST", "/import", `{"id":"evt_1","merchant":"shop","kind":"payment","state":"waiting","received":"2026-01-01T00:00:00Z","due":"2026-01-01T00:00:00Z"}`, 400, "payload: must be a JSON object", ""},
-		{"import another kind", "POST", "/import", `{"id":"evt_1","merchant":"shop","kind":"gift","state":"waiting","payload":"{}"}`, 400, `kind: \"gift\"`, ""},
+		{"drop for nothing", "POST", "/events/evt_new/drop", `{"reason":" \n"}`, 400, "reason is required", ""},
+		{"drop what is done", "POST", "/events/evt_done/drop", `{"reason":"by hand"}`, 409, "event evt_done is delivered, only one that waits or is dead is dropped", ""},
+		{"drop what is unknown", "POST", "/events/evt_none/drop", `{"reason":"by hand"}`, 404, "event evt_none: ", ""},
+		{"no limit", "GET", "/events?limit=0", "", 400, "limit must be 1 to 1000", ""},
+		{"negative limit", "GET", "/events?limit=-1", "", 400, "limit must be 1 to 1000", ""},
+		{"limit that is none", "GET", "/events?limit=99999999999999999999", "", 400, "limit must be 1 to 1000", ""},
+		{"after the last page", "GET", "/events?after=zzz", "", 200, `{"events":[]}`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := asked(stocked(t), nil, test.method, test.uri, test.body)
@@ -96,99 +96,5 @@ func TestAdminWithoutOutbox(t *testing.T) {
 	}
 	if status, body := asked(nil, errNoOutbox, "GET", "", ""); status != http.StatusNotFound || !strings.Contains(body, "no outbox") {
 		t.Errorf("HTTP %d %s", status, body)
-	}
-}
-
-// What one outbox exports another one imports, whole; twice does no harm.
-func TestExportImport(t *testing.T) {
-	from, to := stocked(t), newMemoryOutbox()
-	if err := to.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	_, lines := asked(from, nil, "GET", "/export", "")
-	for range 2 {
-		if status, body := asked(to, nil, "POST", "/import", lines); status != http.StatusOK || body != `{"imported":4}` {
-			t.Fatalf("HTTP %d %s", status, body)
-		}
-	}
-	for id, want := range from.events {
-		if got, err := to.Get(t.Context(), id); err != nil || toText(t, got) != toText(t, &want.Event) || !bytes.Equal(got.Payload, want.Payload) {
-			t.Errorf("got %+v (%v), want %+v", got, err, want.Event)
-		}
-	}
-	cut := lines[:strings.LastIndex(lines, "\n")]
-	if status, body := asked(to, nil, "POST", "/import", cut); status != http.StatusBadRequest || !strings.Contains(body, "cut off after 4") {
-		t.Errorf("HTTP %d %s", status, body)
-	}
-}
-
-func toText(t *testing.T, v any) string {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// The commands look into a file that no server has open, and ask a server for
-// all else.
-func TestOutboxCommands(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "outbox.db")
-	fill(t, path)
-	for _, test := range []struct {
-		args string
-		want string
-		err  string
-	}{
-		{"", "MERCHANT  STATE    EVENTS\nshop      dead     1\nshop      waiting  2\n", ""},
-		{"list --state dead", "evt_dead", ""},
-		{"list --json --state dead", `"reason":"HTTP status 410"`, ""},
-		{"show evt_dead", `"openid": "***"`, ""},
-		{"show evt_dead --personal", `"openid": "oSECRET"`, ""},
-		{"show evt_none", "", "no such event"},
-		{"export --state dead", `{"exported":1}`, ""},
-		{"replay evt_dead", "", "start the server"},
-		{"replay --all evt_dead", "", "one of them"},
-		{"drop evt_dead --reason why", "", "start the server"},
-	} {
-		t.Run(test.args, func(t *testing.T) {
-			var out bytes.Buffer
-			client := &outboxClient{out: &out}
-			cmd := client.root()
-			cmd.SetArgs(append(strings.Fields(test.args), "--path", path))
-			cmd.SilenceErrors, cmd.SilenceUsage = true, true
-			err := cmd.Execute()
-			switch {
-			case test.err == "" && (err != nil || !strings.Contains(out.String(), test.want)):
-				t.Errorf("got %s (%v)", out.String(), err)
-			case test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)):
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
-// fill puts events into a file.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	b := newBolt(path)
-	if err := b.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	for _, e := range []*Event{
-		{ID: "evt_dead", State: Dead, Ended: now, Reason: "HTTP status 410"},
-		{ID: "evt_1", State: Waiting, Due: now},
-		{ID: "evt_2", State: Waiting, Due: now},
-	} {
-		e.Merchant, e.Kind, e.Received, e.Since = "shop", wepay.Payment, now, now
-		e.Payload = json.RawMessage(`{"openid":"oSECRET"}`)
-		if err := b.Put(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,17 +1,15 @@
 package caddymodule
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -39,15 +37,6 @@ var commands []func() *cobra.Command
 // that package's init.
 func AddCommand(command func() *cobra.Command) { commands = append(commands, command) }
 
-// outboxClient asks for what the admin API has of the outbox: a running server,
-// or a file that no server has open.
-type outboxClient struct {
-	address, config, adapter, path string
-
-	out io.Writer
-	in  io.Reader
-}
-
 func outboxCommand() *cobra.Command {
 	return (&outboxClient{out: os.Stdout, in: os.Stdin}).root()
 }
@@ -63,6 +52,9 @@ given up. They ask the server's admin endpoint.`, cobra.NoArgs, func([]string) e
 	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")
 	flags.StringVar(&c.path, "path", "", "Read this file, which no server has open, instead of asking one")
+	for _, other := range []string{"address", "config", "adapter"} {
+		cmd.MarkFlagsMutuallyExclusive("path", other)
+	}
 	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
 	return cmd
 }
@@ -101,7 +93,7 @@ func filterFlags(cmd *cobra.Command, merchant, state *string) {
 func (c *outboxClient) showCommand() *cobra.Command {
 	var personal bool
 	cmd := c.command("show <id> [--personal]", "Shows an event, with what the order service gets", "", cobra.ExactArgs(1), func(args []string) error {
-		return c.print(http.MethodGet, "/events/"+url.PathEscape(args[0])+"?personal="+fmt.Sprint(personal), nil)
+		return c.printOf(args[0], http.MethodGet, "?personal="+fmt.Sprint(personal), nil)
 	})
 	cmd.Flags().BoolVar(&personal, "personal", false, "Show openids and accounts as well")
 	return cmd
@@ -121,7 +113,7 @@ func (c *outboxClient) replayCommand() *cobra.Command {
 			return errors.New("replay needs an id, --merchant or --all: one of them")
 		}
 		if len(args) == 1 {
-			return c.print(http.MethodPost, "/events/"+url.PathEscape(args[0])+"/replay", nil)
+			return c.printOf(args[0], http.MethodPost, "/replay", nil)
 		}
 		return c.print(http.MethodPost, "/replay", map[string]any{"merchant": merchant, "all": all})
 	})
@@ -133,7 +125,7 @@ func (c *outboxClient) replayCommand() *cobra.Command {
 func (c *outboxClient) dropCommand() *cobra.Command {
 	var reason string
 	cmd := c.command("drop <id> --reason <text>", "Takes an event out of the way: it will not be handed over", "", cobra.ExactArgs(1), func(args []string) error {
-		return c.print(http.MethodPost, "/events/"+url.PathEscape(args[0])+"/drop", map[string]any{"reason": reason})
+		return c.printOf(args[0], http.MethodPost, "/drop", map[string]any{"reason": reason})
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "Why, which is kept with the event")
 	return cmd
@@ -174,63 +166,11 @@ func (c *outboxClient) export(merchant, state string, args []string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.copy(http.MethodGet, uri, nil, file), file.Sync(), file.Close())
-}
-
-// ask asks the server, or the file.
-func (c *outboxClient) ask(method, uri string, body io.Reader) (*http.Response, error) {
-	uri = "/wepay/outbox" + uri
-	if c.path != "" {
-		if method != http.MethodGet {
-			return nil, errors.New("--path is for looking only: start the server to change something")
-		}
-		return askFile(c.path, uri)
+	err = errors.Join(c.copy(http.MethodGet, uri, nil, file), file.Sync(), file.Close())
+	if err != nil { // what is not whole is of no use
+		err = errors.Join(err, os.Remove(args[0]))
 	}
-	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
-	if err != nil {
-		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
-	}
-	return caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), body)
-}
-
-// copy asks, and writes the answer as it comes.
-func (c *outboxClient) copy(method, uri string, body io.Reader, to io.Writer) error {
-	resp, err := c.ask(method, uri, body)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(to, resp.Body)
 	return err
-}
-
-// print asks with a JSON object, and prints the answer for people.
-func (c *outboxClient) print(method, uri string, request any) error {
-	var body io.Reader
-	if request != nil {
-		text, err := json.Marshal(request)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(text)
-	}
-	var reply, text bytes.Buffer
-	if err := c.copy(method, uri, body, &reply); err != nil {
-		return err
-	}
-	if err := json.Indent(&text, reply.Bytes(), "", "  "); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	_, err := text.WriteTo(c.out)
-	return err
-}
-
-func (c *outboxClient) get(uri string, reply any) error {
-	var text bytes.Buffer
-	if err := c.copy(http.MethodGet, uri, nil, &text); err != nil {
-		return err
-	}
-	return json.Unmarshal(text.Bytes(), reply)
 }
 
 func (c *outboxClient) counts() error {
@@ -248,14 +188,33 @@ func (c *outboxClient) counts() error {
 	})
 }
 
-// table prints lines of cells below a heading.
+// table prints lines of cells below a heading, and nothing where there is an
+// error instead of them.
 func (c *outboxClient) table(heading string, fill func(line func(cells ...any)) error) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, heading)
+	lines := 0
+	var flushed error
 	err := fill(func(cells ...any) {
 		fmt.Fprintf(w, strings.Repeat("%v\t", len(cells)-1)+"%v\n", cells...)
+		if lines++; lines%longestPage == 0 {
+			flushed = errors.Join(flushed, w.Flush())
+		}
 	})
-	return errors.Join(err, w.Flush())
+	if err != nil && lines == 0 {
+		return err
+	}
+	return errors.Join(err, flushed, w.Flush())
+}
+
+// oneLine is a text as it fits in a table.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
 }
 
 func (c *outboxClient) list(merchant, state string, asJSON bool) error {
@@ -268,7 +227,7 @@ func (c *outboxClient) list(merchant, state string, asJSON bool) error {
 			if e.State != Waiting {
 				at = e.Ended
 			}
-			line(e.ID, e.Merchant, e.Kind, e.State, e.Attempts, e.Received.Format(time.RFC3339), at.Format(time.RFC3339), e.Reason)
+			line(e.ID, e.Merchant, e.Kind, e.State, e.Attempts, e.Received.Format(time.RFC3339), at.Format(time.RFC3339), oneLine(e.Reason))
 		})
 	})
 }
@@ -289,55 +248,4 @@ func (c *outboxClient) pages(merchant, state string, do func(*Event)) error {
 		}
 		query.Set("after", page.Next)
 	}
-}
-
-// askFile asks an outbox in a file as a server would be asked.
-func askFile(path, uri string) (*http.Response, error) {
-	outbox, err := openBoltReadOnly(path)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequest(http.MethodGet, uri, nil)
-	if err != nil {
-		return nil, errors.Join(err, outbox.Close())
-	}
-	out, in := io.Pipe()
-	w := &fileAnswer{header: make(http.Header), status: make(chan int, 1), PipeWriter: in}
-	go func() {
-		defer func() {
-			if cause := recover(); cause != nil { // as net/http does
-				w.CloseWithError(fmt.Errorf("the answer is cut off: %v", cause))
-			}
-		}()
-		outboxRoutes(func() (Outbox, error) { return outbox, nil }).ServeHTTP(w, req)
-		w.WriteHeader(http.StatusOK)
-		w.CloseWithError(outbox.Close())
-	}()
-	if status := <-w.status; status >= http.StatusBadRequest {
-		text, err := io.ReadAll(out)
-		return nil, errors.Join(fmt.Errorf("%s", bytes.TrimSpace(text)), err)
-	}
-	return &http.Response{StatusCode: http.StatusOK, Header: w.header, Body: out}, nil
-}
-
-// fileAnswer is an answer that is read while it is written.
-type fileAnswer struct {
-	header http.Header
-	status chan int
-	told   bool
-	*io.PipeWriter
-}
-
-func (a *fileAnswer) Header() http.Header { return a.header }
-
-func (a *fileAnswer) WriteHeader(status int) {
-	if !a.told {
-		a.told = true
-		a.status <- status
-	}
-}
-
-func (a *fileAnswer) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.PipeWriter.Write(p)
 }

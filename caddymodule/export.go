@@ -6,8 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -49,40 +53,72 @@ func serveExport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 // longestLine bounds a line of an import, in bytes.
 const longestLine = 1 << 20
 
+// importedAtOnce is how many events are stored at the same time, so that they
+// share a sync of the disk.
+const importedAtOnce = 64
+
 // serveImport stores what an export wrote. Events that are known are left as
 // they are.
 func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
-	lines := bufio.NewScanner(r.Body)
+	puts, ctx := errgroup.WithContext(r.Context())
+	puts.SetLimit(importedAtOnce)
+	number, err := readExport(r.Body, func(line int, e *Event) error {
+		puts.Go(func() error {
+			if err := o.Put(ctx, e); err != nil {
+				return fmt.Errorf("line %d: %w", line, err)
+			}
+			return nil
+		})
+		return ctx.Err()
+	})
+	const again = "import it again when that is put right: what is there by then is left as it is"
+	if putErr := puts.Wait(); putErr != nil {
+		return fmt.Errorf("%w (%s)", putErr, again)
+	}
+	if err != nil {
+		return badRequest(fmt.Sprintf("%v (what comes before is imported; %s)", err, again))
+	}
+	return answer(w, map[string]int{"imported": number})
+}
+
+// readExport reads an export to its end, and returns how many events it has.
+func readExport(in io.Reader, do func(line int, e *Event) error) (number int, err error) {
+	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, longestLine)
-	number, ended := 0, false
+	ended := false
 	for lines.Scan() {
 		if ended {
-			return badRequest("there are lines after the end")
+			return number, fmt.Errorf("line %d: comes after the end", number+2)
 		}
 		var end exportEnd
 		if err := json.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
 			if ended = *end.Exported == number; !ended {
-				return badRequest(fmt.Sprintf("%d events are imported, of %d that were exported: some lines are missing", number, *end.Exported))
+				return number, fmt.Errorf("some lines are missing: there are %d events, of %d that were exported", number, *end.Exported)
 			}
 			continue
 		}
-		e, err := importedEvent(lines.Bytes())
-		if err != nil {
-			return badRequest(fmt.Sprintf("line %d (those before it are imported): %v", number+1, err))
-		}
-		if err := o.Put(r.Context(), e); err != nil {
-			return fmt.Errorf("line %d: %w", number+1, err)
-		}
 		number++
+		e, err := importedEvent(lines.Bytes())
+		if err == nil {
+			err = do(number, e)
+		}
+		if err != nil {
+			return number, fmt.Errorf("line %d: %w", number, err)
+		}
 	}
 	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return number, fmt.Errorf("line %d: is longer than %d bytes", number+1, longestLine)
 	case err != nil:
-		return badRequest(fmt.Sprintf("line %d: %v", number+1, err))
+		return number, fmt.Errorf("line %d: %w", number+1, err)
 	case !ended:
-		return badRequest(fmt.Sprintf("the export is cut off after %d events, which are imported", number))
+		return number, fmt.Errorf("the export is cut off after %d events", number)
 	}
-	return answer(w, map[string]int{"imported": number})
+	return number, nil
 }
+
+// kinds are what an event can be about.
+var kinds = []wepay.Kind{wepay.Payment, wepay.Refunded, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared}
 
 func importedEvent(line []byte) (*Event, error) {
 	from := exported{Event: new(Event)}
@@ -96,7 +132,7 @@ func importedEvent(line []byte) (*Event, error) {
 		return nil, errors.New("id: is no event's")
 	case e.Merchant == "":
 		return nil, errors.New("merchant: is required")
-	case e.Kind != wepay.Payment && e.Kind != wepay.Refunded:
+	case !slices.Contains(kinds, e.Kind):
 		return nil, fmt.Errorf("kind: %q is not known", e.Kind)
 	case !waits && e.State != Delivered && e.State != Dropped:
 		return nil, fmt.Errorf("state: %q is not known", e.State)

@@ -4,14 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
-// personal are the names of what tells who somebody is.
+// personal are the names, in both APIs, of what tells who somebody is: the account
+// is that of profit sharing's receiver.
 var personal = map[string]bool{
-	"openid": true, "sub_openid": true, "sp_openid": true, "refund_recv_accout": true, "user_received_account": true,
+	"openid": true, "sub_openid": true, "sp_openid": true, "re_openid": true, "unionid": true,
+	"user_name": true, "re_user_name": true, "real_name": true,
+	"refund_recv_accout": true, "user_received_account": true, "receiver_account": true, "account": true, "bank_account": true,
 }
 
-// maskPersonal hides what tells who the payer is.
+// isPersonal reports whether a name is one of these. The names of one of several
+// orders are numbered, such as sub_openid_0.
+func isPersonal(name string) bool { return personal[strings.TrimRight(name, "_0123456789")] }
+
+// maskPersonal hides what tells who the payer or receiver is.
 func maskPersonal(payload []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
@@ -32,7 +40,7 @@ func masked(value any) any {
 	switch value := value.(type) {
 	case map[string]any:
 		for name := range value {
-			if personal[name] {
+			if isPersonal(name) {
 				value[name] = "***"
 			} else {
 				value[name] = masked(value[name])
