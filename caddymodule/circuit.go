@@ -99,15 +99,6 @@ func (c *circuit) fail(now time.Time, probe bool, leaveAlone time.Duration) {
 	c.turn()
 }
 
-// withdraw ends a probe of which nothing came.
-func (c *circuit) withdraw(probe bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if probe {
-		c.turn()
-	}
-}
-
 // turn ends a probe and wakes those who wait for it.
 func (c *circuit) turn() {
 	c.probing = false

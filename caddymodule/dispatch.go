@@ -216,8 +216,7 @@ func (l *lane) attempt(e *Event, until time.Time) (due time.Time, tried bool, er
 	}
 	err = l.callback.deliver(l.delivering, e)
 	if err != nil && l.delivering.Err() != nil {
-		// Whether it was taken nobody knows: it is delivered again.
-		l.circuit.withdraw(probe)
+		// Whether it was taken nobody knows: it is delivered again, by others.
 		return time.Now(), false, nil
 	}
 	l.report(err, probe)

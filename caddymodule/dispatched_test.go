@@ -80,11 +80,13 @@ func hangs(r *http.Request) (*http.Response, error) {
 type unsettling struct {
 	*memoryOutbox
 
-	mu     sync.Mutex
-	how    func(ctx context.Context, store func() error) error
-	tried  []time.Time
-	now    int // how many are being settled
-	atOnce int // the most of these
+	mu                sync.Mutex
+	how               func(ctx context.Context, store func() error) error
+	unleased, unfound error // why nothing is leased, or found
+	tried             []time.Time
+	now               int // how many are being settled
+	atOnce            int // the most of these
+	limit             int // the most that were to be leased at once
 }
 
 func (u *unsettling) Settle(ctx context.Context, lease *Lease) error {
@@ -100,6 +102,38 @@ func (u *unsettling) Settle(ctx context.Context, lease *Lease) error {
 		u.now--
 	}()
 	return how(ctx, func() error { return u.memoryOutbox.Settle(ctx, lease) })
+}
+
+func (u *unsettling) Lease(ctx context.Context, queue Queue, limit int, term time.Duration) ([]*Lease, error) {
+	u.mu.Lock()
+	u.limit = max(u.limit, limit)
+	err := u.unleased
+	u.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return u.memoryOutbox.Lease(ctx, queue, limit, term)
+}
+
+func (u *unsettling) Get(ctx context.Context, id string) (*Event, error) {
+	u.mu.Lock()
+	err := u.unfound
+	u.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return u.memoryOutbox.Get(ctx, id)
+}
+
+// leasesNot and findsNot have the outbox lease nothing, or find nothing; with nil
+// it does again.
+func (u *unsettling) leasesNot(err error) { u.fail(&u.unleased, err) }
+func (u *unsettling) findsNot(err error)  { u.fail(&u.unfound, err) }
+
+func (u *unsettling) fail(how *error, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	*how = err
 }
 
 // settles has the outbox settle otherwise from now on.
@@ -136,6 +170,12 @@ type dispatched struct {
 // name. Names that differ by a digit at their end share one.
 func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), merchants ...string) *dispatched {
 	t.Helper()
+	return dispatchAs(t, func(*OutboxOptions, map[string]*callback) {}, answer, merchants...)
+}
+
+// dispatchAs is dispatch with options and order services changed.
+func dispatchAs(t *testing.T, change func(*OutboxOptions, map[string]*callback), answer func(*http.Request) (*http.Response, error), merchants ...string) *dispatched {
+	t.Helper()
 	d := &dispatched{t: t, store: &unsettling{memoryOutbox: newMemoryOutbox(), how: well}, backend: &backend{answer: answer}, counts: prometheus.NewRegistry()}
 	metrics, err := newMetrics(d.counts)
 	if err != nil {
@@ -154,6 +194,7 @@ func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), 
 		url := "http://" + strings.TrimRight(name, "0123456789") + "/"
 		callbacks[name] = &callback{url: url, refundURL: url, kinds: testMerchant.Kinds(), transport: d.backend, timeout: defaultDeliveryTimeout}
 	}
+	change(d.store.Options(), callbacks)
 	d.dispatcher = newDispatcher(d.store, callbacks, zap.New(core), metrics, func(e *Event) { d.dead = append(d.dead, e.ID) })
 	d.start()
 	t.Cleanup(func() {

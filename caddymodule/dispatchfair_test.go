@@ -1,0 +1,190 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// An order service that hangs holds up nobody else's events, whichever and
+// whosever events it has.
+func TestDeliveryIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := map[string]bool{"dead": true}
+		d := dispatch(t, func(r *http.Request) (*http.Response, error) {
+			if hanging[r.URL.Host] {
+				return hangs(r)
+			}
+			return replies(204, "")(r)
+		}, "dead1", "dead2", "shop")
+		for n := range 100 {
+			d.put("dead1", wepay.Payment, fmt.Sprintf("evt_dead1_%d", n), "")
+			d.put("dead1", wepay.Refunded, fmt.Sprintf("evt_refund_%d", n), "")
+			d.put("dead2", wepay.Payment, fmt.Sprintf("evt_dead2_%d", n), "")
+		}
+		synctest.Wait()
+		for n := range 20 {
+			began, id := time.Now(), fmt.Sprintf("evt_%d", n)
+			d.put("shop", wepay.Payment, id, "")
+			synctest.Wait()
+			if e := d.get(id); e.State != Delivered || !e.Ended.Equal(began) {
+				t.Fatalf("got %+v at %s", e, began)
+			}
+			d.pass(7 * time.Second)
+		}
+	})
+}
+
+// There are never more deliveries at once than workers, and of one queue, or of
+// one of several order services, half as many.
+func TestDeliveriesAtOnce(t *testing.T) {
+	type events struct {
+		merchant string
+		kind     wepay.Kind
+	}
+	for _, test := range []struct {
+		name    string
+		workers int
+		events  []events // a hundred of each
+		want    int
+	}{
+		{"one queue", 16, []events{{"shop", wepay.Payment}}, 8},
+		{"one order service", 16, []events{{"shop", wepay.Payment}, {"shop", wepay.Refunded}}, 16},
+		{"one of several order services", 16, []events{{"shop1", wepay.Payment}, {"shop2", wepay.Refunded}, {"mini", "none"}}, 8},
+		{"several order services", 16, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}, {"counter", wepay.Payment}}, 16},
+		{"one worker", 1, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var merchants []string
+				for _, e := range test.events {
+					merchants = append(merchants, e.merchant)
+				}
+				d := dispatchAs(t, func(o *OutboxOptions, _ map[string]*callback) { o.Workers = test.workers }, hangs, merchants...)
+				for n := range 100 {
+					for _, e := range test.events {
+						d.put(e.merchant, e.kind, fmt.Sprintf("evt_%s_%s_%d", e.merchant, e.kind, n), "")
+					}
+				}
+				synctest.Wait()
+				if heard := len(d.backend.hearings()); heard != test.want {
+					t.Errorf("%d deliveries at once, want %d", heard, test.want)
+				}
+				if want := max(test.workers/2, 1) * leasedAhead; d.store.limit != want {
+					t.Errorf("%d events are leased at once, want %d", d.store.limit, want)
+				}
+			})
+		})
+	}
+}
+
+// A lease that waited for a worker so long that it might not last is given back:
+// nothing is delivered twice.
+func TestDeliveryWaitsForWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatchAs(t, func(o *OutboxOptions, _ map[string]*callback) { o.Workers = 1 }, func(r *http.Request) (*http.Response, error) {
+			<-time.After(defaultDeliveryTimeout - time.Second)
+			return replies(204, "")(r)
+		}, "shop")
+		const events = 2 * leasedAhead
+		for n := range events {
+			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
+		}
+		d.pass(events * defaultDeliveryTimeout)
+		if heard, lost := len(d.backend.hearings()), d.logged(zap.WarnLevel); heard != events || len(lost) > 0 {
+			t.Errorf("heard %d times, logged: %q", heard, lost)
+		}
+		if tried := len(d.store.tried); tried == events {
+			t.Error("no lease was given back")
+		}
+	})
+}
+
+// What one merchant's events show of an order service holds for another one's.
+// An order service that is away, or says when to come again, is asked no more
+// than once at a time; one that refuses events may want others.
+func TestDeliveryCircuit(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer func(*http.Request) (*http.Response, error)
+		before int           // how many of ten events it hears at once
+		after  time.Duration // when it hears the next one, of another merchant
+	}{
+		{"away", unreachable, failuresToOpen, time.Second},
+		{"comes again", replies(429, "", "Retry-After", "90"), 1, 90 * time.Second},
+		{"comes again by a date", replies(503, "", "Retry-After", "Sat, 01 Jan 2000 00:01:30 GMT"), 1, 90 * time.Second},
+		{"comes again, never", replies(503, "", "Retry-After", "2000000000"), 1, defaultGiveUp},
+		{"refuses", replies(404, ""), 10, 0},
+		{"refuses by errcode", replies(200, `{"errcode":7}`), 10, 0},
+		{"gone", replies(410, ""), 10, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := dispatchAs(t, func(o *OutboxOptions, _ map[string]*callback) { o.Workers = 1 }, test.answer, "shop1", "shop2")
+				began := time.Now()
+				for n := range 10 {
+					d.put("shop1", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
+				}
+				synctest.Wait()
+				if heard := len(d.backend.hearings()); heard != test.before {
+					t.Errorf("%d events are heard of", heard)
+				}
+				d.backend.answers(replies(204, ""))
+				d.put("shop2", wepay.Payment, "evt_other", "")
+				if test.after > 0 {
+					d.pass(test.after - time.Nanosecond)
+					if e := d.get("evt_other"); len(d.backend.hearings()) != test.before || e.Attempts > 0 {
+						t.Errorf("it is asked before %s: %+v", test.after, e)
+					}
+				}
+				d.pass(2 * time.Second)
+				e := d.get("evt_other")
+				if e.State != Delivered || e.Ended.Sub(began) < test.after {
+					t.Errorf("got %+v", e)
+				}
+			})
+		})
+	}
+}
+
+// An outbox that cannot say what waits is asked again each second for each queue, and what it
+// says then is handed over.
+func TestLeaseFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatch(t, replies(204, ""), "shop")
+		d.store.leasesNot(errFull)
+		d.put("shop", wepay.Payment, "evt_0", "") // ends the wait of before
+		d.pass(time.Minute)
+		if logged := d.logged(zap.ErrorLevel); len(logged) < 118 || len(logged) > 124 || count(logged, "leasing events failed") != len(logged) {
+			t.Errorf("logged %d times: %q", len(logged), logged[:min(len(logged), 3)])
+		}
+		d.store.leasesNot(nil)
+		d.put("shop", wepay.Payment, "evt_1", "")
+		d.pass(time.Second)
+		if e := d.get("evt_1"); e.State != Delivered {
+			t.Errorf("got %+v", e)
+		}
+	})
+}
+
+// What there is no URL for waits, untried, until there is one.
+func TestDeliveryWithoutURL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatchAs(t, func(_ *OutboxOptions, callbacks map[string]*callback) { callbacks["shop"].url = "" }, replies(204, ""), "shop")
+		d.put("shop", wepay.Payment, "evt_payment", "")
+		d.put("shop", wepay.Refunded, "evt_refund", "")
+		d.put("gone", wepay.Payment, "evt_gone", "")
+		d.pass(2 * defaultGiveUp)
+		for id, want := range map[string]State{"evt_payment": Waiting, "evt_refund": Delivered, "evt_gone": Waiting} {
+			if e := d.get(id); e.State != want || want == Waiting && e.Attempts > 0 {
+				t.Errorf("got %+v", e)
+			}
+		}
+	})
+}
