@@ -71,11 +71,11 @@ func TestDeliverySettled(t *testing.T) {
 }
 
 // Waits double from the first to the longest, each less by up to a fifth, for
-// longer than WeChat would try; then the event is given up. Replayed it is
-// handed over.
+// longer than WeChat would try, also where the order service would have it come
+// sooner; then the event is given up. Replayed it is tried as long again.
 func TestDeliveryGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dispatch(t, replies(404, ""), "shop")
+		d := dispatch(t, replies(404, "", "Retry-After", "1"), "shop")
 		d.put("shop", wepay.Payment, "evt_1", "")
 		d.pass(defaultGiveUp + defaultLongestWait)
 		e, heard := d.get("evt_1"), d.backend.hearings()
