@@ -62,7 +62,7 @@ const importedAtOnce = 64
 func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	puts, ctx := errgroup.WithContext(r.Context())
 	puts.SetLimit(importedAtOnce)
-	number, err := readExport(r.Body, func(line int, e *Event) error {
+	number, err := readExport(patient(w, r.Body), func(line int, e *Event) error {
 		puts.Go(func() error {
 			if err := o.Put(ctx, e); err != nil {
 				return fmt.Errorf("line %d: %w", line, err)
@@ -79,6 +79,25 @@ func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 		return badRequest(fmt.Sprintf("%v (what comes before is imported; %s)", err, again))
 	}
 	return answer(w, map[string]int{"imported": number})
+}
+
+// mostSilence is how long an import may send nothing. Caddy gives a whole request
+// to its admin endpoint 10 seconds, in which a large one does not come.
+const mostSilence = time.Minute
+
+// patient reads a request however long it takes, as long as something comes.
+func patient(w http.ResponseWriter, body io.Reader) io.Reader {
+	return &patientReader{http.NewResponseController(w), body}
+}
+
+type patientReader struct {
+	connection *http.ResponseController
+	body       io.Reader
+}
+
+func (p *patientReader) Read(text []byte) (int, error) {
+	_ = p.connection.SetReadDeadline(time.Now().Add(mostSilence)) // one that has no deadlines needs none
+	return p.body.Read(text)
 }
 
 // readExport reads an export to its end, and returns how many events it has.
