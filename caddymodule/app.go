@@ -275,8 +275,12 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup closes the outbox, if this app has opened it.
+// Cleanup ends the fetching of certificates, and closes the outbox, if this app
+// has opened it.
 func (a *App) Cleanup() error {
+	if a.platforms != nil {
+		a.platforms.close()
+	}
 	if a.outbox == nil {
 		return nil
 	}

@@ -64,6 +64,14 @@ func (p *platforms) of(merchant *wepay.Merchant, options []apiv3.Option) *apiv3.
 	return known
 }
 
+// close ends what is fetched for nobody. Requests that are still being answered
+// go on.
+func (p *platforms) close() {
+	for _, platform := range p.all {
+		platform.Close()
+	}
+}
+
 // certificateStore keeps platform certificates in Caddy's storage, which a fleet
 // may share, and logs where it cannot. They are kept as WeChat sent them,
 // encrypted.
@@ -72,8 +80,11 @@ type certificateStore struct {
 	logger  *zap.Logger
 }
 
-// Store keeps a value.
+// Store keeps a value. Whoever waits for certificates waits for that, too, so
+// that it does not take long.
 func (s *certificateStore) Store(ctx context.Context, key string, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
 	err := s.storage.Store(ctx, key, value)
 	if err != nil {
 		s.logger.Warn("keeping platform certificates failed: a restart has to fetch them again", zap.String("key", key), zap.Error(err))
@@ -114,6 +125,9 @@ const (
 	keeperLoadTime = 10 * time.Second // how long the storage may take, for each account
 )
 
+// storeTime is how long the storage may take to keep certificates.
+const storeTime = 2 * time.Second
+
 // startKeeper begins to keep certificates, until stop.
 func startKeeper(platforms *platforms, logger *zap.Logger, metrics *metrics) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -132,7 +146,7 @@ func startKeeper(platforms *platforms, logger *zap.Logger, metrics *metrics) *ke
 	return k
 }
 
-// stop ends it.
+// stop ends it, and waits for nobody's answer.
 func (k *keeper) stop() {
 	k.cancel()
 	<-k.done
@@ -161,9 +175,7 @@ func (k *keeper) keep(ctx context.Context, platform *apiv3.Platform) {
 	platform.Load(loading)
 	names := k.platforms.names[platform]
 	if at, ever := platform.Due(); ever && !time.Now().Before(at) {
-		// Stop waits for a fetch that has begun, which its time-out ends, so that
-		// nothing of ours is written after it.
-		if err := platform.Refresh(context.WithoutCancel(ctx)); err != nil && ctx.Err() == nil {
+		if err := platform.Refresh(ctx); err != nil && ctx.Err() == nil {
 			k.logger.Warn("fetching platform certificates failed, and is tried again", zap.Strings("merchants", names), zap.Error(err))
 		}
 	}

@@ -97,35 +97,6 @@ func (p *Platform) Refresh(ctx context.Context) error {
 	return p.refresh(ctx, 0)
 }
 
-// refresh fetches the certificates, once for all who wait, unless WeChat was
-// asked less than a time ago. The fetch outlives a caller who gives up, for the
-// others who wait; the wire's time-out ends it.
-func (p *Platform) refresh(ctx context.Context, least time.Duration) error {
-	fetched := p.flight.DoChan("", func() (any, error) {
-		now := p.now()
-		p.mu.Lock()
-		recent, failed := !p.asked.IsZero() && now.Sub(p.asked) < least, p.failed
-		if !recent {
-			p.asked = now
-		}
-		p.mu.Unlock()
-		if recent {
-			return nil, failed
-		}
-		failed = p.fetch(context.WithoutCancel(ctx))
-		p.mu.Lock()
-		p.failed = failed
-		p.mu.Unlock()
-		return nil, failed
-	})
-	select {
-	case result := <-fetched:
-		return result.Err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: waiting for platform certificates: %w", wepay.ErrNoAnswer, context.Cause(ctx))
-	}
-}
-
 // fetch asks WeChat for the certificates and takes them in place of those
 // before.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
@@ -256,8 +227,12 @@ func (p *Platform) storeKey() string { return "wepay/certificates/" + p.merchant
 // the APIv3 key can have made it. It is as old as it is in the store, so that a
 // restart does not have WeChat asked before Due.
 func (p *Platform) Load(ctx context.Context) {
-	p.loading.Lock()
-	defer p.loading.Unlock()
+	select {
+	case p.loading <- struct{}{}:
+		defer func() { <-p.loading }()
+	case <-ctx.Done():
+		return
+	}
 	if p.loaded {
 		return
 	}

@@ -9,29 +9,28 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
 // Platform is what one merchant account knows WeChat by: WeChat Pay's public
 // key, platform certificates, or both while the account moves to the public
 // key. It may be used by many goroutines, and by the clients of all merchants
-// that share the account.
+// that share the account. Close it when it is not needed any more.
 type Platform struct {
 	wire
 	store Store
 
 	certificates atomic.Pointer[certificates] // replaced as a whole
-	flight       singleflight.Group
-	changed      func() // told when the certificates are others; may be nil
+	changed      func()                       // told when the certificates are others; may be nil
 
-	loading sync.Mutex // guards loaded
-	loaded  bool       // the store was asked for what it has
+	loading chan struct{} // holds whoever asks the store, and guards loaded
+	loaded  bool          // the store was asked for what it has
 
-	mu     sync.Mutex
-	asked  time.Time // when WeChat was asked last for certificates
-	failed error     // what came of that; nil: certificates
+	mu      sync.Mutex
+	asked   time.Time // when WeChat was asked last for certificates
+	failed  error     // what came of that; nil: certificates
+	running *download // nil: none is
+	closed  bool      // nobody keeps a download but those who wait for it
 }
 
 // Store keeps what WeChat told of certificates, so that a restart without a
@@ -54,7 +53,7 @@ const (
 // NewPlatform returns what the merchant's account knows WeChat by. A nil store
 // keeps nothing.
 func NewPlatform(merchant *wepay.Merchant, store Store, options ...Option) *Platform {
-	return &Platform{wire: newWire(merchant, options), store: store}
+	return &Platform{wire: newWire(merchant, options), store: store, loading: make(chan struct{}, 1)}
 }
 
 // Merchant returns a merchant of the account, the one in whose name WeChat is

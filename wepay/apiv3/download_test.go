@@ -1,0 +1,193 @@
+package apiv3_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+)
+
+// slow is a WeChat Pay that lists a certificate when a test has it answer.
+type slow struct {
+	*apiv3.Platform
+	asked  chan struct{} // one for each time it was
+	answer chan struct{} // what the test sends
+	ended  chan error    // why a question was given up
+	list   string
+	header http.Header // which signs it
+	serial string      // of the certificate
+}
+
+// newSlow is made in a bubble, where whoever waits takes no time.
+func newSlow(t *testing.T, store apiv3.Store) *slow {
+	t.Helper()
+	s := &slow{
+		asked: make(chan struct{}, 9), answer: make(chan struct{}, 9), ended: make(chan error, 9),
+		list: list(t, listed{serial: 1}), serial: serialOf(1),
+	}
+	m := (&wechat{Server: new(httptest.Server), keys: vectorKeys(t)}).merchant(t)
+	m.PublicKey, m.PublicKeyID, m.Endpoints = nil, "", []string{"https://wechat.invalid", "https://spare.invalid"}
+	s.Platform = apiv3.NewPlatform(m, store, apiv3.WithTransport(s), apiv3.WithTimeout(time.Hour),
+		apiv3.WithClock(func() time.Time { return start }))
+	t.Cleanup(s.Close)
+	s.header = signedBy(t, wechatsKey(t), s.serial, s.list)
+	return s
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked <- struct{}{}
+	select {
+	case <-s.answer:
+		return &http.Response{StatusCode: http.StatusOK, Header: s.header, Body: io.NopCloser(strings.NewReader(s.list))}, nil
+	case <-r.Context().Done():
+		s.ended <- context.Cause(r.Context())
+		return nil, context.Cause(r.Context())
+	}
+}
+
+// ask has somebody wait for the certificate, and returns what comes of that.
+func (s *slow) ask(ctx context.Context) <-chan error {
+	got := make(chan error, 1)
+	go func() {
+		_, err := s.Key(ctx, s.serial)
+		got <- err
+	}()
+	synctest.Wait()
+	return got
+}
+
+// A download goes on when the one who had it begun gives up, and is there for
+// who comes next.
+func TestDownloadOutlivesWhoGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, nil)
+		first, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if err := <-s.ask(first); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("who gave up got %v", err)
+		}
+		second := s.ask(t.Context())
+		s.answer <- struct{}{}
+		if err := <-second; err != nil {
+			t.Errorf("the next got %v", err)
+		}
+		if len(s.asked) != 1 || len(s.ended) != 0 {
+			t.Errorf("WeChat was asked %d times, %d of them in vain", len(s.asked), len(s.ended))
+		}
+	})
+}
+
+// Close ends a download that nobody waits for, whatever its time-out, and the
+// next access point is not asked.
+func TestCloseEndsDownload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		got := s.ask(ctx)
+		cancel()
+		if err := <-got; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up got %v", err)
+		}
+		synctest.Wait()
+		if len(s.ended) != 0 {
+			t.Error("it ended with the one who gave up")
+		}
+		before := time.Now()
+		s.Close()
+		if passed := time.Since(before); passed != 0 || len(s.ended) != 1 || len(s.asked) != 1 {
+			t.Errorf("Close took %s, %d of %d downloads ended", passed, len(s.ended), len(s.asked))
+		}
+		s.Close() // again, which does no harm
+	})
+}
+
+// Who waits is not hurt by Close: the download ends with the last of them.
+func TestCloseWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		patient, hasty := s.ask(t.Context()), s.ask(ctx)
+		before := time.Now()
+		s.Close()
+		if passed := time.Since(before); passed != 0 {
+			t.Errorf("Close took %s", passed)
+		}
+		cancel()
+		<-hasty
+		s.answer <- struct{}{}
+		if err := <-patient; err != nil || len(s.ended) != 0 {
+			t.Errorf("who waits gets %v", err)
+		}
+
+		// Nobody is left to wait for this one.
+		ctx, cancel = context.WithCancel(t.Context())
+		again := make(chan error, 1)
+		go func() { again <- s.Refresh(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-again
+		synctest.Wait()
+		if len(s.ended) != 1 || len(s.asked) != 2 {
+			t.Errorf("%d of %d downloads ended", len(s.ended), len(s.asked))
+		}
+	})
+}
+
+// What Close ended was not asked: whoever still needs a certificate has it
+// fetched.
+func TestAskingAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		got := s.ask(ctx)
+		cancel()
+		<-got
+		s.Close()
+		s.answer <- struct{}{}
+		if err := <-s.ask(t.Context()); err != nil {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// stuck is a store that answers nobody before their time is up.
+type stuck struct{}
+
+func (stuck) Store(ctx context.Context, _ string, _ []byte) error { <-ctx.Done(); return ctx.Err() }
+
+func (stuck) Load(ctx context.Context, _ string) ([]byte, time.Time, error) {
+	<-ctx.Done()
+	return nil, time.Time{}, ctx.Err()
+}
+
+// A store that hangs holds nobody up for longer than they have time.
+func TestStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, stuck{})
+		long, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		first := s.ask(long)
+		short, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		before := time.Now()
+		if err := <-s.ask(short); !errors.Is(err, context.DeadlineExceeded) || time.Since(before) != 4*time.Second {
+			t.Errorf("who has 4 s got %v after %s", err, time.Since(before))
+		}
+		<-first
+		// A download that cannot be stored ends with Close as well.
+		s.answer <- struct{}{}
+		synctest.Wait()
+		s.Close()
+		if !s.Holds(s.serial) {
+			t.Error("what was fetched is not held")
+		}
+	})
+}
