@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// ErrNotSent marks a failure before a byte of the request left this machine.
+// ErrNotSent marks a failure before there was a connection to send anything on.
 var ErrNotSent = errors.New("nothing was sent")
 
 // Request is what is sent to an endpoint.
@@ -27,27 +28,32 @@ type Request struct {
 	// Repeatable: the same request does no more than the first, so that it may go
 	// to the next endpoint when the first gave no believable answer.
 	Repeatable bool
-	Timeout    time.Duration // of one attempt
+	Timeout    time.Duration // of one attempt, to the end of its answer
 	// Header puts in what an attempt has to say besides, such as when it was
-	// signed.
+	// signed. If it fails nothing is sent.
 	Header func(http.Header) error
 }
 
 // Send sends a request to the endpoints, one after the other, until one gives
-// an answer that can be read. What has been sent and may not be repeated stays
-// with the endpoint that may have taken it. Read gets the answer to close. The
-// error wraps wepay.ErrNoAnswer, and ErrNotSent where nothing was.
+// an answer that can be read. What may have been sent and may not be repeated
+// stays with the endpoint that may have taken it. Read gets the answer to close.
+// The error wraps wepay.ErrNoAnswer, and ErrNotSent where nothing was.
 func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Response) error) error {
 	var failures []error
 	sent := false
 	for _, endpoint := range e.inOrder() {
-		attemptSent, err := e.attempt(ctx, r, endpoint, read)
+		req, err := r.to(endpoint)
+		if err != nil {
+			failures = append(failures, err)
+			break // the next would fail as well
+		}
+		attemptSent, err := e.attempt(ctx, req, r.Timeout, read)
 		if err == nil {
 			e.works(endpoint)
 			return nil
 		}
 		sent = sent || attemptSent
-		failures = append(failures, err)
+		failures = append(failures, fmt.Errorf("%s: %w", req.URL.Host, err))
 		if ctx.Err() != nil {
 			break
 		}
@@ -63,41 +69,59 @@ func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Respons
 	return err
 }
 
-// attempt sends a request to one endpoint and says whether any of it was sent.
-func (e *Endpoints) attempt(ctx context.Context, r Request, endpoint string, read func(*http.Response) error) (sent bool, err error) {
-	caller := ctx
-	ctx, cancel := context.WithTimeout(caller, r.Timeout)
-	var wrote atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
-
-	req, err := http.NewRequestWithContext(ctx, r.Method, strings.TrimRight(endpoint, "/")+r.URI, bytes.NewReader(r.Body))
-	if err == nil {
-		err = r.Header(req.Header)
+// to makes what is sent to an endpoint.
+func (r Request) to(endpoint string) (*http.Request, error) {
+	req, err := http.NewRequest(r.Method, strings.TrimRight(endpoint, "/")+r.URI, bytes.NewReader(r.Body))
+	if invalid, isURL := errors.AsType[*url.Error](err); isURL {
+		err = invalid.Err // the URL may hold what a log is not to know
 	}
 	if err != nil {
-		cancel()
-		return false, err
+		return nil, fmt.Errorf("making a request: %w", err)
+	}
+	if err := r.Header(req.Header); err != nil {
+		return nil, err
 	}
 	if r.Repeatable {
 		// Without a value the header is not sent; it lets net/http repeat the
 		// request when WeChat closed the idle connection it went out on.
 		req.Header["Idempotency-Key"] = []string{}
 	}
-	resp, err := e.transport.RoundTrip(req)
+	return req, nil
+}
+
+// errRead ends the context of an attempt whose answer is closed.
+var errRead = errors.New("the answer has been read")
+
+// attempt sends a request once and says whether any of it may have been sent.
+func (e *Endpoints) attempt(ctx context.Context, req *http.Request, timeout time.Duration, read func(*http.Response) error) (sent bool, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return false, err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	ctx, stop := context.WithTimeout(ctx, timeout)
+	cancel := func() { end(errRead); stop() }
+	var dials, connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { dials.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	resp, err := e.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		cancel()
-		return wrote.Load(), fmt.Errorf("%s: %w", req.URL.Host, err)
+		// A transport that does not even tell that it looks for a connection does
+		// not tell that it has one either.
+		return connected.Load() || !dials.Load(), err
 	}
 	// A bill is read after this returns, so that its end ends the time-out.
 	resp.Body = &endingBody{resp.Body, cancel}
 	if err := read(resp); err != nil {
-		// What came when the time was up says less than that it was up. That read
-		// closed the body says nothing.
+		// What came when the time was up says less than that it was up. That the
+		// answer was read, and then not believed, says nothing.
 		up := context.Cause(ctx)
-		if caller.Err() == nil && !errors.Is(up, context.DeadlineExceeded) {
+		if errors.Is(up, errRead) || errors.Is(err, up) {
 			up = nil
 		}
-		return true, fmt.Errorf("%s: %w", req.URL.Host, errors.Join(up, err, resp.Body.Close()))
+		return true, errors.Join(up, err, resp.Body.Close())
 	}
 	return true, nil
 }
@@ -105,7 +129,7 @@ func (e *Endpoints) attempt(ctx context.Context, r Request, endpoint string, rea
 // endingBody ends the request's context when it is closed.
 type endingBody struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	cancel func()
 }
 
 func (b *endingBody) Close() error {
