@@ -236,6 +236,8 @@ func TestCallerHangsUp(t *testing.T) {
 	if errors.Is(err, endpoints.ErrNotSent) {
 		t.Errorf("it was sent, and got %v", err)
 	}
+	a.does = nil
+	check(t, a, mainHost, e.Send(t.Context(), query, believing), nil)
 	for _, request := range []endpoints.Request{query, post} {
 		err := e.Send(ctx, request, believing)
 		check(t, a, "", err, gone)
@@ -243,8 +245,6 @@ func TestCallerHangsUp(t *testing.T) {
 			t.Errorf("before anything is sent: got %v", err)
 		}
 	}
-	a.does = nil
-	check(t, a, mainHost, e.Send(t.Context(), query, believing), nil)
 }
 
 // An answer that came in time and is not believed has that one cause, and not
