@@ -157,11 +157,10 @@ func (k *keeper) round(ctx context.Context) {
 	var fetches errgroup.Group
 	fetches.SetLimit(keeperAtOnce)
 	for _, platform := range k.platforms.all {
-		if ctx.Err() != nil {
-			break
-		}
 		fetches.Go(func() error {
-			k.keep(ctx, platform)
+			if ctx.Err() == nil {
+				k.keep(ctx, platform)
+			}
 			return nil
 		})
 	}

@@ -3,8 +3,12 @@ package caddymodule_test
 import (
 	"io"
 	"net"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
 // silent is an access point that takes questions and answers none.
@@ -63,5 +67,46 @@ func TestStopWaitsForNoCertificates(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s took %s", end.name, took)
 		}
+	}
+}
+
+// A download that is slower than WeChat's patience holds up no notification for
+// longer than that: WeChat hears that the key is not there yet, and sends again,
+// which finds what has arrived meanwhile.
+func TestSlowCertificates(t *testing.T) {
+	for _, name := range []string{"with an outbox", "without an outbox"} {
+		t.Run(name, func(t *testing.T) {
+			w, shop := newWorld(t), newV3Seller("shop", 1)
+			options := "call_timeout 1m\n"
+			if name == "with an outbox" {
+				options += w.outbox()
+			}
+			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second, Standing: true})
+			w.serve(layout{sellers: []*seller{shop}, options: options, site: counting})
+			w.awaitFetches(1)
+			d := w.paidEvent(shop, shop.paid3("order-1"))
+			began := time.Now()
+			var at sync.WaitGroup
+			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
+				at.Go(func() {
+					checkRefusedV3(t, w, w.deliver(route, d, nil), http.StatusServiceUnavailable, "no_certificates")
+				})
+			}
+			at.Wait()
+			if took := time.Since(began); took < 3*time.Second || took > 5*time.Second {
+				t.Errorf("WeChat hears after %s", took)
+			}
+			w.clock.Advance(time.Second)
+			heard := w.orders.listen()
+			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
+				if a := w.deliver(route, d, nil); a.status != http.StatusNoContent {
+					t.Errorf("then WeChat hears %d %s", a.status, a.body)
+				}
+			}
+			await(t, heard)
+			if asked := w.fetches(); asked != 1 {
+				t.Errorf("WeChat was asked %d times for certificates", asked)
+			}
+		})
 	}
 }

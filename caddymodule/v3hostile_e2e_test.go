@@ -150,17 +150,7 @@ func TestGenuineButRefused(t *testing.T) {
 	event := func(kind, original string, resource map[string]any) wepaytest.Event {
 		return wepaytest.Event{URL: notify, Type: kind, OriginalType: original, Summary: "x", Resource: resource}
 	}
-	paid := func(changes ...any) map[string]any {
-		resource := map[string]any{
-			"mchid": shop.mchID, "appid": shop.appID, "out_trade_no": "o1", "transaction_id": "4200000000", "trade_type": "JSAPI",
-			"trade_state": "SUCCESS", "bank_type": "OTHERS", "success_time": "2026-01-01T00:00:00+08:00",
-			"payer": map[string]any{"openid": openID}, "amount": map[string]any{"total": 1, "payer_total": 1, "currency": "CNY", "payer_currency": "CNY"},
-		}
-		for i := 0; i < len(changes); i += 2 {
-			resource[changes[i].(string)] = changes[i+1]
-		}
-		return resource
-	}
+	paid := func(changes ...any) map[string]any { return shop.paid3("o1", changes...) }
 	for _, test := range []struct {
 		name    string
 		event   wepaytest.Event

@@ -136,16 +136,48 @@ func (w *world) deliverBody(route string, header http.Header, body []byte) answe
 	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}
 }
 
+// paid3 is what WeChat tells over API v3 of an order that was paid, but for some
+// changes of names and values.
+func (s *seller) paid3(id string, changes ...any) map[string]any {
+	resource := map[string]any{
+		"mchid": s.mchID, "appid": s.appID, "out_trade_no": id, "transaction_id": "42" + id, "trade_type": "JSAPI",
+		"trade_state": "SUCCESS", "bank_type": "OTHERS", "success_time": "2026-01-01T00:00:00+08:00",
+		"payer": map[string]any{"openid": openID}, "amount": map[string]any{"total": 1, "payer_total": 1, "currency": "CNY", "payer_currency": "CNY"},
+	}
+	for i := 0; i < len(changes); i += 2 {
+		resource[changes[i].(string)] = changes[i+1]
+	}
+	return resource
+}
+
+// paidEvent has WeChat tell of a payment, and keeps what it tells.
+func (w *world) paidEvent(s *seller, resource map[string]any) *wepaytest.Delivery {
+	w.t.Helper()
+	d, err := w.wechat.Notify(s.mchID, wepaytest.Event{
+		URL: w.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功", Resource: resource,
+	}, wepaytest.Held())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
 // checkRefusedV3 demands the answer to a notification of API v3 that was not
 // taken, and that nobody heard of it.
 func checkRefusedV3(t *testing.T, w *world, a answer, status int, reason string) {
 	t.Helper()
+	checkAnswerV3(t, a, status, reason)
+	if heard := w.orders.forget(); len(heard) > 0 {
+		t.Errorf("the order service heard %s", heard[0].body)
+	}
+}
+
+// checkAnswerV3 demands a status and the JSON that WeChat wants with it.
+func checkAnswerV3(t *testing.T, a answer, status int, reason string) {
+	t.Helper()
 	want := fmt.Sprintf(`{"code":"FAIL","message":%q}`, reason)
 	if a.status != status || strings.TrimSpace(a.body) != want || !strings.HasPrefix(a.header.Get("Content-Type"), "application/json") {
 		t.Errorf("WeChat hears %d %s %s, wants %d %s", a.status, a.header.Get("Content-Type"), a.body, status, reason)
-	}
-	if heard := w.orders.forget(); len(heard) > 0 {
-		t.Errorf("the order service heard %s", heard[0].body)
 	}
 }
 
