@@ -2,6 +2,7 @@ package caddymodule_test
 
 import (
 	"maps"
+	"net/http"
 	"testing"
 
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
@@ -171,4 +172,38 @@ func TestSubMerchantsNotifications(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRefused(t, w, w.post("pay_notify", string(delivery.Body())), "foreign")
+}
+
+// What a partner sends from its own account, or gets of what others sell, is its
+// own business, although it acts for others otherwise; a payment is not.
+func TestPartnersOwnMoney(t *testing.T) {
+	w, partner := newWorld(t), newV3Seller("partner", 1)
+	partner.subMchID, partner.subAppID = subFirst, appFirst
+	w.serve(layout{sellers: []*seller{partner}, site: counting})
+	for kind, resource := range map[string]map[string]any{
+		"MCHTRANSFER.BILL.FINISHED": {
+			"mch_id": partner.mchID, "out_bill_no": "b1", "transfer_bill_no": "1330000", "state": "SUCCESS", "transfer_amount": 1, "openid": openID,
+		},
+		"MCHTRANSFER.BATCH.FINISHED": {
+			"mchid": partner.mchID, "out_batch_no": "b1", "batch_id": "1030000", "batch_status": "FINISHED", "total_num": 1, "total_amount": 1,
+		},
+		"PROFITSHARING.SUCCESS": {
+			"sp_mchid": "1900000999", "sub_mchid": "1900000998", "transaction_id": "4200000001", "order_id": "3008", "out_order_no": "s1",
+			"receiver":     map[string]any{"type": "MERCHANT_ID", "account": partner.mchID, "amount": 1, "description": "x"},
+			"success_time": "2026-01-01T00:00:00+08:00",
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			w := w.in(t)
+			d, err := w.wechat.Notify(partner.mchID, wepaytest.Event{URL: w.site + "/apis/v1/wepay/pay_notify", Type: kind, Resource: resource})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkTakenV3(t, d)
+			if got, _ := w.heardOnce(); got.path != "/paid/partner" {
+				t.Errorf("%s heard of it", got.path)
+			}
+		})
+	}
+	checkRefusedV3(t, w, w.deliver("pay_notify", w.paidEvent(partner, partner.paid3("order-1")), nil), http.StatusNotFound, "foreign")
 }

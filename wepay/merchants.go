@@ -83,6 +83,9 @@ type Recipient struct {
 	SubMchID  string
 	TradeType string
 
+	// Account is the merchant number whose own money it is about, besides orders:
+	// who sent it, or who got a share of another's order; "": nobody's.
+	Account string
 	// APIv3Key is the key that opened a notification of API v3, which need not
 	// say its appid; "": it is one of API v2.
 	APIv3Key string
@@ -166,18 +169,13 @@ func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 
 // Receiver returns the merchant that a notification is for: of those with its
 // mch_id, appid and sub_mch_id the one with its trade type, else the first, as
-// long as all of them agree where it goes. A name admits only that merchant.
-// The error wraps ErrForeign.
+// long as all of them agree where it goes. What is about an account's own money
+// is for any merchant of that account where it is for nobody by those. A name
+// admits only that merchant. The error wraps ErrForeign.
 func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
-	var candidates []*Merchant
-	for _, m := range ms.byMchID[r.MchID] {
-		if !m.receives(r) || name != "" && name != m.Name {
-			continue
-		}
-		if m.Env.TradeType() == r.TradeType {
-			return m, nil
-		}
-		candidates = append(candidates, m)
+	candidates := ms.candidates(name, r.MchID, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
+	if len(candidates) == 0 && r.api() == V3 {
+		candidates = ms.candidates(name, r.Account, "", func(m *Merchant) bool { return m.APIv3Key == r.APIv3Key })
 	}
 	if len(candidates) == 0 {
 		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id, and the key of its API", ErrForeign)
@@ -188,4 +186,21 @@ func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 		}
 	}
 	return candidates[0], nil
+}
+
+// candidates are the merchants of an account that receive a notification: the
+// first of its trade type alone, if there is one. A name admits only that
+// merchant.
+func (ms *Merchants) candidates(name, mchID, tradeType string, receives func(*Merchant) bool) (candidates []*Merchant) {
+	all := ms.byMchID[mchID]
+	for i, m := range all {
+		switch {
+		case name != "" && name != m.Name || !receives(m):
+		case m.Env.TradeType() == tradeType:
+			return all[i : i+1]
+		default:
+			candidates = append(candidates, m)
+		}
+	}
+	return candidates
 }

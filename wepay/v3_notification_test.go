@@ -57,6 +57,51 @@ func TestReceiverOfV3(t *testing.T) {
 	}
 }
 
+// What is about an account's own money is for whoever has the account, be it a
+// partner, who acts for others otherwise.
+func TestReceiverOfTheAccount(t *testing.T) {
+	withKey := func(m *wepay.Merchant) { m.APIv3Key = apiV3Key }
+	account := mch("1900000112")
+	alone := partner(named("alone"), account, sub("1"), withKey)
+	second := partner(named("second"), account, sub("2"), withKey)
+	elsewhere := partner(named("elsewhere"), account, sub("3"), withKey, callback("http://elsewhere/"))
+	itself := v3(t, named("itself"), account, app(alone.AppID))
+	old := partner(named("old"), account, sub("4"))
+	sent := wepay.Recipient{MchID: alone.MchID, Account: alone.MchID, APIv3Key: apiV3Key}
+	share := wepay.Recipient{MchID: "1900000113", SubMchID: "9", Account: alone.MchID, APIv3Key: apiV3Key}
+	otherKey := sent
+	otherKey.APIv3Key = strings.Repeat("x", 32)
+	ofV2 := sent
+	ofV2.APIv3Key = ""
+	paid := sent
+	paid.Account = ""
+	for name, test := range map[string]struct {
+		all  []*wepay.Merchant
+		by   string
+		r    wepay.Recipient
+		want *wepay.Merchant // nil for ErrForeign
+	}{
+		"of a partner":                       {[]*wepay.Merchant{alone}, "", sent, alone},
+		"of several that agree":              {[]*wepay.Merchant{alone, second}, "", sent, alone},
+		"of several that do not":             {[]*wepay.Merchant{alone, elsewhere}, "", sent, nil},
+		"of several that do not, by a name":  {[]*wepay.Merchant{alone, elsewhere}, "elsewhere", sent, elsewhere},
+		"of who acts for itself, before all": {[]*wepay.Merchant{alone, elsewhere, itself}, "", sent, itself},
+		"a share of a stranger's order":      {[]*wepay.Merchant{alone}, "", share, alone},
+		"a share, of who acts for itself":    {[]*wepay.Merchant{itself}, "", share, itself},
+		"opened with another key":            {[]*wepay.Merchant{alone}, "", otherKey, nil},
+		"of API v2":                          {[]*wepay.Merchant{alone, old}, "", ofV2, nil},
+		"without the key":                    {[]*wepay.Merchant{old}, "", sent, nil},
+		"an order of nobody's":               {[]*wepay.Merchant{alone}, "", paid, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := together(t, test.all...).Receiver(test.by, test.r)
+			if got != test.want || (test.want == nil) != errors.Is(err, wepay.ErrForeign) {
+				t.Errorf("got %v, %v, want %v", got, err, test.want)
+			}
+		})
+	}
+}
+
 // Two that one notification of an API could be for have to agree about it, of
 // the API alone that both have the key of.
 func TestNewMerchantsOfV3(t *testing.T) {

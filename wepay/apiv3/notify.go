@@ -108,7 +108,22 @@ func (o *Opened) Recipient() wepay.Recipient {
 		AppID:     o.fields.Get("appid"),
 		SubMchID:  cmp.Or(o.fields.Get("sub_mch_id"), o.fields.Get("sub_mch_id_0")),
 		TradeType: o.fields.Get("trade_type"),
+		Account:   o.account(),
 		APIv3Key:  o.key,
+	}
+}
+
+// account is whose own money it is about. Of profit sharing it is the receiver
+// that is told, of an order that may be another account's.
+// Source: WeChat Pay, 分账动账通知 (API v3).
+func (o *Opened) account() string {
+	switch {
+	case o.kind == wepay.Transferred && o.fields.Get("sub_mch_id") == "":
+		return o.fields.Get("mch_id")
+	case o.kind == wepay.ProfitShared && o.fields.Get("receiver_type") == "MERCHANT_ID":
+		return o.fields.Get("receiver_account")
+	default:
+		return ""
 	}
 }
 
