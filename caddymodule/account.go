@@ -42,7 +42,7 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		account.v2 = apiv2.NewClient(merchant,
 			apiv2.WithTransport(transport), apiv2.WithTimeout(timeout), apiv2.WithRiskEndpoint(s.risk))
 	}
-	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout)}
+	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout), apiv3.WithOmissions(a.warnOfOmission)}
 	account.platform = s.platforms.of(merchant, options)
 	switch {
 	case account.platform != nil && merchant.RequireV3() == nil:
@@ -85,6 +85,12 @@ func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) {
 	default:
 		return a.v2, nil
 	}
+}
+
+// warnOfOmission says what a caller misses of what WeChat told.
+func (a *App) warnOfOmission(o apiv3.Omission) {
+	a.logger.Warn("reply taken", zap.String("merchant", o.Merchant.Name), zap.String("operation", string(o.Operation)),
+		zap.String("number", o.Number), zap.String("omitted", o.Omitted))
 }
 
 // doubt warns of what is valid and hardly meant.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -237,4 +239,29 @@ func TestV2NotificationOfV3Merchant(t *testing.T) {
 	if n := w.counts("v3", "no_partner_key"); n != 2 {
 		t.Errorf("%d are counted", n)
 	}
+}
+
+// What WeChat's answer contradicts itself about is left out of what the caller
+// gets, and the log says of which order.
+func TestOmissionIsLogged(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	w.pay(shop, "order-1", wepaytest.Held(), wepaytest.WithCoupons(wepaytest.Coupon{Type: wepaytest.Cash, ID: "1", Fee: -100}))
+	got := w.get("order_query", map[string]any{"out_trade_no": "order-1"})
+	if got["trade_state"] != "SUCCESS" || got["total_fee"] != "1200" || got["coupon_fee"] != "" {
+		t.Errorf("the caller gets %v", got)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"msg":"reply taken","merchant":"shop","operation":"order_query","number":"order-1","omitted":"coupon_*, as`) {
+			if !strings.Contains(line, `"level":"warn"`) {
+				t.Errorf("it is logged as %s", line)
+			}
+			return
+		}
+	}
+	t.Error("the log does not say what the caller misses")
 }

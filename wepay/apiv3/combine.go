@@ -203,7 +203,9 @@ func combinedState(x *exchange, answer object) (wepay.Fields, error) {
 		if err := read(partNames, order, &part); err != nil {
 			return nil, err
 		}
-		addCoupons(order.objects("promotion_detail"), &part)
+		if omitted := addCoupons(order.objects("promotion_detail"), &part); omitted != "" {
+			x.omit(fmt.Sprintf("of %s[%d] %s", subOrders, i, omitted))
+		}
 		for _, field := range part {
 			fields.Set(numbered(field.Name, i), field.Value)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -21,6 +22,7 @@ type exchange struct {
 	call     call
 	merchant *wepay.Merchant // as it acts for a sub-merchant
 	in       wepay.Fields    // what the caller gave
+	omitted  []string        // what is left out of the result, and why
 }
 
 // ask sends the request and returns the reply once it is believed and says that
@@ -209,7 +211,20 @@ func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 	if err != nil {
 		return nil, x.unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
+	if report := x.client.omission; report != nil && len(x.omitted) > 0 {
+		report(Omission{
+			Merchant: x.merchant, Operation: x.op, Omitted: strings.Join(x.omitted, "; "),
+			Number: cmp.Or(fields.Get("out_trade_no"), fields.Get("combine_out_trade_no"), fields.Get("partner_trade_no"), fields.Get("out_batch_no")),
+		})
+	}
 	return fields, nil
+}
+
+// omit notes what is left out; "": nothing.
+func (x *exchange) omit(omitted string) {
+	if omitted != "" {
+		x.omitted = append(x.omitted, omitted)
+	}
 }
 
 func (x *exchange) result(answer *reply) (wepay.Fields, error) {
@@ -240,6 +255,7 @@ func (x *exchange) decrypt(body object) {
 		_ = body.replace(path, func(sealed string) (string, error) { // which fails only where this does
 			plain, err := decrypt(key, sealed)
 			if err != nil {
+				x.omit(path + ", as it is encrypted for another key than private_key's")
 				return "", nil
 			}
 			return plain, nil

@@ -248,6 +248,7 @@ func (x *exchange) putScene(in wepay.Fields, body object) error {
 // and in a notification.
 func orderState(x *exchange, answer object) (wepay.Fields, error) {
 	fields := x.done()
-	err := readTransaction(answer, &fields)
+	omitted, err := readTransaction(answer, &fields)
+	x.omit(omitted)
 	return fields, err
 }

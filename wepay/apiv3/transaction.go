@@ -35,16 +35,15 @@ var transactionNames = []name{
 }
 
 // readTransaction adds the state of an order, as an order's query in API v2
-// tells it.
-func readTransaction(in object, out *wepay.Fields) error {
+// tells it, and says what it omitted.
+func readTransaction(in object, out *wepay.Fields) (omitted string, err error) {
 	if err := read(transactionNames, in, out); err != nil {
-		return err
+		return "", err
 	}
 	if err := read([]name{{"trade_state", "trade_state", text}, {"trade_state_desc", "trade_state_desc", text}}, in, out); err != nil {
-		return err
+		return "", err
 	}
-	_ = addCoupons(in.objects("promotion_detail"), out) // WeChat's query is the last word: there is nobody to report it to
-	return nil
+	return addCoupons(in.objects("promotion_detail"), out), nil
 }
 
 // couponTypes are API v2's words for what a coupon is paid from.

@@ -26,6 +26,7 @@ type wire struct {
 	timeout   time.Duration
 	now       func() time.Time
 	endpoints *endpoints.Endpoints
+	omission  func(Omission) // nil: nobody wants to know
 }
 
 // Option changes how a client or a platform works.
@@ -45,6 +46,20 @@ func WithTimeout(timeout time.Duration) Option {
 // WithClock gives the time, which tests may turn.
 func WithClock(now func() time.Time) Option {
 	return func(w *wire) { w.now = now }
+}
+
+// Omission is what a caller does not get of a reply, since what WeChat tells of it
+// contradicts itself. The reply is to be believed otherwise.
+type Omission struct {
+	Merchant  *wepay.Merchant
+	Operation wepay.Operation
+	Number    string // the merchant's own, of the order or transfer
+	Omitted   string // which fields of API v2, and why, for the log
+}
+
+// WithOmissions has each omission reported, by the goroutine that asked.
+func WithOmissions(report func(Omission)) Option {
+	return func(w *wire) { w.omission = report }
 }
 
 func newWire(merchant *wepay.Merchant, options []Option) wire {
