@@ -16,8 +16,14 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
-// maxPassBody bounds what a caller may have passed on, in bytes.
-const maxPassBody = 1 << 20
+const (
+	// maxPassBody bounds what a caller may have passed on, in bytes.
+	maxPassBody = 1 << 20
+	// maxUpload bounds an upload, in bytes: WeChat takes videos of 5 MB, to which
+	// come the parts' heads. It has pictures of 2 MB refused itself.
+	// Source: WeChat Pay, 图片上传 and 视频上传.
+	maxUpload = 5<<20 + 64<<10
+)
 
 // passMethods are those that WeChat has calls of.
 var passMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
@@ -68,7 +74,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (*wepay.Merchant,
 	case account.v3 == nil:
 		return merchant, nil, merchant.RequireV3()
 	}
-	body, err := readAsked(w, r, maxPassBody)
+	limit := int64(maxPassBody)
+	if apiv3.IsUpload(r.Header.Get("Content-Type")) {
+		limit = maxUpload
+	}
+	body, err := readAsked(w, r, limit)
 	if err != nil {
 		return merchant, nil, err
 	}

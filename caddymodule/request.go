@@ -16,8 +16,10 @@ const (
 	// maxBody bounds what anybody sends us, in bytes.
 	maxBody = 64 << 10
 	// bodyTimeout bounds how long it may take to come, since WeChat has given
-	// up by then.
+	// up by then. What may be larger than WeChat's may take longer, as long as it
+	// comes at bodyRate, in bytes a second.
 	bodyTimeout = 5 * time.Second
+	bodyRate    = 128 << 10
 )
 
 // readBody reads a whole body of at most so many bytes, within its time. Errors
@@ -26,7 +28,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	// Where the connection cannot have a deadline (HTTP/3) the server's own
 	// time-outs stand.
 	controller := http.NewResponseController(w)
-	if controller.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+	patience := max(bodyTimeout, time.Duration(limit/bodyRate)*time.Second)
+	if controller.SetReadDeadline(time.Now().Add(patience)) == nil {
 		defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"crypto/sha1"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -214,6 +217,61 @@ func TestPassThroughV3Bytes(t *testing.T) {
 		if line, want := <-got, "DELETE "+test.sent+" HTTP/1.1"; strings.TrimSpace(line) != want {
 			t.Errorf("WeChat got %s, wants %s", line, want)
 		}
+	}
+}
+
+// Uploads may be as large as WeChat takes them, which is more than other bodies
+// may.
+func TestPassThroughV3Upload(t *testing.T) {
+	w, shop := newWorld(t), newV3Seller("shop", 1)
+	got := make(chan int64, 1)
+	media := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			n = -1
+		}
+		if r.Method == http.MethodPost {
+			got <- n
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	defer media.Close()
+	shop.endpoint = media.URL
+	w.serve(w.stalls(stall{shop, []string{"passthrough"}}))
+	upload := func(size int) (body, contentType string) {
+		var text strings.Builder
+		form := multipart.NewWriter(&text)
+		meta, err := form.CreateFormField("meta")
+		if err == nil {
+			_, err = io.WriteString(meta, `{"filename":"a.mp4","sha256":"0"}`)
+		}
+		file, err2 := form.CreateFormFile("file", "a.mp4")
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.Write(make([]byte, size)); err != nil || form.Close() != nil {
+			t.Fatal(err)
+		}
+		return text.String(), form.FormDataContentType()
+	}
+	const call = "/v3/merchant/media/video_upload?merchant=shop"
+	for _, size := range []int{2 << 20, 5 << 20} {
+		body, kind := upload(size)
+		a := w.pass(http.MethodPost, call, body, "Content-Type", kind)
+		if a.status != http.StatusBadGateway {
+			t.Errorf("%d bytes: HTTP %d %s", size, a.status, a.body)
+		}
+		if n := <-got; n != int64(len(body)) {
+			t.Errorf("WeChat got %d bytes of %d", n, len(body))
+		}
+	}
+	body, kind := upload(5<<20 + 64<<10)
+	if a := w.pass(http.MethodPost, call, body, "Content-Type", kind); a.status != http.StatusRequestEntityTooLarge || a.Errcode != 40003 {
+		t.Errorf("too large: HTTP %d %s", a.status, a.body)
+	}
+	body, _ = upload(2 << 20)
+	if a := w.pass(http.MethodPost, call, body, "Content-Type", "application/json"); a.status != http.StatusRequestEntityTooLarge {
+		t.Errorf("no upload: HTTP %d %s", a.status, a.body)
 	}
 }
 

@@ -3,7 +3,6 @@ package apiv3
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -140,6 +141,9 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	}
 	if len(in.Body) > 0 {
 		r.body, r.contentType = in.Body, in.ContentType
+		if IsUpload(in.ContentType) {
+			r.timeout = wepay.BillTimeout // a video takes its time to get there
+		}
 		r.signed, err = c.checkBody(in)
 	}
 	return r, err
@@ -241,79 +245,112 @@ func (c *Client) checkQuery(query string, there bool) error {
 
 // checkBody says what is signed of a body, nil for all of it.
 func (c *Client) checkBody(in PassRequest) (signed []byte, err error) {
-	kind, parameters, err := "application/json", map[string]string(nil), error(nil)
-	if in.ContentType != "" {
-		kind, parameters, err = mime.ParseMediaType(in.ContentType)
-	}
+	kind, boundary, err := bodyKind(in.ContentType)
 	switch {
 	case err == nil && kind == "application/json":
 		return nil, c.checkMembers(in.Body)
-	case err == nil && kind == "multipart/form-data":
-		return metaOf(in.Body, parameters["boundary"])
+	case err == nil && kind == uploadKind:
+		if signed, err = metaOf(in.Body, boundary); err != nil {
+			return nil, err
+		}
+		return signed, c.checkMembers(signed)
 	default:
 		return nil, &wepay.FieldError{Field: "Content-Type", Reason: "must be application/json or multipart/form-data"}
 	}
 }
 
-// metaOf returns the part of an upload that is signed for all of it.
-// Source: WeChat Pay, 图片上传.
-func metaOf(body []byte, boundary string) ([]byte, error) {
+const uploadKind = "multipart/form-data"
+
+// IsUpload says whether a body of a Content-Type is an upload, which may be larger
+// than others.
+func IsUpload(contentType string) bool {
+	kind, _, err := bodyKind(contentType)
+	return err == nil && kind == uploadKind
+}
+
+func bodyKind(contentType string) (kind, boundary string, err error) {
+	if contentType == "" {
+		return "application/json", "", nil
+	}
+	kind, parameters, err := mime.ParseMediaType(contentType)
+	return kind, parameters["boundary"], err
+}
+
+// metaOf returns the part of an upload that is signed for all of it, which names
+// the file's hash. There has to be one: which of two counts is not for us to
+// guess.
+// Source: WeChat Pay, 图片上传 and 视频上传.
+func metaOf(body []byte, boundary string) (meta []byte, err error) {
+	malformed := &wepay.FieldError{Field: "body", Reason: "must be a whole upload, with one part meta that is not empty"}
 	parts := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
 		part, err := parts.NextRawPart()
-		if err != nil {
-			return nil, &wepay.FieldError{Field: "body", Reason: "must be an upload with the parts meta and file"}
-		}
-		if part.FormName() == "meta" {
-			meta, err := io.ReadAll(part)
-			if err != nil || len(meta) == 0 {
-				return nil, &wepay.FieldError{Field: "body", Reason: "breaks off in the part meta, or has none"}
-			}
+		switch {
+		case err == io.EOF && len(meta) > 0: // one that wraps it is of an upload that breaks off
 			return meta, nil
+		case err != nil:
+			return nil, malformed
+		case part.FormName() != "meta":
+			continue
 		}
+		text, err := io.ReadAll(part)
+		if err != nil || meta != nil || len(text) == 0 {
+			return nil, malformed
+		}
+		meta = text
 	}
 }
 
-// checkMembers reads a body member by member, so that a name that stands there
-// twice is seen: which of the two counts is not for us to guess.
+// checkMembers checks the members of a body that say who asks, and for whom. What
+// names something twice, however deep, is none: which of the two counts is not
+// for us to guess.
 func (c *Client) checkMembers(body []byte) error {
-	malformed := &wepay.FieldError{Field: "body", Reason: "must be one JSON object in UTF-8"}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if token, err := dec.Token(); err != nil || token != json.Delim('{') || !utf8.Valid(body) {
+	malformed := &wepay.FieldError{Field: "body", Reason: "must be one JSON object in UTF-8 that names nothing twice"}
+	dec := jsontext.NewDecoder(bytes.NewReader(body))
+	if dec.PeekKind() != '{' {
 		return malformed
 	}
-	seen := make(map[string]bool)
-	for dec.More() {
-		token, err := dec.Token()
-		name, ok := token.(string)
-		var value json.RawMessage
-		if err != nil || !ok || dec.Decode(&value) != nil {
+	for open := true; open; open = dec.StackDepth() > 0 {
+		token, err := dec.ReadToken()
+		if err != nil {
 			return malformed
 		}
-		if seen[name] {
-			return &wepay.FieldError{Field: name, Reason: "stands there twice"}
+		if in, read := dec.StackIndex(dec.StackDepth()); in != '{' || read%2 == 0 {
+			continue // it is no name
 		}
-		seen[name] = true
+		name := token.String()
+		if dec.StackDepth() > 1 && name != "sub_mchid" || !slices.Contains(whose, name) {
+			continue
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return malformed
+		}
 		text := string(value) // of a number, as it is written
-		if value[0] == '"' && json.Unmarshal(value, &text) != nil {
-			return malformed
+		if value.Kind() == '"' {
+			text = unquote(text)
 		}
 		if err := c.checkOwn(name, text); err != nil {
 			return err
 		}
 	}
-	if _, err := dec.Token(); err != nil {
-		return malformed
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return malformed
 	}
 	return nil
 }
 
+// whose are the names of who asks, and for whom.
+var whose = []string{"mchid", "sp_mchid", "combine_mchid", "sub_mchid"}
+
 // checkOwn refuses what names another merchant, or a sub-merchant that the
 // merchant may not act for: whoever may ask in one merchant's name asks in no
-// other's.
+// other's. WeChat does not let one in any case, since the signature is the
+// merchant's own; of a partner's sub-merchants the configuration may allow fewer
+// than WeChat does. Within the body another mchid is no one who asks: the orders
+// of a combined one are other merchants'. Of a path nobody knows which part names
+// a sub-merchant, so that passthrough does not hold a partner to some of its own
+// there.
 func (c *Client) checkOwn(name, value string) error {
 	switch name {
 	case "mchid", "sp_mchid", "combine_mchid":

@@ -152,12 +152,21 @@ func TestPassUpload(t *testing.T) {
 	if _, text, _ := passed(t, w.client(t, m), in); text != `{"media_id":"1"}` {
 		t.Errorf("got %s", text)
 	}
-	for name, body := range map[string][]byte{
-		"nothing in it": []byte("--x--\r\n"), "no meta": bytes.Replace(upload.Bytes(), []byte(`"meta"`), []byte(`"mета"`), 1), "cut": upload.Bytes()[:120],
+	whole := upload.String()
+	for name, test := range map[string]struct{ body, field string }{
+		"nothing in it":      {"--x--\r\n", "body"},
+		"no meta":            {strings.Replace(whole, `"meta"`, `"mета"`, 1), "body"},
+		"two metas":          {strings.Replace(whole, `"file"`, `"meta"`, 1), "body"},
+		"an empty meta":      {strings.Replace(whole, v.Body, "", 1), "body"},
+		"cut in meta":        {whole[:120], "body"},
+		"cut in the file":    {strings.TrimSuffix(whole, "--\r\n"), "body"},
+		"a meta of no JSON":  {strings.Replace(whole, v.Body, "a.jpg", 1), "body"},
+		"a meta of another":  {strings.Replace(whole, v.Body, `{"mchid":"1900000111"}`, 1), "mchid"},
+		"another's boundary": {strings.ReplaceAll(whole, form.Boundary(), "x"), "body"},
 	} {
-		in.Body = body
+		in.Body = []byte(test.body)
 		_, err := w.client(t, m).Pass(t.Context(), in)
-		t.Run(name, func(t *testing.T) { wantField(t, err, "body") })
+		t.Run(name, func(t *testing.T) { wantField(t, err, test.field) })
 	}
 	if w.asked() != 1 {
 		t.Errorf("%d requests were sent", w.asked())
@@ -282,22 +291,28 @@ func TestPassNothingIsSent(t *testing.T) {
 	}
 	for body, field := range map[string]string{
 		`[]`: "body", `{`: "body", `{}{}`: "body", `{"a":1} x`: "body", `x`: "body", "{\"a\":\"\xff\"}": "body",
-		`{"a":1,"a":2}`:                               "a",
-		`{"mchid":"1900000111"}`:                      "mchid",
-		`{"mchid":1900000111}`:                        "mchid",
-		`{"mchid":["1900000109"]}`:                    "mchid",
-		`{"mchid":null}`:                              "mchid",
-		`{"mchid":""}`:                                "mchid",
-		`{"\u006dchid":"1900000111"}`:                 "mchid",
-		`{"mchid":"1900000109","mchid":"1900000111"}`: "mchid",
-		`{"mchid":"1900000111","mchid":"1900000109"}`: "mchid",
-		`{"sp_mchid":"1900000111"}`:                   "sp_mchid",
-		`{"combine_mchid":"1900000111"}`:              "combine_mchid",
-		`{"sub_mchid":"1900000209"}`:                  "sub_mchid",
+		`{"a":1,"a":2}`:                                                   "body",
+		`{"a":{"b":1,"\u0062":2}}`:                                        "body",
+		`{"a":[{"sub_mchid":"1","sub_mchid":"1"}]}`:                       "sub_mchid",
+		`{"mchid":"1900000111"}`:                                          "mchid",
+		`{"mchid":1900000111}`:                                            "mchid",
+		`{"mchid":["1900000109"]}`:                                        "mchid",
+		`{"mchid":null}`:                                                  "mchid",
+		`{"mchid":""}`:                                                    "mchid",
+		`{"\u006dchid":"1900000111"}`:                                     "mchid",
+		`{"mchid":"1900000109","mchid":"1900000111"}`:                     "body",
+		`{"mchid":"1900000111","mchid":"1900000109"}`:                     "mchid",
+		`{"sp_mchid":"1900000111"}`:                                       "sp_mchid",
+		`{"combine_mchid":"1900000111"}`:                                  "combine_mchid",
+		`{"sub_mchid":"1900000209"}`:                                      "sub_mchid",
 		`{"appid":"x","sub_orders":[{"mchid":"1"}],"mchid":"1900000111"}`: "mchid",
+		`{"sub_orders":[{"sub_mchid":"1"}]}`:                              "sub_mchid",
+		`{"a":{"b":[1,"c",{"sub_mchid":1}]}}`:                             "sub_mchid",
+		strings.Repeat(`{"a":`, 20000):                                    "body",
+		strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000): "body",
 	} {
 		_, err := c.Pass(t.Context(), post("/v3/a", body))
-		t.Run(body, func(t *testing.T) { wantField(t, err, field) })
+		t.Run(body[:min(len(body), 80)], func(t *testing.T) { wantField(t, err, field) })
 	}
 	for query, field := range map[string]string{
 		"mchid=1900000111": "mchid", "mchid=1900000109&mchid=1900000111": "mchid", "%6dchid=1900000111": "mchid", "sp_mchid=1": "sp_mchid", "sub_mchid=1": "sub_mchid", "mchid=": "mchid",
@@ -337,7 +352,10 @@ func TestPassOfPartner(t *testing.T) {
 	m := w.merchant(t)
 	m.Passthrough, m.Type, m.SubMchID, m.SubMchIDs = true, wepay.Partner, subMchID, []string{"1900000210"}
 	for sub, ok := range map[string]bool{subMchID: true, "1900000210": true, "1900000211": false, "": true} {
-		for _, in := range []apiv3.PassRequest{get("/v3/a?sub_mchid=" + sub), post("/v3/a", `{"sub_mchid":"`+sub+`"}`)} {
+		for _, in := range []apiv3.PassRequest{
+			get("/v3/a?sub_mchid=" + sub), post("/v3/a", `{"sub_mchid":"`+sub+`"}`),
+			post("/v3/a", `{"combine_mchid":"`+mchID+`","sub_orders":[{"mchid":"1900000110"},{"sub_mchid" : "`+sub+`"}]}`),
+		} {
 			if _, err := w.client(t, m).Pass(t.Context(), in); (err == nil) != ok {
 				t.Errorf("%s: got %v", in.Path, err)
 			}
