@@ -3,10 +3,12 @@ package apiv3_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,4 +192,59 @@ func TestStoreHangs(t *testing.T) {
 			t.Error("what was fetched is not held")
 		}
 	})
+}
+
+// All who wait for certificates wait for one fetch, and who gives up gives up
+// for himself alone.
+func TestOneFetchForAll(t *testing.T) {
+	s := openShop(t, ways[0])
+	release := make(chan struct{})
+	arrived := make(chan struct{})
+	var once sync.Once
+	s.merchant.Endpoints = []string{"https://wechat.invalid"}
+	s.connect(apiv3.WithTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		once.Do(func() { close(arrived) })
+		<-release
+		return nil, errors.New("no network")
+	})))
+	serial := strings.Repeat("A", 40)
+	gave, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := s.platform.Key(gave, serial); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("who gave up got %v", err)
+		}
+	})
+	<-arrived
+	cancel()
+	for range 20 {
+		all.Go(func() {
+			if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Many calls at once fetch once.
+func TestConcurrentCalls(t *testing.T) {
+	s := openShop(t, ways[0])
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if _, err := s.client.Do(t.Context(), wepay.PlaceOrder, order(fmt.Sprintf("ORDER-%04d", i), "1")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if s.fetches() != 1 {
+		t.Errorf("%d fetches", s.fetches())
+	}
 }

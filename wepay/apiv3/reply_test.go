@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -214,123 +213,6 @@ func TestMalformedReply(t *testing.T) {
 	}
 }
 
-// The refusals that need no signature, for what WeChat does not know the sender
-// of or has too much of it did not do.
-func TestUnsignedRefusals(t *testing.T) {
-	for name, test := range map[string]struct {
-		says answer
-		want wepay.Verdict
-		code string
-		text string
-	}{
-		"a wrong signature": {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误","detail":{"field":"signature","issue":"sign not match"}}`, bare: true}, wepay.Fix, "SIGNERROR", "signature sign not match"},
-		"too many":          {answer{status: 429, body: `{"code":"FREQUENCY_LIMITED","message":"频率超限"}`, bare: true}, wepay.Later, "FREQUENCY_LIMITED", ""},
-		"an unknown rate":   {answer{status: 429, body: `{"code":"SLOW_DOWN"}`, bare: true}, wepay.Later, "SLOW_DOWN", ""},
-		"a wrong clock":     {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(-7 * time.Minute).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is 7m0s from WeChat Pay's"},
-		"a slow clock":      {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(time.Hour).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is -1h0m0s from WeChat Pay's"},
-	} {
-		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
-		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
-		failed := wantError(t, err, test.want)
-		if failed.Code != test.code || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "clock") != strings.Contains(test.text, "clock") {
-			t.Errorf("%s: got %+v", name, failed)
-		}
-	}
-}
-
-// An access point that is away, too busy or out of its mind is not the only one.
-func TestFailover(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	link := answer{body: aLink}
-	told := answer{body: state(mchID, "ORDER-0001")}
-	for name, test := range map[string]struct {
-		first   answer
-		placing bool // the order is placed at the second
-	}{
-		"a page, 502":         {answer{status: 502, body: "<html>", bare: true}, true},
-		"unsigned":            {answer{body: aLink, bare: true}, true},
-		"a probe":             {answer{body: aLink, header: map[string][]string{"Wechatpay-Signature": {"WECHATPAY/SIGNTEST/xx"}}}, true},
-		"502 of WeChat's":     {answer{status: 502, body: `{"code":"SYSTEM_ERROR"}`}, false},
-		"503 of WeChat's":     {answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE"}`}, false},
-		"503, unsigned":       {answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE"}`, bare: true}, false},
-		"a refusal":           {answer{status: 400, body: `{"code":"PARAM_ERROR"}`}, false},
-		"a refusal, unsigned": {answer{status: 400, body: `{"code":"PARAM_ERROR"}`, bare: true}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			first := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.first })
-			second := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
-				if r.Method == http.MethodGet {
-					return told
-				}
-				return link
-			})
-			_, err := first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
-			if (err == nil) != test.placing || (second.asked() == 1) != test.placing {
-				t.Errorf("placing: %v, the second was asked %d times", err, second.asked())
-			}
-			asked := second.asked()
-			_, err = first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.QueryOrder, aQuery)
-			if refused := strings.HasPrefix(name, "a refusal"); (err == nil) == refused || (second.asked() == asked) != refused {
-				t.Errorf("asking: %v, the second was asked %d times", err, second.asked()-asked)
-			}
-		})
-	}
-	second := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return link })
-	m := second.merchant(t)
-	m.Endpoints = []string{gone.URL, second.URL}
-	if _, err := second.client(t, m).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200")); err != nil {
-		t.Errorf("the first is away: %v", err)
-	}
-	m.Endpoints = []string{gone.URL}
-	_, err := second.client(t, m).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
-	wantError(t, err, wepay.Again) // nothing was sent
-}
-
-// Where no endpoint does better WeChat's own word counts.
-func TestAllBusy(t *testing.T) {
-	busy := func(http.ResponseWriter, *http.Request) answer {
-		return answer{status: 503, body: `{"code":"SERVICE_UNAVAILABLE","message":"系统繁忙"}`}
-	}
-	first, second := newWechat(t, busy), newWechat(t, busy)
-	_, err := first.client(t, first.merchant(t, second.URL)).Do(t.Context(), wepay.QueryOrder, aQuery)
-	if failed := wantError(t, err, wepay.Again); failed.Code != "SERVICE_UNAVAILABLE" || first.asked()+second.asked() != 2 {
-		t.Errorf("got %+v", failed)
-	}
-}
-
-// Of a request that was sent and not answered WeChat may have done what it says.
-func TestNoAnswer(t *testing.T) {
-	for kind, name := range map[wepaytest.FaultKind]string{
-		wepaytest.Reset: "reset", wepaytest.CutOff: "cut off", wepaytest.EmptyBody: "empty", wepaytest.TruncatedXML: "truncated",
-		wepaytest.HTML: "a page", wepaytest.WrongSignature: "signed by another", wepaytest.NoSignature: "unsigned", wepaytest.Probe: "a probe",
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := openShop(t, ways[2])
-			s.pay(order("ORDER-0001", "1200"))
-			s.connect() // on a connection that was idle net/http repeats by itself
-			s.wechat.Misbehave("/v3/refund/domestic/refunds", wepaytest.Fault{Kind: kind})
-			in := refund("R1", "ORDER-0001", "1200", "200")
-			_, err := s.client.Do(t.Context(), wepay.Refund, in)
-			if failed := wantError(t, err, wepay.Query); failed.Ask != wepay.QueryRefund || !errors.Is(err, wepay.ErrNoAnswer) {
-				t.Errorf("got %+v", failed)
-			}
-			check(t, s.do(wepay.QueryRefund, fields("out_refund_no", "R1")), "refund_status_0", "PROCESSING")
-
-			// The same number is sent again by itself where there is a second endpoint,
-			// signed anew.
-			s.merchant.Endpoints = []string{s.wechat.URL, s.wechat.URL + "/"}
-			s.connect()
-			s.wechat.Misbehave("/v3/refund/domestic/refunds", wepaytest.Fault{Kind: kind})
-			s.do(wepay.Refund, in)
-			requests := s.wechat.Requests("/v3/refund/domestic/refunds")
-			if len(requests) != 3 || requests[1].Header.Get("Authorization") == requests[2].Header.Get("Authorization") {
-				t.Errorf("%d requests", len(requests))
-			}
-		})
-	}
-}
-
 // A signed reply of 202 is one that has begun.
 func TestAccepted(t *testing.T) {
 	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
@@ -363,22 +245,6 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// The time-out bounds a call that is not answered.
-func TestTimeout(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // which never answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: aLink} })
-	m := w.merchant(t)
-	m.Endpoints = []string{"http://" + listener.Addr().String(), w.URL}
-	got, err := w.client(t, m, withTimeout(50*time.Millisecond)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
-	if err != nil || got.Get("code_url") == "" {
-		t.Errorf("got %v, %v", got, err)
-	}
-}
-
 // An error never tells what a caller sent or WeChat answered.
 func TestErrorsKeepSecrets(t *testing.T) {
 	for _, says := range []answer{
@@ -402,57 +268,6 @@ func TestErrorsKeepSecrets(t *testing.T) {
 			if err := do(); err == nil || strings.Contains(fmt.Sprint(err), apiV3Key) || strings.Contains(fmt.Sprint(err), "张三") || strings.Contains(fmt.Sprint(err), openID) {
 				t.Errorf("got %v", err)
 			}
-		}
-	}
-}
-
-// Every refusal has its verdict, whoever's word for it WeChat uses.
-func TestVerdicts(t *testing.T) {
-	for _, test := range []struct {
-		op     wepay.Operation
-		status int
-		code   string
-		want   wepay.Verdict
-	}{
-		{wepay.PlaceOrder, 400, "ORDERPAID", wepay.Done},
-		{wepay.PlaceOrder, 400, "ORDER_PAID", wepay.Done},
-		{wepay.PlaceOrder, 400, "ORDER_CLOSED", wepay.Never},
-		{wepay.PlaceOrder, 403, "OUT_TRADE_NO_USED", wepay.Query},
-		{wepay.PlaceOrder, 400, "PARAM_ERROR", wepay.Fix},
-		{wepay.PlaceOrder, 400, "INVALID_REQUEST", wepay.Fix},
-		{wepay.PlaceOrder, 400, "APPID_MCHID_NOT_MATCH", wepay.Fix},
-		{wepay.PlaceOrder, 400, "MCH_NOT_EXISTS", wepay.Fix},
-		{wepay.PlaceOrder, 403, "NO_AUTH", wepay.Fix},
-		{wepay.PlaceOrder, 403, "NOAUTH", wepay.Fix},
-		{wepay.PlaceOrder, 403, "RULE_LIMIT", wepay.Never},
-		{wepay.PlaceOrder, 403, "TRADE_ERROR", wepay.Query},
-		{wepay.PlaceOrder, 500, "SYSTEM_ERROR", wepay.Again},
-		{wepay.PlaceOrder, 500, "BANK_ERROR", wepay.Query},
-		{wepay.PlaceOrder, 500, "OPENID_MISMATCH", wepay.Fix},
-		{wepay.PlaceOrder, 429, "RATELIMIT_EXCEEDED", wepay.Later},
-		{wepay.PlaceOrder, 400, "NEW_CODE", wepay.Query},
-		{wepay.QueryOrder, 404, "ORDER_NOT_EXIST", wepay.Again},
-		{wepay.QueryOrder, 500, "SYSTEM_ERROR", wepay.Again},
-		{wepay.CloseOrder, 404, "ORDERNOTEXIST", wepay.Done},
-		{wepay.CloseOrder, 500, "SYSTEMERROR", wepay.Again},
-		{wepay.Refund, 403, "NOT_ENOUGH", wepay.Later},
-		{wepay.Refund, 403, "USER_ACCOUNT_ABNORMAL", wepay.Never},
-		{wepay.Refund, 404, "RESOURCE_NOT_EXISTS", wepay.Fix},
-		{wepay.Refund, 429, "FREQUENCY_LIMITED", wepay.Later},
-		{wepay.Refund, 500, "SYSTEM_ERROR", wepay.Again},
-		{wepay.Refund, 400, "NEW_CODE", wepay.Query},
-		{wepay.QueryRefund, 404, "RESOURCE_NOT_EXISTS", wepay.Again},
-	} {
-		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
-			return answer{status: test.status, body: `{"code":"` + test.code + `","message":"x"}`}
-		})
-		in := map[wepay.Operation]wepay.Fields{
-			wepay.PlaceOrder: order("ORDER-0001", "1"), wepay.QueryOrder: aQuery, wepay.CloseOrder: aQuery,
-			wepay.Refund: refund("R1", "ORDER-0001", "2", "1"), wepay.QueryRefund: fields("out_refund_no", "R1"),
-		}[test.op]
-		_, err := w.client(t, w.merchant(t)).Do(t.Context(), test.op, in)
-		if failed := wantError(t, err, test.want); failed.V3Code != test.code || failed.Code == "" || failed.Err != nil {
-			t.Errorf("%s %s: got %+v", test.op, test.code, failed)
 		}
 	}
 }

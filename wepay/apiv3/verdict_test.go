@@ -1,0 +1,85 @@
+package apiv3_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// The refusals that need no signature, for what WeChat does not know the sender
+// of or has too much of it did not do.
+func TestUnsignedRefusals(t *testing.T) {
+	for name, test := range map[string]struct {
+		says answer
+		want wepay.Verdict
+		code string
+		text string
+	}{
+		"a wrong signature": {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误","detail":{"field":"signature","issue":"sign not match"}}`, bare: true}, wepay.Fix, "SIGNERROR", "signature sign not match"},
+		"too many":          {answer{status: 429, body: `{"code":"FREQUENCY_LIMITED","message":"频率超限"}`, bare: true}, wepay.Later, "FREQUENCY_LIMITED", ""},
+		"an unknown rate":   {answer{status: 429, body: `{"code":"SLOW_DOWN"}`, bare: true}, wepay.Later, "SLOW_DOWN", ""},
+		"a wrong clock":     {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(-7 * time.Minute).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is 7m0s from WeChat Pay's"},
+		"a slow clock":      {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true, header: map[string][]string{"Date": {start.Add(time.Hour).UTC().Format(http.TimeFormat)}}}, wepay.Fix, "SIGNERROR", "clock is -1h0m0s from WeChat Pay's"},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
+		failed := wantError(t, err, test.want)
+		if failed.Code != test.code || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "clock") != strings.Contains(test.text, "clock") {
+			t.Errorf("%s: got %+v", name, failed)
+		}
+	}
+}
+
+// Every refusal has its verdict, whoever's word for it WeChat uses.
+func TestVerdicts(t *testing.T) {
+	for _, test := range []struct {
+		op     wepay.Operation
+		status int
+		code   string
+		want   wepay.Verdict
+	}{
+		{wepay.PlaceOrder, 400, "ORDERPAID", wepay.Done},
+		{wepay.PlaceOrder, 400, "ORDER_PAID", wepay.Done},
+		{wepay.PlaceOrder, 400, "ORDER_CLOSED", wepay.Never},
+		{wepay.PlaceOrder, 403, "OUT_TRADE_NO_USED", wepay.Query},
+		{wepay.PlaceOrder, 400, "PARAM_ERROR", wepay.Fix},
+		{wepay.PlaceOrder, 400, "INVALID_REQUEST", wepay.Fix},
+		{wepay.PlaceOrder, 400, "APPID_MCHID_NOT_MATCH", wepay.Fix},
+		{wepay.PlaceOrder, 400, "MCH_NOT_EXISTS", wepay.Fix},
+		{wepay.PlaceOrder, 403, "NO_AUTH", wepay.Fix},
+		{wepay.PlaceOrder, 403, "NOAUTH", wepay.Fix},
+		{wepay.PlaceOrder, 403, "RULE_LIMIT", wepay.Never},
+		{wepay.PlaceOrder, 403, "TRADE_ERROR", wepay.Query},
+		{wepay.PlaceOrder, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.PlaceOrder, 500, "BANK_ERROR", wepay.Query},
+		{wepay.PlaceOrder, 500, "OPENID_MISMATCH", wepay.Fix},
+		{wepay.PlaceOrder, 429, "RATELIMIT_EXCEEDED", wepay.Later},
+		{wepay.PlaceOrder, 400, "NEW_CODE", wepay.Query},
+		{wepay.QueryOrder, 404, "ORDER_NOT_EXIST", wepay.Again},
+		{wepay.QueryOrder, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.CloseOrder, 404, "ORDERNOTEXIST", wepay.Done},
+		{wepay.CloseOrder, 500, "SYSTEMERROR", wepay.Again},
+		{wepay.Refund, 403, "NOT_ENOUGH", wepay.Later},
+		{wepay.Refund, 403, "USER_ACCOUNT_ABNORMAL", wepay.Never},
+		{wepay.Refund, 404, "RESOURCE_NOT_EXISTS", wepay.Fix},
+		{wepay.Refund, 429, "FREQUENCY_LIMITED", wepay.Later},
+		{wepay.Refund, 500, "SYSTEM_ERROR", wepay.Again},
+		{wepay.Refund, 400, "NEW_CODE", wepay.Query},
+		{wepay.QueryRefund, 404, "RESOURCE_NOT_EXISTS", wepay.Again},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+			return answer{status: test.status, body: `{"code":"` + test.code + `","message":"x"}`}
+		})
+		in := map[wepay.Operation]wepay.Fields{
+			wepay.PlaceOrder: order("ORDER-0001", "1"), wepay.QueryOrder: aQuery, wepay.CloseOrder: aQuery,
+			wepay.Refund: refund("R1", "ORDER-0001", "2", "1"), wepay.QueryRefund: fields("out_refund_no", "R1"),
+		}[test.op]
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), test.op, in)
+		if failed := wantError(t, err, test.want); failed.V3Code != test.code || failed.Code == "" || failed.Err != nil {
+			t.Errorf("%s %s: got %+v", test.op, test.code, failed)
+		}
+	}
+}
