@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -237,6 +238,41 @@ func TestProbe(t *testing.T) {
 	}
 	if !strings.Contains(string(text), `"reason":"probe"`) {
 		t.Error("the log says nothing of it")
+	}
+}
+
+// A clock of ours that is wrong makes everything of WeChat's look old, or ahead:
+// the log of notifications and the answer to a caller say by how much.
+func TestClockSkew(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.get("get_pay_request_params", shop.order3("order-1"))
+	for delay, want := range map[time.Duration]string{-400 * time.Second: "-", 400 * time.Second: ""} {
+		says := regexp.MustCompile(`its time is ` + want + `(39\d|40\d) seconds from this machine's: if WeChat Pay sent it, this clock is wrong \(is NTP running\?\)`)
+		fault := wepaytest.Fault{Kind: wepaytest.Skewed, Delay: delay}
+		w.wechat.Misbehave("/v3/pay/transactions/out-trade-no/order-1", fault)
+		if a := w.try("order_query", map[string]any{"out_trade_no": "order-1"}); a.status != http.StatusBadGateway || !says.MatchString(a.XOrigMsg) {
+			t.Errorf("a reply of %s: HTTP %d %s", delay, a.status, a.body)
+		}
+		d, err := w.wechat.Notify(shop.mchID, wepaytest.Event{
+			URL: w.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Resource: shop.paid3("order-1"),
+		}, wepaytest.WithFault(fault))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first := d.Attempts()[0]; first.Taken || first.Status != http.StatusUnauthorized {
+			t.Errorf("of %s WeChat hears %d %s", delay, first.Status, first.Answer)
+		}
+		text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := false
+		for line := range strings.Lines(string(text)) {
+			said = said || strings.Contains(line, `"msg":"notification refused","merchant":"shop","reason":"stale"`) && says.MatchString(line)
+		}
+		if !said {
+			t.Errorf("the log does not say that a notification is of %s", delay)
+		}
 	}
 }
 

@@ -196,6 +196,12 @@ func (p *Platform) open(body []byte) (*certificates, error) {
 	return cs, nil
 }
 
+// minKeyBits is the length of WeChat Pay's RSA keys.
+const minKeyBits = 2048
+
+// parseCertificate reads a certificate that the APIv3 key vouches for. Who issued
+// it is not checked: WeChat's root is in no store, and whoever has that key could
+// as well send what it opens.
 func parseCertificate(text []byte) (*certificate, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -208,6 +214,9 @@ func parseCertificate(text []byte) (*certificate, error) {
 	key, ok := cert.PublicKey.(*rsa.PublicKey)
 	if !ok {
 		return nil, errors.New("its key is not RSA")
+	}
+	if bits := key.N.BitLen(); bits < minKeyBits {
+		return nil, fmt.Errorf("its key is of %d bits, WeChat Pay's are of %d", bits, minKeyBits)
 	}
 	return &certificate{wepay.CertificateSerial(cert), key, cert.NotBefore, cert.NotAfter}, nil
 }

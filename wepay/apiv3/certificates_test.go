@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -56,7 +58,7 @@ func TestDue(t *testing.T) {
 type listed struct {
 	serial    int64
 	from, to  time.Time
-	key       *rsa.PublicKey
+	key       any    // public; nil: WeChat's
 	listedAs  string // "": its serial number
 	sealedBy  string // "": apiV3Key
 	plaintext string // "": the certificate
@@ -114,6 +116,14 @@ func sealed(t testing.TB, key, text string) string {
 func TestListOfCertificates(t *testing.T) {
 	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
 	good := listed{serial: 0x0A1B}
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		body     string
 		signedBy int64 // serial number
@@ -131,6 +141,11 @@ func TestListOfCertificates(t *testing.T) {
 		"listed as another":    {list(t, listed{serial: 1, listedAs: serialOf(2)}), 2, wepay.ErrMalformed, "is listed as"},
 		"another APIv3 key":    {list(t, listed{serial: 1, sealedBy: strings.Repeat("x", 32)}), 1, wepay.ErrAPIv3Key, "apiv3_key"},
 		"no PEM":               {list(t, listed{serial: 1, plaintext: "x"}), 1, nil, "no certificate in PEM"},
+		"a key too small":      {list(t, listed{serial: 1, key: &small.PublicKey}), 1, nil, "its key is of 1024 bits"},
+		"one too small of two": {list(t, good, listed{serial: 1, key: &small.PublicKey}), 0x0A1B, nil, "its key is of 1024 bits"},
+		"a key that is no RSA": {list(t, listed{serial: 1, key: &curve.PublicKey}), 1, nil, "its key is not RSA"},
+		"broken PEM":           {list(t, listed{serial: 1, plaintext: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}), 1, nil, "reading certificate"},
+		"listed twice":         {list(t, listed{serial: 1, key: &own.PublicKey}, listed{serial: 1}), 1, wepay.ErrMalformed, "merchant's own"},
 		"a key":                {list(t, listed{serial: 1, plaintext: vectorKeys(t).PlatformPublic}), 1, nil, "no certificate in PEM"},
 		"another algorithm":    {strings.Replace(list(t, good), "AES_256", "SM4", 1), 0x0A1B, wepay.ErrMalformed, "AEAD_AES_256_GCM"},
 		"an odd nonce":         {strings.Replace(list(t, good), "61f9c719728a", "61f9c719728ab", 1), 0x0A1B, wepay.ErrMalformed, "nonce"},
@@ -203,9 +218,17 @@ func TestCertificateExpires(t *testing.T) {
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// refused demands that a certificate is known, and verifies nothing now.
+	refused := func(serial int64) {
+		t.Helper()
+		if _, err := p.Key(t.Context(), serialOf(serial)); !errors.Is(err, wepay.ErrUnknownKey) || !strings.Contains(err.Error(), "is in force from 2026-01-01 to 2026-01-01 only (is this machine's clock right?)") {
+			t.Errorf("certificate %d: got %v", serial, err)
+		}
+	}
 	if p.Serial() != serialOf(1) || p.Holds(serialOf(2)) {
 		t.Errorf("names %s", p.Serial())
 	}
+	refused(2)
 	w.clock.Advance(2 * time.Minute)
 	if p.Serial() != serialOf(2) || !p.Holds(serialOf(1)) {
 		t.Errorf("then names %s", p.Serial())
@@ -214,10 +237,12 @@ func TestCertificateExpires(t *testing.T) {
 	if p.Holds(serialOf(1)) || p.Serial() != serialOf(2) {
 		t.Errorf("in the end names %s", p.Serial())
 	}
+	refused(1)
 	w.clock.Advance(time.Hour)
 	if p.Serial() != "" {
 		t.Errorf("after all names %s", p.Serial())
 	}
+	refused(2)
 }
 
 // The published list is read as its documents say.

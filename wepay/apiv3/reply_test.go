@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,11 +66,21 @@ func TestReplyIsNotBelieved(t *testing.T) {
 		"another time":         {wrong(func(a *answer) { a.header = header("Timestamp", stamp(time.Second)) }), wepay.ErrSignature, ""},
 		"milliseconds":         {wrong(func(a *answer) { a.header = header("Timestamp", stamp(0)+"000000") }), wepay.ErrMalformed, "milliseconds"},
 		"no number":            {wrong(func(a *answer) { a.header = header("Timestamp", "+"+stamp(0)) }), wepay.ErrMalformed, "Timestamp"},
+		"a time below nothing": {wrong(func(a *answer) { a.header = header("Timestamp", "-"+stamp(0)) }), wepay.ErrMalformed, "Timestamp"},
+		"a time with a zero":   {wrong(func(a *answer) { a.header = header("Timestamp", "0"+stamp(0)) }), wepay.ErrMalformed, "Timestamp"},
+		"a time too large":     {wrong(func(a *answer) { a.header = header("Timestamp", strings.Repeat("9", 20)) }), wepay.ErrMalformed, "Timestamp"},
 		"another nonce":        {wrong(func(a *answer) { a.header = header("Nonce", "x") }), wepay.ErrSignature, ""},
 		"another algorithm":    {wrong(func(a *answer) { a.header = header("Signature-Type", "WECHATPAY2-SM2-WITH-SM3") }), wepay.ErrMalformed, "Signature-Type"},
-		"a probe":              {wrong(func(a *answer) { a.header = header("Signature", "WECHATPAY/SIGNTEST/"+strings.Repeat("A", 324)+"=") }), wepay.ErrProbe, "probe"},
-		"no base64":            {wrong(func(a *answer) { a.header = header("Signature", "-") }), wepay.ErrSignature, ""},
-		"a huge signature":     {wrong(func(a *answer) { a.header = header("Signature", strings.Repeat("A", 1025)) }), wepay.ErrMalformed, "Signature"},
+		"a second algorithm": {wrong(func(a *answer) {
+			a.header = header("Signature-Type", "WECHATPAY2-SHA256-RSA2048", "WECHATPAY2-SM2-WITH-SM3")
+		}), wepay.ErrMalformed, "Signature-Type"},
+		"base64url": {wrong(func(a *answer) {
+			a.header = resigned(t, k, strings.NewReplacer("+", "-", "/", "_").Replace)
+		}), wepay.ErrSignature, ""},
+		"no padding":      {wrong(func(a *answer) { a.header = resigned(t, k, func(s string) string { return strings.TrimRight(s, "=") }) }), wepay.ErrSignature, ""},
+		"a signature cut": {wrong(func(a *answer) { a.header = resigned(t, k, func(s string) string { return s[4:] }) }), wepay.ErrSignature, ""},
+		"a probe":         {wrong(func(a *answer) { a.header = header("Signature", "WECHATPAY/SIGNTEST/"+strings.Repeat("A", 324)+"=") }), wepay.ErrProbe, "probe"},
+		"no base64":       {wrong(func(a *answer) { a.header = header("Signature", "-") }), wepay.ErrSignature, ""},
 		"an unknown public key": {
 			wrong(func(a *answer) { a.header = header("Serial", k.PublicKeyID+"1") }), wepay.ErrUnknownKey, "public key of another account",
 		},
@@ -99,6 +110,16 @@ func TestReplyIsNotBelieved(t *testing.T) {
 			want error
 			text string
 		}{wrong(func(a *answer) { a.header = header(name, "x", "x") }), wepay.ErrMalformed, name}
+		tests["two of "+name+", one empty"] = struct {
+			says answer
+			want error
+			text string
+		}{wrong(func(a *answer) { a.header = header(name, "", "x") }), wepay.ErrMalformed, name}
+		tests["a huge "+name] = struct {
+			says answer
+			want error
+			text string
+		}{wrong(func(a *answer) { a.header = header(name, strings.Repeat("1", 1025)) }), wepay.ErrMalformed, name}
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -139,6 +160,20 @@ func signedBy(t testing.TB, key *rsa.PrivateKey, serial, body string) map[string
 	}
 }
 
+// resigned are headers that sign aLink rightly, but for how the signature is
+// written. One is taken that each change changes.
+func resigned(t testing.TB, k keys, change func(string) string) map[string][]string {
+	t.Helper()
+	for {
+		h := signedBy(t, wechatsKey(t), k.PublicKeyID, aLink)
+		right := h["Wechatpay-Signature"][0]
+		if changed := change(right); changed != right {
+			h["Wechatpay-Signature"] = []string{changed}
+			return h
+		}
+	}
+}
+
 // stale are headers that sign aLink rightly, at another time.
 func stale(t testing.TB, k keys, d time.Duration) map[string][]string {
 	t.Helper()
@@ -159,6 +194,48 @@ func TestReplyWindow(t *testing.T) {
 		if err != nil || got.Get("code_url") == "" {
 			t.Errorf("%s: got %v, %v", d, got, err)
 		}
+	}
+}
+
+// A reply that names a certificate which nobody knows has WeChat asked for it once,
+// and not again for a while, whatever comes; it is believed once it is listed.
+func TestReplyOfUnknownCertificate(t *testing.T) {
+	var mu sync.Mutex
+	all, fetches := []listed{{serial: 1}}, 0
+	w := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path == certificatesPath {
+			fetches++
+			body := list(t, all...)
+			return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(1), body)}
+		}
+		return answer{body: aLink, header: map[string][]string{"Wechatpay-Serial": {serialOf(9)}}}
+	})
+	m := w.merchant(t)
+	m.PublicKey, m.PublicKeyID = nil, ""
+	c := w.client(t, m)
+	flood := func() {
+		var callers sync.WaitGroup
+		for i := range 20 {
+			callers.Go(func() {
+				_, err := c.Do(t.Context(), wepay.PlaceOrder, order(fmt.Sprintf("ORDER-%04d", i), "1"))
+				if wantError(t, err, wepay.Query); !errors.Is(err, wepay.ErrUnknownKey) || !errors.Is(err, wepay.ErrNoAnswer) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		callers.Wait()
+	}
+	for n := range 3 {
+		if flood(); fetches != n+1 {
+			t.Errorf("%d fetches after %d floods", fetches, n+1)
+		}
+		w.clock.Advance(5 * time.Second)
+	}
+	all = append(all, listed{serial: 9})
+	if _, err := c.Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1")); err != nil || fetches != 4 {
+		t.Errorf("listed: got %v, %d fetches", err, fetches)
 	}
 }
 
