@@ -1,13 +1,22 @@
 package caddymodule_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -169,4 +178,53 @@ func TestV3FurtherKinds(t *testing.T) {
 			t.Errorf("the order service heard %s", got.body)
 		}
 	}
+}
+
+// fullOutbox is a store in memory, which tells that there is no room.
+type fullOutbox struct {
+	caddymodule.Outbox `json:"-"`
+}
+
+func init() { caddy.RegisterModule(fullOutbox{}) }
+
+func (fullOutbox) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "wepay.outbox.full", New: func() caddy.Module { return &fullOutbox{caddymodule.MemoryPlace("")()} }}
+}
+
+func (o fullOutbox) Provision(caddy.Context) error { return o.Options().Provision() }
+
+func (fullOutbox) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (fullOutbox) Put(context.Context, *caddymodule.Event) error { return syscall.ENOSPC }
+
+// While the outbox cannot store it WeChat hears 503 of a notification of API v3,
+// and why in a word, and sends it again.
+func TestV3OutboxFull(t *testing.T) {
+	w, shop := newWorld(t), newV3Seller("shop", 1)
+	w.patience = redials
+	l := layout{sellers: []*seller{shop}, options: "outbox full", site: counting}
+	w.serve(l)
+	w.get("get_pay_request_params", shop.order3("order-1")) // WeChat is known from now on
+	d := w.pay(shop, "order-1", wepaytest.Held())
+	for _, route := range []string{"pay_notify", "pay_notify/shop", "refund_notify"} {
+		checkRefusedV3(t, w, w.deliver(route, d, nil), http.StatusServiceUnavailable, "not_stored")
+	}
+	if n := w.counts("shop", "not_stored"); n != 3 {
+		t.Errorf("%d are counted", n)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	if err != nil || !strings.Contains(string(text), syscall.ENOSPC.Error()) {
+		t.Errorf("the log does not say why (%v)", err)
+	}
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	l.options = w.outbox()
+	if err := w.load(l); err != nil {
+		t.Fatal(err)
+	}
+	heard := w.orders.listen()
+	w.clock.Advance(15 * time.Second) // when WeChat sends again
+	await(t, heard)
+	checkTakenV3(t, d)
 }

@@ -87,6 +87,36 @@ func TestDownloadOutlivesWhoGivesUp(t *testing.T) {
 	})
 }
 
+// Whoever comes while a certificate is looked for among all accounts waits for
+// that, too, and is not told that nobody knows it.
+func TestFindWaitsForDownload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlow(t, nil)
+		all := apiv3.NewPlatforms(s.Platform)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if _, err := all.Find(ctx, s.serial); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who gave up got %v", err)
+		}
+		found := make(chan []*apiv3.Platform, 1)
+		go func() {
+			platforms, err := all.Find(t.Context(), s.serial)
+			if err != nil {
+				t.Error(err)
+			}
+			found <- platforms
+		}()
+		synctest.Wait()
+		s.answer <- struct{}{}
+		if got := <-found; len(got) != 1 || got[0] != s.Platform || len(s.asked) != 1 {
+			t.Errorf("found %v, WeChat was asked %d times", got, len(s.asked))
+		}
+		if _, err := all.Find(t.Context(), serialOf(2)); !errors.Is(err, wepay.ErrUnknownKey) || len(s.asked) != 1 {
+			t.Errorf("another one: got %v, WeChat was asked %d times", err, len(s.asked))
+		}
+	})
+}
+
 // Close ends a download that nobody waits for, whatever its time-out, and the
 // next access point is not asked.
 func TestCloseEndsDownload(t *testing.T) {

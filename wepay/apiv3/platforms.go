@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -19,6 +20,7 @@ type Platforms struct {
 	mu       sync.Mutex
 	bySerial map[string][]*Platform // nil: to be made anew
 	asked    time.Time              // when WeChat was asked last for one nobody holds
+	about    *Platform              // the account that it was asked about
 }
 
 // NewPlatforms puts accounts together. A platform can be in one of them only.
@@ -35,7 +37,8 @@ func (ps *Platforms) All() []*Platform { return ps.all }
 
 // Find returns the accounts that hold a key. For a certificate that none holds
 // WeChat is asked, about the account that it was not asked about for longest, and
-// not more often than once in a minute. The errors are Platform.Key's.
+// not more often than once in a minute: who comes meanwhile waits for the answer,
+// or has what came of it. The errors are Platform.Key's.
 func (ps *Platforms) Find(ctx context.Context, serial string) ([]*Platform, error) {
 	if holders := ps.holding(serial); len(holders) > 0 {
 		return holders, nil
@@ -47,11 +50,14 @@ func (ps *Platforms) Find(ctx context.Context, serial string) ([]*Platform, erro
 		return holders, nil
 	}
 	unknown := fmt.Errorf("%w: no merchant here has the key of %s", wepay.ErrUnknownKey, headerSerial)
-	candidate := ps.candidate(serial)
+	candidate, again := ps.candidate(serial)
 	if candidate == nil {
 		return nil, unknown
 	}
 	if _, err := candidate.Key(ctx, serial); err != nil {
+		if again && errors.Is(err, wepay.ErrUnknownKey) {
+			return nil, unknown // it may be another account's
+		}
 		return nil, err
 	}
 	return ps.holding(serial), nil
@@ -80,10 +86,11 @@ func (ps *Platforms) forget() {
 }
 
 // candidate returns the account to ask WeChat about for a certificate that
-// nobody holds; nil: nobody, or not yet again.
-func (ps *Platforms) candidate(serial string) *Platform {
+// nobody holds, or again the one that it was asked about less than a minute ago;
+// nil: nobody.
+func (ps *Platforms) candidate(serial string) (candidate *Platform, again bool) {
 	if parsed, err := wepay.ParseSerial(serial); err != nil || parsed != serial {
-		return nil
+		return nil, false
 	}
 	var longest *Platform
 	var since time.Time
@@ -96,16 +103,16 @@ func (ps *Platforms) candidate(serial string) *Platform {
 		}
 	}
 	if longest == nil {
-		return nil
+		return nil, false
 	}
 	now := longest.now()
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if !ps.asked.IsZero() && now.Sub(ps.asked) < askForNotification {
-		return nil
+	if ps.about != nil && now.Sub(ps.asked) < askForNotification {
+		return ps.about, true
 	}
-	ps.asked = now
-	return longest
+	ps.asked, ps.about = now, longest
+	return longest, false
 }
 
 // serials are all that name a key of the account.
