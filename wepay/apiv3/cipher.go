@@ -16,6 +16,9 @@ import (
 // algorithm is the one that contents are encrypted by.
 const algorithm = "AEAD_AES_256_GCM"
 
+// strict is the base64 of all that WeChat sends: one text for one value.
+var strict = base64.StdEncoding.Strict()
+
 // sealed is what was encrypted under the merchant's APIv3 key.
 // Source: WeChat Pay, 证书和回调报文解密.
 type sealed struct {
@@ -50,7 +53,7 @@ func (s *sealed) open(key string) ([]byte, error) {
 	if s.Algorithm != algorithm {
 		return nil, fmt.Errorf("%w: it is not encrypted by %s", wepay.ErrMalformed, algorithm)
 	}
-	text, err := base64.StdEncoding.Strict().DecodeString(s.Ciphertext)
+	text, err := strict.DecodeString(s.Ciphertext)
 	if err != nil {
 		return nil, fmt.Errorf("%w: its ciphertext is not base64", wepay.ErrMalformed)
 	}
@@ -89,7 +92,7 @@ func encrypt(key *rsa.PublicKey, value string) (string, error) {
 
 // decrypt reads a sensitive field that WeChat encrypted for the merchant.
 func decrypt(key *rsa.PrivateKey, value string) (string, error) {
-	text, err := base64.StdEncoding.Strict().DecodeString(value)
+	text, err := strict.DecodeString(value)
 	if err != nil {
 		return "", errors.New("is not base64")
 	}

@@ -14,6 +14,8 @@ type values interface {
 	// text returns a member as API v2 has it: text as it is, a number as it is
 	// written; "" for what is neither.
 	text(path string) string
+	// number returns a number as it is written; "" for what is none.
+	number(path string) string
 	// get returns a member, or nil without one.
 	get(path string) any
 }
@@ -37,8 +39,6 @@ func parse(text []byte) (document, error) {
 }
 
 func (d document) text(path string) string { return textOf(inside(string(d), path)) }
-
-func (d document) get(path string) any { return anyOf(inside(string(d), path)) }
 
 // index is a document for whoever asks for many of its members: they are found
 // once.
@@ -65,6 +65,8 @@ func (x index) value(path string) string {
 }
 
 func (x index) text(path string) string { return textOf(x.value(path)) }
+
+func (x index) number(path string) string { return numberOf(x.value(path)) }
 
 func (x index) get(path string) any { return anyOf(x.value(path)) }
 
@@ -185,16 +187,17 @@ func unquote(quoted string) string {
 }
 
 func textOf(value string) string {
-	switch {
-	case len(value) == 0:
-		return ""
-	case value[0] == '"':
+	if len(value) > 0 && value[0] == '"' {
 		return unquote(value)
-	case strings.IndexByte("{[tfn", value[0]) < 0:
-		return value
-	default:
+	}
+	return numberOf(value)
+}
+
+func numberOf(value string) string {
+	if len(value) == 0 || value[0] != '-' && (value[0] < '0' || value[0] > '9') {
 		return ""
 	}
+	return value
 }
 
 func anyOf(value string) any {

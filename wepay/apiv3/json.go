@@ -114,6 +114,12 @@ func (o object) text(path string) string {
 	}
 }
 
+// number returns a number as it is written; "" for what is none.
+func (o object) number(path string) string {
+	number, _ := o.get(path).(json.Number)
+	return number.String()
+}
+
 // has says whether any of some paths leads to text.
 func (o object) has(paths []string) bool {
 	found := false

@@ -155,14 +155,11 @@ func read(names []name, in values, out *wepay.Fields) error {
 func (f form) read(in values, path string) (string, error) {
 	switch f {
 	case number:
-		n, isNumber := in.get(path).(json.Number)
-		if !isNumber {
-			return "", nil
-		}
-		if err := wepay.Digits(n.String()); err != nil {
+		v3 := in.number(path)
+		if v3 != "" && wepay.Digits(v3) != nil {
 			return "", fmt.Errorf("is no whole number")
 		}
-		return n.String(), nil
+		return v3, nil
 	case yes:
 		switch in.get(path) {
 		case true:

@@ -58,7 +58,7 @@ type coupon struct {
 // addCoupons adds the coupons that were used, as API v2 numbers them, as long
 // as they add up: what the payer paid and the coupons are the total. Otherwise
 // it says why they are left out.
-func addCoupons[promotion values](promotions []promotion, out *wepay.Fields) (omitted string) {
+func addCoupons[promotion interface{ text(path string) string }](promotions []promotion, out *wepay.Fields) (omitted string) {
 	total, haveTotal := fen(out.Get("total_fee"))
 	cash, haveCash := fen(out.Get("cash_fee"))
 	if len(promotions) == 0 {

@@ -4,9 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -24,7 +22,7 @@ const window = 300 * time.Second
 // Source: WeChat Pay, 签名探测.
 const probe = "WECHATPAY/SIGNTEST/"
 
-// The headers that sign a reply or a notification.
+// The headers that sign a reply or a notification, as net/http has their names.
 const (
 	headerTimestamp = "Wechatpay-Timestamp"
 	headerNonce     = "Wechatpay-Nonce"
@@ -45,7 +43,7 @@ type signature struct {
 // right or wrong: it is to be taken for one then.
 func IsSigned(header http.Header) bool {
 	for _, name := range []string{headerSignature, headerSerial, headerTimestamp, headerNonce} {
-		if len(header.Values(name)) > 0 {
+		if len(header[name]) > 0 {
 			return true
 		}
 	}
@@ -65,7 +63,7 @@ func readSignature(header http.Header) (signature, error) {
 		{headerSerial, &s.serial},
 		{headerSignature, &s.value},
 	} {
-		switch values := header.Values(h.name); {
+		switch values := header[h.name]; {
 		case len(values) == 0 || len(values) == 1 && values[0] == "":
 			return s, fmt.Errorf("%w: there is no %s; is it lost at a proxy?", wepay.ErrUnsigned, h.name)
 		case len(values) > 1:
@@ -76,7 +74,7 @@ func readSignature(header http.Header) (signature, error) {
 			*h.value = values[0]
 		}
 	}
-	for _, algorithm := range header.Values(headerType) {
+	for _, algorithm := range header[headerType] {
 		if algorithm != scheme {
 			return s, fmt.Errorf("%w: its %s is not %s, the one that is spoken here", wepay.ErrMalformed, headerType, scheme)
 		}
@@ -108,7 +106,7 @@ func (s signature) verify(key *rsa.PublicKey, body []byte, now time.Time) error 
 	if err := s.fresh(now); err != nil {
 		return err
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(s.value)
+	raw, err := strict.DecodeString(s.value)
 	if err == nil {
 		err = rsa.VerifyPKCS1v15(key, crypto.SHA256, s.digest(body), raw)
 	}
@@ -125,7 +123,7 @@ func (s signature) verify(key *rsa.PublicKey, body []byte, now time.Time) error 
 // digest hashes what is signed: time, nonce and body, each a line.
 func (s signature) digest(body []byte) []byte {
 	hash := sha256.New()
-	_, _ = io.WriteString(hash, s.timestamp+"\n"+s.nonce+"\n") // a hash takes whatever comes
+	_, _ = hash.Write([]byte(s.timestamp + "\n" + s.nonce + "\n")) // a hash takes whatever comes
 	_, _ = hash.Write(body)
 	_, _ = hash.Write([]byte{'\n'})
 	return hash.Sum(nil)
