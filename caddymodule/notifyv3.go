@@ -80,7 +80,7 @@ func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.
 			continue
 		}
 		tried[apiV3Key] = true
-		opened, err := sealed.Open(apiV3Key)
+		opened, err := platform.Open(sealed)
 		if !errors.Is(err, wepay.ErrAPIv3Key) {
 			return opened, err
 		}

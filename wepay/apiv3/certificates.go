@@ -172,9 +172,13 @@ func (p *Platform) open(body []byte) (*certificates, error) {
 	if err := decode(body, &listed); err != nil {
 		return nil, fmt.Errorf("%w: reading the list: %w", wepay.ErrMalformed, err)
 	}
+	gcm, err := p.gcm()
+	if err != nil {
+		return nil, err
+	}
 	cs := &certificates{bySerial: make(map[string]*certificate, len(listed.Data))}
 	for _, item := range listed.Data {
-		text, err := item.Encrypted.open(p.merchant.APIv3Key)
+		text, err := item.Encrypted.open(gcm)
 		if err != nil {
 			return nil, fmt.Errorf("opening certificate %s: %w", item.Serial, err)
 		}

@@ -47,23 +47,25 @@ func readSealed(d document) (s sealed) {
 	return s
 }
 
-// open decrypts with an APIv3 key of 32 bytes. The error wraps
-// wepay.ErrMalformed, or wepay.ErrAPIv3Key where another key is needed.
-func (s *sealed) open(key string) ([]byte, error) {
+// newGCM makes what decrypts with an APIv3 key of 32 bytes. The error wraps
+// wepay.ErrAPIv3Key.
+func newGCM(key string) (cipher.AEAD, error) {
+	block, err := aes.NewCipher([]byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wepay.ErrAPIv3Key, err)
+	}
+	return cipher.NewGCM(block)
+}
+
+// open decrypts with an APIv3 key's GCM. The error wraps wepay.ErrMalformed, or
+// wepay.ErrAPIv3Key where another key is needed.
+func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
 	if s.Algorithm != algorithm {
 		return nil, fmt.Errorf("%w: it is not encrypted by %s", wepay.ErrMalformed, algorithm)
 	}
 	text, err := strict.DecodeString(s.Ciphertext)
 	if err != nil {
 		return nil, fmt.Errorf("%w: its ciphertext is not base64", wepay.ErrMalformed)
-	}
-	block, err := aes.NewCipher([]byte(key))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", wepay.ErrAPIv3Key, err)
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, err
 	}
 	// Open panics on a nonce of another length.
 	if len(s.Nonce) != gcm.NonceSize() || len(text) < gcm.Overhead() {

@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"cmp"
+	"crypto/cipher"
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
@@ -77,7 +78,24 @@ type Sealed struct {
 // is about. The error wraps wepay.ErrAPIv3Key where another key is needed,
 // wepay.ErrUnknownKind or wepay.ErrMalformed.
 func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
-	plain, err := s.resource.open(apiV3Key)
+	gcm, err := newGCM(apiV3Key)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(gcm, apiV3Key)
+}
+
+// Open is Sealed.Open with the account's APIv3 key, which is made ready once.
+func (p *Platform) Open(s *Sealed) (*Opened, error) {
+	gcm, err := p.gcm()
+	if err != nil {
+		return nil, err
+	}
+	return s.open(gcm, p.merchant.APIv3Key)
+}
+
+func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
+	plain, err := s.resource.open(gcm)
 	if err != nil {
 		return nil, err
 	}

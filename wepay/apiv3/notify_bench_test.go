@@ -59,7 +59,8 @@ func BenchmarkRatio(b *testing.B) {
 func takeNotification(b *testing.B) func() {
 	keys, v := vectorInto[keyVectors](b, "K1"), vectorInto[notificationVector](b, "N1")
 	key, header, body := publicKey(b, keys.PlatformPublicKey), v.header(), []byte(v.Body)
-	merchant := &wepay.Merchant{MchID: "1900000001", AppID: "wxd678efh567hg6787"}
+	merchant := &wepay.Merchant{MchID: "1900000001", AppID: "wxd678efh567hg6787", APIv3Key: keys.APIv3Key}
+	platform := NewPlatform(merchant, nil)
 	return func() {
 		u, err := ReadNotification(header, body)
 		if err != nil {
@@ -69,7 +70,7 @@ func takeNotification(b *testing.B) func() {
 		if err != nil {
 			b.Fatal(err)
 		}
-		o, err := s.Open(keys.APIv3Key)
+		o, err := platform.Open(s)
 		if err != nil {
 			b.Fatal(err)
 		}

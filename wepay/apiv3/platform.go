@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rsa"
 	"fmt"
 	"strings"
@@ -19,6 +20,7 @@ import (
 type Platform struct {
 	wire
 	store Store
+	gcm   func() (cipher.AEAD, error) // of the APIv3 key, made when it is needed first
 
 	certificates atomic.Pointer[certificates] // replaced as a whole
 	changed      func()                       // told when the certificates are others; may be nil
@@ -53,7 +55,8 @@ const (
 // NewPlatform returns what the merchant's account knows WeChat by. A nil store
 // keeps nothing.
 func NewPlatform(merchant *wepay.Merchant, store Store, options ...Option) *Platform {
-	return &Platform{wire: newWire(merchant, options), store: store, loading: make(chan struct{}, 1)}
+	gcm := sync.OnceValues(func() (cipher.AEAD, error) { return newGCM(merchant.APIv3Key) })
+	return &Platform{wire: newWire(merchant, options), store: store, gcm: gcm, loading: make(chan struct{}, 1)}
 }
 
 // Merchant returns a merchant of the account, the one in whose name WeChat is
