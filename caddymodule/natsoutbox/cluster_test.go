@@ -163,7 +163,12 @@ func (c *cluster) outbox(i int, stream string) *NATS {
 // openOutbox opens an outbox, which is closed when the test ends.
 func openOutbox(t testing.TB, n *NATS) *NATS {
 	t.Helper()
-	n = newOutbox(t, n)
+	return open(t, newOutbox(t, n))
+}
+
+// open opens an outbox that is provisioned.
+func open(t testing.TB, n *NATS) *NATS {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := n.Open(ctx); err != nil {

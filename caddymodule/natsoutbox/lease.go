@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
@@ -30,9 +31,17 @@ const (
 	// a server that is lost forgets who asks.
 	pullWait = 5 * time.Second
 
+	// leastPull is how long to ask when the caller's time ends sooner: of a pull
+	// that ends as soon as it begins the server may send what nobody takes.
+	leastPull = time.Second
+
 	// leaseTimeout bounds how long it may take to lease what was pulled, also
 	// when the caller has left: a lease that nobody knows of holds its event up.
 	leaseTimeout = 3 * time.Second
+
+	// consumerKeep is how long after the last pull a queue's consumer is kept:
+	// merchants come and go, and each consumer costs the servers something.
+	consumerKeep = 24 * time.Hour
 
 	// damagedWait is how long a message that cannot be read is passed over before
 	// it is tried, and told of, again.
@@ -52,22 +61,20 @@ func (s *store) consumer(ctx context.Context, q caddymodule.Queue) (jetstream.Co
 	if consumer != nil {
 		return consumer, nil
 	}
-	consumer, err := s.events.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:       s.stream.consumer(q),
-		Description:   "caddy-wepay: events that wait to be handed over",
-		FilterSubject: s.stream.waiting(q),
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
-		MaxDeliver:    -1,
-		MaxAckPending: -1, // all that are not due yet are pending
+	consumer, err := s.events.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:           s.stream.consumer(q),
+		Description:       "caddy-wepay: events that wait to be handed over",
+		FilterSubject:     s.stream.waiting(q),
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckExplicitPolicy,
+		AckWait:           ackWait,
+		MaxDeliver:        -1,
+		MaxAckPending:     -1, // all that are not due yet are pending
+		InactiveThreshold: consumerKeep,
 	})
-	if errors.Is(err, jetstream.ErrConsumerExists) {
-		return nil, fmt.Errorf("the consumer %s of the stream %s has other settings than this caddy-wepay makes: remove it, nothing is lost with it: %w",
-			s.stream.consumer(q), s.stream, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("making the consumer %s of the stream %s: %w", s.stream.consumer(q), s.stream, err)
+		return nil, fmt.Errorf("making the consumer %s of the stream %s (where it exists, it may be removed: nothing is lost with it): %w%s",
+			s.stream.consumer(q), s.stream, err, advice(err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +138,7 @@ func (s *store) pull(ctx context.Context, consumer jetstream.Consumer, limit int
 	}
 	wait := pullWait
 	if end, limited := ctx.Deadline(); limited {
-		wait = min(wait, max(time.Until(end), time.Millisecond))
+		wait = min(wait, max(time.Until(end), leastPull))
 	}
 	// Not of the caller's context: see collect.
 	pulling, cancel := context.WithTimeout(s.open, wait)
@@ -152,6 +159,10 @@ func (s *store) collect(ctx context.Context, release func(), fetch func() (jetst
 	done := func() {
 		release()
 		s.draining.Done()
+	}
+	if !s.nc.IsConnected() { // the client would keep what it has begun
+		done()
+		return nil, nats.ErrDisconnected
 	}
 	batch, err := fetch()
 	if err != nil {
@@ -232,7 +243,7 @@ func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Durati
 		_ = msg.NakWithDelay(damagedWait)
 		return nil, nil
 	}
-	now := time.Now()
+	now := s.clock.now()
 	if wait := given.free().Sub(now); wait > 0 {
 		_ = msg.NakWithDelay(wait + time.Millisecond)
 		return nil, nil
@@ -277,7 +288,7 @@ func (s *store) read(msg jetstream.Msg) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(msg.Data(), meta.Sequence.Stream)
+	return s.decode(msg.Subject(), msg.Data(), meta.Sequence.Stream)
 }
 
 // discard removes a message that is not the last about its event: who wrote the

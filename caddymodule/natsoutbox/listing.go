@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +19,8 @@ import (
 func (s *store) subjects(ctx context.Context, pattern string) ([]string, error) {
 	var info *jetstream.StreamInfo
 	err := s.retry(ctx, func(context.Context) (err error) {
-		// Many subjects come in several answers, so this may take its time.
+		ctx, cancel := context.WithTimeout(ctx, subjectsTimeout)
+		defer cancel()
 		info, err = s.events.Info(ctx, jetstream.WithSubjectFilter(pattern))
 		if err != nil {
 			return fmt.Errorf("listing the stream %s: %w", s.stream, err)
@@ -33,13 +33,17 @@ func (s *store) subjects(ctx context.Context, pattern string) ([]string, error) 
 	return slices.Collect(maps.Keys(info.State.Subjects)), nil
 }
 
+// subjectsTimeout is how long NATS may take to tell the subjects before it is
+// asked once more: where there are many they come in several answers.
+const subjectsTimeout = 10 * time.Second
+
 // readAtOnce is how many events are read at the same time.
 const readAtOnce = 32
 
 // paging is the IDs of those who page through many events, so that the subjects
 // are not told for each page.
 type paging struct {
-	mu      sync.Mutex
+	turn
 	pattern string
 	ids     []string // sorted
 	until   time.Time
@@ -51,8 +55,10 @@ const pagingKeep = time.Minute
 // ids returns the tokens of the IDs that a pattern holds, after one, sorted.
 func (s *store) ids(ctx context.Context, pattern, after string) ([]string, error) {
 	p := &s.paging
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if err := p.take(ctx); err != nil {
+		return nil, err
+	}
+	defer p.end()
 	if after == "" || p.pattern != pattern || time.Now().After(p.until) {
 		subjects, err := s.subjects(ctx, pattern)
 		if err != nil {
@@ -120,7 +126,7 @@ func (s *store) getAll(ctx context.Context, ids []string) ([]*record, error) {
 
 // tally is the last count of very many events.
 type tally struct {
-	mu     sync.Mutex
+	turn
 	until  time.Time
 	counts []caddymodule.Count
 }
@@ -135,8 +141,10 @@ const (
 
 // count returns how many events there are, by what the subjects say.
 func (s *store) count(ctx context.Context) ([]caddymodule.Count, error) {
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
+	if err := s.tally.take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.tally.end()
 	if time.Now().Before(s.tally.until) {
 		return slices.Clone(s.tally.counts), ctx.Err()
 	}

@@ -47,7 +47,9 @@ func (n *NATS) Put(ctx context.Context, event *caddymodule.Event) error {
 			return err
 		}
 	}
-	err = s.move(ctx, &record{Event: event}, event, time.Duration(n.Keep))
+	stored := *event
+	stored.Due = s.clock.served(event.Due)
+	err = s.move(ctx, &record{Event: event}, &stored, time.Duration(n.Keep))
 	if errors.Is(err, errChanged) {
 		return nil
 	}
@@ -97,7 +99,7 @@ func (n *NATS) hold(taken []*lease) bool {
 	if n.open.Err() != nil {
 		return false
 	}
-	now := time.Now()
+	now := n.store.clock.now()
 	for l := range n.held {
 		if l.record.Leased.Before(now) {
 			delete(n.held, l) // given to others anyhow
@@ -121,6 +123,7 @@ func (n *NATS) Settle(ctx context.Context, l *caddymodule.Lease) error {
 	}
 	defer cancel()
 	after := *l.Event
+	after.Due = s.clock.served(after.Due)
 	err = s.move(ctx, &record{Event: held.waiting, seq: held.record.seq}, &after, time.Duration(n.Keep))
 	if errors.Is(err, errChanged) {
 		err = caddymodule.ErrLeaseLost
@@ -176,7 +179,7 @@ func (n *NATS) Replay(ctx context.Context, id string) error {
 		case r.Payload == nil:
 			return nil, fmt.Errorf("replaying %s: its letter is gone from the stream %s, so it can only be dropped", id, n.stream.letters())
 		default:
-			return r.Replayed(time.Now()), nil
+			return r.Replayed(n.store.clock.now()), nil
 		}
 	})
 }

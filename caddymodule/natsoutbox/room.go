@@ -3,15 +3,26 @@ package natsoutbox
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/windsome/caddy-wepay/caddymodule"
 )
 
+// turn is whose turn it is to ask NATS for something that others want as well.
+// Who waits for it goes when the context ends.
+type turn struct{ *semaphore.Weighted }
+
+func newTurn() turn { return turn{semaphore.NewWeighted(1)} }
+
+func (t turn) take(ctx context.Context) error { return t.Acquire(ctx, 1) }
+
+func (t turn) end() { t.Release(1) }
+
 // room is what a stream whose bytes are limited takes still.
 type room struct {
-	mu    sync.Mutex
+	turn
 	asked time.Time
 	limit int64 // bytes; none: 0 or below
 	used  int64
@@ -36,14 +47,18 @@ const (
 // keeps free.
 func (s *store) checkRoom(ctx context.Context, e *caddymodule.Event) error {
 	r := &s.room
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.take(ctx); err != nil {
+		return err
+	}
+	defer r.end()
 	size := int64(len(e.Payload) + overhead)
 	fits := func() bool { return r.limit <= 0 || r.used+size <= r.limit-r.limit/reserved }
 	if age := time.Since(r.asked); age > askEvery || age > askFullEvery && !fits() {
 		err := s.retry(ctx, func(ctx context.Context) error {
+			began := s.clock.local()
 			info, err := s.events.Info(ctx)
 			if err == nil {
+				s.clock.note(info.TimeStamp, began)
 				r.asked, r.limit, r.used = time.Now(), info.Config.MaxBytes, int64(info.State.Bytes)
 			}
 			return err

@@ -40,6 +40,7 @@ type store struct {
 	letters   jetstream.Stream
 	consumers map[caddymodule.Queue]jetstream.Consumer
 
+	clock  clock
 	room   room
 	tally  tally
 	paging paging
@@ -50,8 +51,9 @@ const (
 	// more: the one that was to answer may be gone.
 	attemptTimeout = time.Second
 
-	// pause is how long to wait before that.
-	pause = 50 * time.Millisecond
+	// pause is how long to wait before that; it doubles up to longestPause.
+	pause        = 50 * time.Millisecond
+	longestPause = 400 * time.Millisecond
 
 	// tidyTimeout bounds what is done after a call has got what it wanted.
 	tidyTimeout = 2 * time.Second
@@ -77,7 +79,11 @@ func newStore(server server, stream names, logger *zap.Logger) (*store, error) {
 		nc.Close()
 		return nil, fmt.Errorf("NATS at %s: %w", server.hosts, err)
 	}
-	s := &store{stream: stream, nc: nc, js: js, logger: logger, consumers: make(map[caddymodule.Queue]jetstream.Consumer)}
+	s := &store{
+		stream: stream, nc: nc, js: js, logger: logger, consumers: make(map[caddymodule.Queue]jetstream.Consumer),
+		clock: clock{local: time.Now, logger: logger},
+		room:  room{turn: newTurn()}, tally: tally{turn: newTurn()}, paging: paging{turn: newTurn()},
+	}
 	s.open, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -140,7 +146,7 @@ func isConflict(err error) bool {
 
 // retry asks NATS for something until there is an answer, or the context ends.
 func (s *store) retry(ctx context.Context, ask func(context.Context) error) error {
-	for {
+	for wait := pause; ; wait = min(2*wait, longestPause) {
 		if s.open.Err() != nil {
 			return caddymodule.ErrOutboxClosed
 		}
@@ -163,7 +169,7 @@ func (s *store) retry(ctx context.Context, ask func(context.Context) error) erro
 			return caddymodule.ErrOutboxClosed
 		case <-ctx.Done():
 			return fmt.Errorf("%w; NATS: %w", ctx.Err(), err)
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -177,7 +183,17 @@ func (s *store) last(ctx context.Context, id string) (r *record, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the stream %s: %w", s.stream, err)
 	}
-	return decode(msg.Data, msg.Sequence)
+	return s.decode(msg.Subject, msg.Data, msg.Sequence)
+}
+
+// decode reads what a message of the stream says about the event that its subject
+// names.
+func (s *store) decode(subject string, data []byte, seq uint64) (*record, error) {
+	r, err := decode(data, seq)
+	if err == nil && s.stream.event(r.Event) != subject {
+		return nil, fmt.Errorf("message %d of the stream is about another event than its subject says", seq)
+	}
+	return r, err
 }
 
 // get returns how the event of an ID's token is, with its payload.

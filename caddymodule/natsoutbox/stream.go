@@ -81,6 +81,7 @@ func (s *store) prepare(ctx context.Context, replicas int) error {
 
 func (s *store) prepareStream(ctx context.Context, want jetstream.StreamConfig) (stream jetstream.Stream, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
+		began := s.clock.local()
 		stream, err = s.js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			stream, err = s.js.CreateStream(ctx, want)
@@ -90,6 +91,9 @@ func (s *store) prepareStream(ctx context.Context, want jetstream.StreamConfig) 
 		}
 		if errors.Is(err, nats.ErrNoResponders) { // and so it will stay
 			return jetstream.ErrJetStreamNotEnabled
+		}
+		if err == nil {
+			s.clock.note(stream.CachedInfo().TimeStamp, began)
 		}
 		return err
 	})
@@ -142,6 +146,9 @@ func checkStream(got, want jetstream.StreamConfig) error {
 		{"deny_delete", !got.DenyDelete, got.DenyDelete, false},
 		{"no_ack", !got.NoAck, got.NoAck, false},
 		{"sealed", !got.Sealed, got.Sealed, false},
+		{"subject_delete_marker_ttl", got.SubjectDeleteMarkerTTL == 0, got.SubjectDeleteMarkerTTL, "none"},
+		{"allow_msg_counter", !got.AllowMsgCounter, got.AllowMsgCounter, false},
+		{"consumer_limits.inactive_threshold", got.ConsumerLimits.InactiveThreshold == 0 || got.ConsumerLimits.InactiveThreshold >= consumerKeep, got.ConsumerLimits.InactiveThreshold, consumerKeep.String() + " or longer"},
 		{"persist_mode", got.PersistMode == want.PersistMode, got.PersistMode, want.PersistMode},
 		{"mirror", got.Mirror == nil, "set", "none"},
 		{"sources", len(got.Sources) == 0, "set", "none"},

@@ -65,6 +65,11 @@ func TestStreamSettings(t *testing.T) {
 		{"work queue", false, func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, "retention is WorkQueue, needed is Limits"},
 		{"no TTL", false, func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, "allow_msg_ttl is false, needed is true"},
 		{"direct gets", false, func(c *jetstream.StreamConfig) { c.AllowDirect = true }, "allow_direct is true, needed is false"},
+		{"delete markers", false, func(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = time.Hour }, "subject_delete_marker_ttl is 1h0m0s, needed is none"},
+		{"a counter", false, func(c *jetstream.StreamConfig) {
+			c.AllowMsgCounter, c.Discard, c.AllowMsgTTL = true, jetstream.DiscardOld, false
+		}, "allow_msg_counter is true, needed is false"},
+		{"consumers forgotten soon", false, func(c *jetstream.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Minute }, "consumer_limits.inactive_threshold is 1m0s, needed is 24h0m0s or longer"},
 		{"nothing deleted", false, func(c *jetstream.StreamConfig) { c.DenyDelete = true }, "deny_delete is true, needed is false"},
 		{"short window", false, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, "duplicate_window is 1m0s, needed is 25h0m0s or longer"},
 		{"subjects", false, func(c *jetstream.StreamConfig) { c.Subjects = []string{c.Name + ".>"} }, "subjects is ["},
@@ -305,63 +310,5 @@ func TestHalfMoved(t *testing.T) {
 	cancel()
 	if leases := <-leased; len(leases) > 0 {
 		t.Errorf("%s is given out after it was delivered", leases[0].Event.ID)
-	}
-}
-
-// A dead event's letter is in a stream of its own, as long as it is dead.
-func TestDeadLetters(t *testing.T) {
-	s := startServer(t, nil)
-	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
-	letters, err := operator(t, s.ClientURL()).Stream(within(t, lots), "WEPAY_DEAD")
-	if err != nil {
-		t.Fatal(err)
-	}
-	kept := func(want uint64) {
-		t.Helper()
-		info, err := letters.Info(within(t, lots))
-		if err != nil || info.State.Msgs != want {
-			t.Errorf("%d letters, want %d (%v)", info.State.Msgs, want, err)
-		}
-	}
-	die := func() { settle(t, o, leaseOne(t, o, long), caddymodule.Dead) }
-	put(t, o, "evt_1")
-	die()
-	kept(1)
-	msg, err := letters.GetLastMsgForSubject(within(t, lots), "WEPAY_DEAD.evt_1.shop.payment")
-	if err != nil || !strings.HasSuffix(string(msg.Data), "\n"+`{"out_trade_no":"evt_1"}`) {
-		t.Errorf("the letter is %v (%v)", msg, err)
-	}
-	if err := o.Replay(within(t, lots), "evt_1"); err != nil {
-		t.Fatalf("Replay: %v", err)
-	}
-	kept(0)
-	die()
-	if err := o.Drop(within(t, lots), "evt_1", "a reason"); err != nil {
-		t.Fatalf("Drop: %v", err)
-	}
-	kept(0)
-
-	// Of an import.
-	dead := payment("evt_2")
-	dead.State, dead.Due, dead.Ended = caddymodule.Dead, time.Time{}, time.Now()
-	for range 2 {
-		if err := o.Put(within(t, lots), dead); err != nil {
-			t.Fatalf("Put: %v", err)
-		}
-	}
-	kept(1)
-	if e, err := o.Get(within(t, lots), "evt_2"); err != nil || string(e.Payload) != string(dead.Payload) {
-		t.Errorf("it is %v (%v)", e, err)
-	}
-
-	// An operator may have removed it with other tools.
-	if err := letters.Purge(within(t, lots)); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.Replay(within(t, lots), "evt_2"); err == nil || !strings.Contains(err.Error(), "WEPAY_DEAD") {
-		t.Errorf("Replay of what has no letter: %v", err)
-	}
-	if err := o.Drop(within(t, lots), "evt_2", "a reason"); err != nil {
-		t.Errorf("Drop of what has no letter: %v", err)
 	}
 }

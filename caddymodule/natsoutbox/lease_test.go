@@ -1,0 +1,137 @@
+package natsoutbox
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+)
+
+// consumerOf returns how the consumer of the payments is set up.
+func consumerOf(t testing.TB, js jetstream.JetStream) *jetstream.ConsumerInfo {
+	t.Helper()
+	consumer, err := js.Consumer(within(t, lots), defaultStream, names(defaultStream).consumer(payments))
+	if err != nil {
+		t.Fatalf("the queue's consumer: %v", err)
+	}
+	return consumer.CachedInfo()
+}
+
+// A queue's consumer is no more than an alarm: one of another release is changed,
+// one that nobody pulls by is forgotten by the servers, and one that is gone is
+// made anew, also while a Lease waits.
+func TestConsumer(t *testing.T) {
+	s := startServer(t, nil)
+	js := operator(t, s.ClientURL())
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	config := jetstream.ConsumerConfig{
+		Durable: o.stream.consumer(payments), FilterSubject: o.stream.waiting(payments), AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: time.Minute, MaxAckPending: 10,
+	}
+	if _, err := js.CreateConsumer(within(t, lots), defaultStream, config); err != nil {
+		t.Fatalf("making a consumer: %v", err)
+	}
+	put(t, o, "evt_1")
+	deliver(t, o, 1)
+	if is := consumerOf(t, js).Config; is.AckWait != ackWait || is.MaxAckPending != -1 || is.InactiveThreshold != consumerKeep {
+		t.Errorf("the consumer is as it was: %+v", is)
+	}
+
+	leased := make(chan *caddymodule.Lease)
+	go func() {
+		leases, err := o.Lease(within(t, lots), payments, 1, long)
+		if err != nil {
+			t.Errorf("Lease: %v", err)
+			close(leased)
+			return
+		}
+		leased <- leases[0]
+	}()
+	await(t, "a Lease that waits", func() bool { return consumerOf(t, js).NumWaiting > 0 })
+	if err := js.DeleteConsumer(within(t, lots), defaultStream, config.Durable); err != nil {
+		t.Fatalf("removing the consumer: %v", err)
+	}
+	put(t, o, "evt_2")
+	if l := <-leased; l == nil || l.Event.ID != "evt_2" {
+		t.Errorf("leased: %v", l)
+	}
+
+	other := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1, Stream: "OTHER"})
+	config.DeliverPolicy, config.FilterSubject = jetstream.DeliverNewPolicy, other.stream.waiting(payments)
+	if _, err := js.CreateConsumer(within(t, lots), "OTHER", config); err != nil {
+		t.Fatalf("making a consumer: %v", err)
+	}
+	if _, err := other.Lease(within(t, lots), payments, 1, long); err == nil || !strings.Contains(err.Error(), "it may be removed") {
+		t.Errorf("Lease by a consumer that cannot be changed: %v", err)
+	}
+}
+
+// A message that is no event, or not the one that its subject names, stays where
+// it is, is told of, and holds up nothing.
+func TestDamaged(t *testing.T) {
+	s := startServer(t, nil)
+	js := operator(t, s.ClientURL())
+	n := newOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	logger, log := observer.New(zap.ErrorLevel)
+	n.logger = zap.New(logger)
+	o := open(t, n)
+	forged, err := (&record{Event: payment("evt_other")}).encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, data := range map[string][]byte{"evt_cut": []byte("{"), "evt_text": []byte("text\n"), "evt_none": []byte("{}\n"), "evt_forged": forged} {
+		if _, err := js.Publish(within(t, lots), o.stream.event(payment(id)), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, o, "evt_1")
+	deliver(t, o, 1)
+	nothingLeft(t, o)
+	if log.FilterMessageSnippet("damaged").Len() != 4 || log.Len() != 4 {
+		t.Errorf("logged: %v", log.All())
+	}
+	for _, id := range []string{"evt_cut", "evt_forged"} {
+		if e, err := o.Get(within(t, lots), id); err == nil || errors.Is(err, caddymodule.ErrNoEvent) {
+			t.Errorf("Get of %s: %v (%v)", id, e, err)
+		}
+	}
+	if got := counts(t, o); got[caddymodule.Waiting] != 4 {
+		t.Errorf("counted: %v", got)
+	}
+}
+
+// Calls that wait for one another's answer go when their own contexts end.
+func TestTurns(t *testing.T) {
+	s := startServer(t, nil)
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	for name, test := range map[string]struct {
+		turn turn
+		call func(context.Context) error
+	}{
+		"Put":   {o.store.room.turn, func(ctx context.Context) error { return o.Put(ctx, payment("evt_1")) }},
+		"Count": {o.store.tally.turn, func(ctx context.Context) error { _, err := o.Count(ctx); return err }},
+		"List": {o.store.paging.turn, func(ctx context.Context) error {
+			_, _, err := o.List(ctx, caddymodule.Filter{}, "", 1)
+			return err
+		}},
+	} {
+		if err := test.turn.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := test.call(within(t, short)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > lots/2 {
+			t.Errorf("%s while another has the turn: %v after %s", name, err, time.Since(began))
+		}
+		test.turn.end()
+		if err := test.call(within(t, lots)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
