@@ -200,62 +200,6 @@ func TestServerFull(t *testing.T) {
 	deliver(t, o, 2)
 }
 
-// An event is known when its Nats-Msg-Id is forgotten, and not known any more
-// when its messages were purged, though the Nats-Msg-Id is remembered.
-func TestKnownByWhatIsStored(t *testing.T) {
-	s := startServer(t, nil)
-	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
-	js := operator(t, s.ClientURL())
-
-	put(t, o, "evt_purged")
-	stream, err := js.Stream(within(t, lots), defaultStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Purge(within(t, lots)); err != nil {
-		t.Fatalf("Purge: %v", err)
-	}
-	put(t, o, "evt_purged")
-	deliver(t, o, 1)
-
-	config := configOf(t, js, defaultStream)
-	config.Duplicates = 100 * time.Millisecond
-	if _, err := js.UpdateStream(within(t, lots), config); err != nil {
-		t.Fatalf("shortening the window: %v", err)
-	}
-	put(t, o, "evt_1")
-	deliver(t, o, 1)
-	await(t, "the end of the window", func() bool {
-		ack, err := js.Publish(within(t, lots), defaultStream+".dropped.probe.x.y", nil, jetstream.WithMsgID("evt_1"))
-		return err == nil && !ack.Duplicate
-	})
-	put(t, o, "evt_1")
-	nothingLeft(t, o)
-	if e, err := o.Get(within(t, lots), "evt_1"); err != nil || e.State != caddymodule.Delivered {
-		t.Errorf("it is %v (%v)", e, err)
-	}
-}
-
-// What has ended is forgotten by the stream itself, a time after.
-func TestForgotten(t *testing.T) {
-	s := startServer(t, nil)
-	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
-	put(t, o, "evt_1", "evt_2")
-	l := leaseOne(t, o, long)
-	l.Event.State, l.Event.Due = caddymodule.Delivered, time.Time{}
-	l.Event.Ended = time.Now().Add(-time.Duration(o.Keep))
-	if err := o.Settle(within(t, lots), l); err != nil {
-		t.Fatalf("Settle: %v", err)
-	}
-	await(t, "its end", func() bool {
-		_, err := o.Get(within(t, lots), "evt_1")
-		return errors.Is(err, caddymodule.ErrNoEvent)
-	})
-	if got := counts(t, o); got[caddymodule.Waiting] != 1 || len(got) != 1 {
-		t.Errorf("counted: %v", got)
-	}
-}
-
 // Who dies between two messages leaves an event in two states. It is in the
 // later one, for everybody, and what is left of the earlier is removed.
 func TestHalfMoved(t *testing.T) {
