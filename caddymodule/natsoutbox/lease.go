@@ -221,13 +221,13 @@ func (s *store) take(ctx context.Context, msgs []jetstream.Msg, term time.Durati
 	}
 	writing.Wait()
 	taken = slices.DeleteFunc(taken, func(l *lease) bool { return l == nil })
-	if len(taken) == 0 {
-		return nil, errors.Join(failed...)
-	}
-	for _, err := range failed {
-		if err != nil {
-			s.logger.Error("leasing an event failed", zap.Error(err))
+	failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil })
+	if len(failed) > 0 { // all by the same, as a rule
+		err := fmt.Errorf("leasing %d of %d events: %w", len(failed), len(msgs), failed[0])
+		if len(taken) == 0 {
+			return nil, err
 		}
+		s.logger.Error("leasing events failed", zap.Error(err))
 	}
 	slices.SortStableFunc(taken, func(a, b *lease) int { return a.waiting.Due.Compare(b.waiting.Due) })
 	return taken, nil
@@ -256,6 +256,7 @@ func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Durati
 		return nil, nil
 	case err != nil:
 		_ = msg.NakWithDelay(attemptTimeout)
+		s.takeBack(&lease{record: r, waiting: given.Event})
 		return nil, err
 	}
 	_ = msg.Ack()
@@ -263,6 +264,28 @@ func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Durati
 	waiting := *given.Event
 	waiting.Payload, waiting.Trace = slices.Clone(waiting.Payload), waiting.Trace.Clone()
 	return &lease{record: r, waiting: &waiting}, nil
+}
+
+// takeBack gives back a lease of which NATS did not say whether it has begun: as
+// a leader is lost, say. Nobody holds it, and it would hold its event up.
+func (s *store) takeBack(l *lease) {
+	if !s.beginDraining() {
+		return
+	}
+	go func() {
+		defer s.draining.Done()
+		ctx, cancel := context.WithDeadline(s.open, l.record.Leased)
+		defer cancel()
+		var last *record
+		err := s.retry(ctx, func(ctx context.Context) (err error) {
+			last, err = s.last(ctx, idToken(l.waiting.ID))
+			return err
+		})
+		if err == nil && last.Mark == l.record.Mark {
+			l.record.seq = last.seq
+			s.release([]*lease{l})
+		}
+	}()
 }
 
 // release has leases end before their time. What cannot be told NATS now ends

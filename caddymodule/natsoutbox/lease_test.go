@@ -135,3 +135,30 @@ func TestTurns(t *testing.T) {
 		}
 	}
 }
+
+// A lease that NATS has taken without saying so is given back, since nobody knows
+// of it; one that is somebody's is not.
+func TestTakeBack(t *testing.T) {
+	s := startServer(t, nil)
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	put(t, o, "evt_lost", "evt_held")
+	var lost, held *lease
+	for range 2 {
+		l := leaseOne(t, o, long).Token.(*lease)
+		if l.waiting.ID == "evt_held" {
+			held = l
+		} else {
+			lost = l
+		}
+	}
+	unknown := *held.record
+	unknown.Mark = "another's"
+	o.store.takeBack(&lease{record: &unknown, waiting: held.waiting})
+	unheard := *lost.record
+	unheard.seq = 0
+	o.store.takeBack(&lease{record: &unheard, waiting: lost.waiting})
+	if id := leaseOne(t, o, long).Event.ID; id != "evt_lost" {
+		t.Errorf("%s is given out", id)
+	}
+	nothingLeft(t, o)
+}

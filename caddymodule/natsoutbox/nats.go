@@ -108,8 +108,8 @@ func replace(repl *caddy.Replacer, option, value string) (string, error) {
 // reload share them, whatever their other options are.
 var stores = caddy.NewUsagePool()
 
-// openTimeout bounds an Open: servers that have just started may take so long to
-// find a leader.
+// openTimeout bounds an Open: servers that are just starting may take so long to
+// answer and to find a leader.
 const openTimeout = 15 * time.Second
 
 // Open connects, or joins those of this process that are connected, and makes
@@ -121,7 +121,7 @@ func (n *NATS) Open(ctx context.Context) error {
 		return err
 	}
 	value, _, err := stores.LoadOrNew(n.key(), func() (caddy.Destructor, error) {
-		return newStore(n.server, n.stream, n.logger)
+		return newStore(ctx, n.server, n.stream, n.logger)
 	})
 	if err != nil {
 		return err

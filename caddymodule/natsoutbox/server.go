@@ -1,12 +1,14 @@
 package natsoutbox
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -69,7 +71,7 @@ func (n *NATS) provisionServer(repl *caddy.Replacer) (server, error) {
 		note(file.content)
 	}
 	s.hash = hex.EncodeToString(hash.Sum(nil))
-	s.options, err = connectOptions(files, n.TLS != nil)
+	s.options, err = fileOptions(files, n.TLS != nil)
 	return s, err
 }
 
@@ -121,8 +123,8 @@ func (n *NATS) readFiles(repl *caddy.Replacer) (files []file, err error) {
 	return files, nil
 }
 
-// connectOptions returns what is made of the files.
-func connectOptions(files []file, secure bool) ([]nats.Option, error) {
+// fileOptions returns what is made of the files.
+func fileOptions(files []file, secure bool) ([]nats.Option, error) {
 	given := make(map[string]file)
 	for _, f := range files {
 		given[f.option] = f
@@ -161,10 +163,37 @@ const (
 )
 
 // connect connects to one of the servers, and for good: it goes on connecting
-// when that one is lost, whatever the servers say.
-func (s server) connect(logger *zap.Logger) (*nats.Conn, error) {
+// when that one is lost, whatever the servers say. Where nobody answers it tries
+// until the context ends: NATS may be starting, as after the start of a machine
+// that has both.
+func (s server) connect(ctx context.Context, logger *zap.Logger) (*nats.Conn, error) {
+	options := s.connectOptions(logger)
+	for {
+		nc, err := nats.Connect(strings.Join(s.urls, ","), options...)
+		if err == nil {
+			return nc, nil
+		}
+		err = fmt.Errorf("connecting to NATS at %s: %w", s.hosts, err)
+		if !isAway(err) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(longestPause):
+		}
+	}
+}
+
+// isAway reports whether nobody answers at all.
+func isAway(err error) bool {
+	var failed *net.OpError
+	return errors.Is(err, nats.ErrNoServers) || errors.As(err, &failed) && failed.Op == "dial"
+}
+
+func (s server) connectOptions(logger *zap.Logger) []nats.Option {
 	logger = logger.With(zap.String("servers", s.hosts))
-	options := append([]nats.Option{
+	return append([]nats.Option{
 		nats.Name("caddy-wepay"),
 		nats.Timeout(connectTimeout),
 		nats.PingInterval(pingInterval),
@@ -189,9 +218,4 @@ func (s server) connect(logger *zap.Logger) (*nats.Conn, error) {
 			logger.Error("NATS reports an error", zap.Error(err))
 		}),
 	}, s.options...)
-	nc, err := nats.Connect(strings.Join(s.urls, ","), options...)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to NATS at %s: %w", s.hosts, err)
-	}
-	return nc, nil
 }

@@ -213,8 +213,8 @@ func TestNoJetStream(t *testing.T) {
 	refused(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1}, "enable JetStream")
 }
 
-// A server that is away is an error at Open at once, and later one of each call
-// when its context ends; when it is back everything works by itself.
+// A server that is away is waited for by Open as long as its context lasts, and
+// later by each call; when it is back everything works by itself.
 func TestServerAway(t *testing.T) {
 	port := freePorts(t, 1)[0]
 	store := t.TempDir()
@@ -222,10 +222,14 @@ func TestServerAway(t *testing.T) {
 		return startServer(t, func(o *serverOptions) { o.Port, o.StoreDir = port, store })
 	}
 	n := &NATS{URLs: []string{"nats://user:a-password@" + (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).String()}, Replicas: 1}
-	refused(t, &NATS{URLs: n.URLs, Replicas: 1}, "connecting to NATS at 127.0.0.1:", "a-password")
-
+	away := newOutbox(t, &NATS{URLs: n.URLs, Replicas: 1})
+	if err := away.Open(within(t, short)); err == nil || !strings.Contains(err.Error(), "connecting to NATS at 127.0.0.1:") || strings.Contains(err.Error(), "a-password") {
+		t.Errorf("Open: %v", err)
+	}
+	opened := make(chan *NATS)
+	go func() { opened <- openOutbox(t, n) }()
 	s := start()
-	o := openOutbox(t, n)
+	o := <-opened
 	put(t, o, "evt_1")
 	leased := make(chan []*caddymodule.Lease, 2)
 	lease := func() {

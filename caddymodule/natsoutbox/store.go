@@ -65,8 +65,8 @@ var errChanged = errors.New("the event has changed meanwhile")
 // errUnsettled says that another's writing about the event is on its way.
 var errUnsettled = errors.New("the event is just being written by another")
 
-func newStore(server server, stream names, logger *zap.Logger) (*store, error) {
-	nc, err := server.connect(logger)
+func newStore(ctx context.Context, server server, stream names, logger *zap.Logger) (*store, error) {
+	nc, err := server.connect(ctx, logger)
 	if err != nil {
 		return nil, err
 	}
