@@ -65,9 +65,31 @@ func TestKnownPastTheWindow(t *testing.T) {
 		if e, err := o.Get(within(t, lots), id); err != nil || e.State != state {
 			t.Errorf("%s is %v (%v), want %s", id, e, err, state)
 		}
+		checkSaid(t, o, id, state)
 	}
 	nothingLeft(t, o)
 	settle(t, o, held, caddymodule.Delivered)
+}
+
+// checkSaid checks that there is one message about an event, which the stream
+// forgets by itself only where the event has ended.
+func checkSaid(t *testing.T, o *NATS, id string, state caddymodule.State) {
+	t.Helper()
+	subjects, err := o.store.subjects(within(t, lots), o.stream.anyState(idToken(id)))
+	if err != nil || len(subjects) != 1 {
+		t.Fatalf("%s has the messages %q (%v)", id, subjects, err)
+	}
+	msg, err := o.store.events.GetLastMsgForSubject(within(t, lots), subjects[0])
+	if err != nil {
+		t.Fatalf("the message about %s: %v", id, err)
+	}
+	want := ""
+	if state == caddymodule.Delivered || state == caddymodule.Dropped {
+		want = time.Duration(o.Keep).String()
+	}
+	if ttl := msg.Header.Get(jetstream.MsgTTLHeader); ttl != want {
+		t.Errorf("%s is forgotten after %q, want %q", id, ttl, want)
+	}
 }
 
 // What was delivered is known until `keep` is over, and then forgotten by the

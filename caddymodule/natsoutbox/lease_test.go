@@ -73,6 +73,24 @@ func TestConsumer(t *testing.T) {
 	}
 }
 
+// What is not due comes once, and again when it is: it is not asked for over and
+// over meanwhile.
+func TestNotDue(t *testing.T) {
+	s := startServer(t, nil)
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	later := payment("evt_later")
+	later.Due = later.Due.Add(time.Hour)
+	if err := o.Put(within(t, lots), later); err != nil {
+		t.Fatalf("Put: %v", err)
+	}
+	put(t, o, "evt_1")
+	deliver(t, o, 1)
+	nothingLeft(t, o)
+	if is := consumerOf(t, operator(t, s.ClientURL())); is.Delivered.Consumer > 5 || is.NumRedelivered > 1 {
+		t.Errorf("%d messages are given out, %d of them again", is.Delivered.Consumer, is.NumRedelivered)
+	}
+}
+
 // A message that is no event, or not the one that its subject names, stays where
 // it is, is told of, and holds up nothing.
 func TestDamaged(t *testing.T) {

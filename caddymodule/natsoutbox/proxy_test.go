@@ -4,13 +4,16 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
-// proxy is a network that can be cut.
+// proxy is a network that can be cut, or lose what the target answers.
 type proxy struct {
 	listener net.Listener
 	target   string
+
+	deaf atomic.Bool // whoever connects hears nothing of the target
 
 	mu    sync.Mutex
 	cut   bool
@@ -56,14 +59,40 @@ func (p *proxy) serve(in net.Conn) {
 		return
 	}
 	var copying sync.WaitGroup
-	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+	for _, way := range []struct {
+		to   io.Writer
+		from net.Conn
+	}{{answers{in, p}, out}, {out, in}} {
 		copying.Go(func() {
-			_, _ = io.Copy(way[0], way[1])
-			way[0].Close()
-			way[1].Close()
+			_, _ = io.Copy(way.to, way.from)
+			in.Close()
+			out.Close()
 		})
 	}
 	copying.Wait()
+}
+
+// answers are what the target says.
+type answers struct {
+	net.Conn
+	proxy *proxy
+}
+
+func (a answers) Write(data []byte) (int, error) {
+	if a.proxy.deaf.Load() {
+		return len(data), nil
+	}
+	return a.Conn.Write(data)
+}
+
+// setDeaf has what the target says lost from now on, or ends that, when no
+// connection goes on that has missed something.
+func (p *proxy) setDeaf(deaf bool) {
+	p.deaf.Store(deaf)
+	if !deaf {
+		p.setCut(true)
+		p.setCut(false)
+	}
 }
 
 func (p *proxy) note(c net.Conn) bool {

@@ -1,6 +1,7 @@
 package natsoutbox
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,11 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,7 +208,39 @@ func TestTLS(t *testing.T) {
 	refused(t, &NATS{URLs: url, Replicas: 1, TLS: &TLS{CA: theirs.file, Cert: cert, Key: key}}, "unknown authority")
 	refused(t, &NATS{URLs: url, Replicas: 1, TLS: &TLS{CA: ours.file}}, "connecting to NATS at")
 	refused(t, &NATS{URLs: url, Replicas: 1, TLS: &TLS{CA: ours.file, Cert: foreignCert, Key: foreignKey}}, "connecting to NATS at")
-	put(t, openOutbox(t, &NATS{URLs: url, Replicas: 1, TLS: &TLS{CA: ours.file, Cert: cert, Key: key}}), "evt_1")
+	trust := &TLS{CA: ours.file, Cert: cert, Key: key}
+	byName := fmt.Sprintf("tls://localhost:%d", s.Addr().(*net.TCPAddr).Port)
+	refused(t, &NATS{URLs: []string{byName}, Replicas: 1, TLS: trust}, "not valid for any names")
+	put(t, openOutbox(t, &NATS{URLs: url, Replicas: 1, TLS: trust}), "evt_1")
+
+	plain := startServer(t, nil)
+	refused(t, &NATS{URLs: []string{"tls://" + plain.Addr().String()}, Replicas: 1}, "secure connection not available")
+	refused(t, &NATS{URLs: []string{plain.ClientURL()}, Replicas: 1, TLS: trust}, "secure connection not available")
+}
+
+// A NATS that is too old is refused before anything is asked of it.
+func TestOldServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer l.Close()
+	serving.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, `INFO {"server_id":"old","version":"2.10.29","headers":true,"max_payload":1048576}`+"\r\n")
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			if lines.Text() == "PING" {
+				fmt.Fprint(conn, "PONG\r\n")
+			}
+		}
+	})
+	refused(t, &NATS{URLs: []string{l.Addr().String()}, Replicas: 1}, "it is version 2.10.29: needs 2.11 or later")
 }
 
 func TestNoJetStream(t *testing.T) {
