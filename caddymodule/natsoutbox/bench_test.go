@@ -10,33 +10,45 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule"
 )
 
-// BenchmarkPut is the cost of an event that three servers have on their disks'
-// caches: of one sender, and of 32 at once.
+// BenchmarkPut is the cost of an event that one server has, or three have, in
+// their disks' caches: of one sender, and of 32 at once.
 func BenchmarkPut(b *testing.B) {
-	c := startCluster(b, nil)
-	o := c.outbox(0, "")
-	var n atomic.Int64
-	for _, senders := range []int{1, 32} {
-		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
-			var sending sync.WaitGroup
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			for range senders {
-				sending.Go(func() {
-					for left.Add(-1) >= 0 {
-						e := payment(fmt.Sprintf("evt_%d", n.Add(1)))
-						e.Payload = []byte(`{"total_fee":"1200","attach":"` + strings.Repeat("x", 700) + `"}`)
-						if err := o.Put(b.Context(), e); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
+	for replicas, o := range map[int]*NATS{
+		1: openOutbox(b, &NATS{URLs: []string{startServer(b, nil).ClientURL()}, Replicas: 1}),
+		3: startCluster(b, nil).outbox(0, ""),
+	} {
+		var n atomic.Int64
+		for _, senders := range []int{1, 32} {
+			b.Run(fmt.Sprintf("replicas=%d/senders=%d", replicas, senders), func(b *testing.B) {
+				benchmarkPut(b, o, senders, &n)
+			})
+		}
+	}
+}
+
+func benchmarkPut(b *testing.B, o *NATS, senders int, n *atomic.Int64) {
+	var sending sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	for range senders {
+		sending.Go(func() {
+			for left.Add(-1) >= 0 {
+				e := payment(fmt.Sprintf("evt_%032d", n.Add(1)))
+				e.Payload = []byte(`{"total_fee":"1200","attach":"` + strings.Repeat("x", 700) + `"}`)
+				if err := o.Put(b.Context(), e); err != nil {
+					b.Error(err)
+					return
+				}
 			}
-			sending.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+	sending.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	info, err := o.store.events.Info(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(info.State.Bytes)/float64(info.State.Msgs), "bytes/event")
 }
 
 // BenchmarkHandOver is the cost of an event from Put until it is settled, all
