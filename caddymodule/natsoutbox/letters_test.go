@@ -72,15 +72,7 @@ func TestLettersFull(t *testing.T) {
 	s := startServer(t, nil)
 	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
 	js := operator(t, s.ClientURL())
-	limit := func(bytes int64) {
-		t.Helper()
-		config := configOf(t, js, "WEPAY_DEAD")
-		config.MaxBytes = bytes
-		if _, err := js.UpdateStream(within(t, lots), config); err != nil {
-			t.Fatalf("limiting the stream: %v", err)
-		}
-	}
-	limit(100)
+	limitBytes(t, js, "WEPAY_DEAD", 100)
 	put(t, o, "evt_1")
 	die := func(l *caddymodule.Lease) error {
 		l.Event.State, l.Event.Due, l.Event.Ended, l.Event.Attempts = caddymodule.Dead, time.Time{}, time.Now(), 9
@@ -96,7 +88,7 @@ func TestLettersFull(t *testing.T) {
 	if string(again.Event.Payload) != string(payment("evt_1").Payload) {
 		t.Errorf("it comes again with %s", again.Event.Payload)
 	}
-	limit(-1)
+	limitBytes(t, js, "WEPAY_DEAD", -1)
 	if err := die(again); err != nil {
 		t.Errorf("Settle when there is room: %v", err)
 	}

@@ -1,6 +1,7 @@
 package natsoutbox
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -130,4 +131,20 @@ func TestNodeDiesBeforeLease(t *testing.T) {
 		t.Errorf("Lease: %d events (%v)", len(leases), err)
 	}
 	network.setCut(false)
+}
+
+// An event whose lease the stream does not take, since it is full, comes again
+// when there is room.
+func TestLeaseRefused(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, nil)
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	js := operator(t, s.ClientURL())
+	msgs := pulled(t, o, "evt_1")
+	limitBytes(t, js, defaultStream, 100)
+	if taken, err := o.store.take(t.Context(), msgs, long); err == nil || len(taken) > 0 || !strings.Contains(err.Error(), "the stream WEPAY takes nothing more") {
+		t.Errorf("leased: %d (%v)", len(taken), err)
+	}
+	limitBytes(t, js, defaultStream, -1)
+	leaseOne(t, o, long)
 }

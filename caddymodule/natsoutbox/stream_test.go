@@ -39,6 +39,16 @@ func configOf(t testing.TB, js jetstream.JetStream, stream string) jetstream.Str
 	return s.CachedInfo().Config
 }
 
+// limitBytes limits a stream.
+func limitBytes(t testing.TB, js jetstream.JetStream, stream string, bytes int64) {
+	t.Helper()
+	config := configOf(t, js, stream)
+	config.MaxBytes = bytes
+	if _, err := js.UpdateStream(within(t, lots), config); err != nil {
+		t.Fatalf("limiting the stream: %v", err)
+	}
+}
+
 // A stream that is set up otherwise is refused with what is wrong, and left as
 // it is. What is the operator's own is not wrong.
 func TestStreamSettings(t *testing.T) {
@@ -133,11 +143,8 @@ func TestFull(t *testing.T) {
 	s := startServer(t, nil)
 	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
 	js := operator(t, s.ClientURL())
-	config := configOf(t, js, defaultStream)
-	config.MaxBytes = 256 << 10
-	if _, err := js.UpdateStream(within(t, lots), config); err != nil {
-		t.Fatalf("limiting the stream: %v", err)
-	}
+	const limit = 256 << 10
+	limitBytes(t, js, defaultStream, limit)
 	event := func(n int) *caddymodule.Event {
 		e := payment(fmt.Sprintf("evt_%d", n))
 		e.Payload = []byte(`{"attach":"` + strings.Repeat("x", 8<<10) + `"}`)
@@ -160,6 +167,9 @@ func TestFull(t *testing.T) {
 	}
 	if got := counts(t, o); got[caddymodule.Waiting] != stored || len(got) != 1 {
 		t.Errorf("counted: %v, want %d", got, stored)
+	}
+	if info, err := o.store.events.Info(within(t, lots)); err != nil || info.State.Bytes > limit-limit/reserved {
+		t.Errorf("the stream holds %d bytes of %d (%v)", info.State.Bytes, limit, err)
 	}
 	l := leaseOne(t, o, long)
 	l.Event.Due, l.Event.Attempts, l.Event.Reason = time.Now(), 1, strings.Repeat("a reason ", 50)
