@@ -126,8 +126,7 @@ func TestNodeDiesBeforeLease(t *testing.T) {
 	o, network, direct := deafOutbox(t)
 	pulled(t, o, "evt_1")
 	network.setCut(true)
-	ctx := within(t, 2*ackWait)
-	if leases, err := direct.Lease(ctx, payments, 1, long); err != nil || len(leases) != 1 {
+	if leases, err := direct.Lease(within(t, lots), payments, 1, long); err != nil || len(leases) != 1 {
 		t.Errorf("Lease: %d events (%v)", len(leases), err)
 	}
 	network.setCut(false)

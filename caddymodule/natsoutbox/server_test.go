@@ -261,10 +261,14 @@ func TestServerAway(t *testing.T) {
 	if err := away.Open(within(t, short)); err == nil || !strings.Contains(err.Error(), "connecting to NATS at 127.0.0.1:") || strings.Contains(err.Error(), "a-password") {
 		t.Errorf("Open: %v", err)
 	}
-	opened := make(chan *NATS)
-	go func() { opened <- openOutbox(t, n) }()
+	o := newOutbox(t, n)
+	opened := make(chan error)
+	go func() { opened <- o.Open(within(t, lots)) }()
 	s := start()
-	o := <-opened
+	if err := <-opened; err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	defer o.Close()
 	put(t, o, "evt_1")
 	leased := make(chan []*caddymodule.Lease, 2)
 	lease := func() {
