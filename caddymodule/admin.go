@@ -11,8 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/sync/errgroup"
 )
 
 func init() {
@@ -300,21 +302,37 @@ func checkMerchant(ctx context.Context, o Outbox, name string) error {
 	return nil
 }
 
+// changedAtOnce is how many events are stored or replayed at the same time, so
+// that they share a sync of the disk.
+const changedAtOnce = 64
+
 func replayDead(ctx context.Context, o Outbox, merchant string) (replayed int, err error) {
+	var mu sync.Mutex
 	var failed []error
-	err = each(ctx, o, Filter{Merchant: merchant, State: Dead}, func(e *Event) error {
-		switch err := o.Replay(ctx, e.ID); {
+	replay := func(id string) {
+		err := o.Replay(ctx, id)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
 		case err == nil:
 			replayed++
 		case errors.Is(err, ErrWrongState) || errors.Is(err, ErrNoEvent): // somebody else was quicker
 		default:
-			failed = append(failed, fmt.Errorf("event %s: %w", e.ID, err))
+			failed = append(failed, fmt.Errorf("event %s: %w", id, err))
 		}
-		if len(failed) == mostFailures {
+	}
+	var replays errgroup.Group
+	replays.SetLimit(changedAtOnce)
+	err = each(ctx, o, Filter{Merchant: merchant, State: Dead}, func(e *Event) error {
+		replays.Go(func() error { replay(e.ID); return nil })
+		mu.Lock()
+		defer mu.Unlock()
+		if len(failed) >= mostFailures {
 			return errors.New("the others are not tried any more")
 		}
 		return nil
 	})
+	_ = replays.Wait() // what fails is in failed
 	return replayed, errors.Join(append(failed, err)...)
 }
 

@@ -53,15 +53,11 @@ func serveExport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 // longestLine bounds a line of an import, in bytes.
 const longestLine = 1 << 20
 
-// importedAtOnce is how many events are stored at the same time, so that they
-// share a sync of the disk.
-const importedAtOnce = 64
-
 // serveImport stores what an export wrote. Events that are known are left as
 // they are.
 func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	puts, ctx := errgroup.WithContext(r.Context())
-	puts.SetLimit(importedAtOnce)
+	puts.SetLimit(changedAtOnce)
 	number, err := readExport(patient(w, r.Body), func(line int, e *Event) error {
 		puts.Go(func() error {
 			if err := o.Put(ctx, e); err != nil {

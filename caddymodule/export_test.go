@@ -178,14 +178,14 @@ func TestReplayAllButOne(t *testing.T) {
 	if err := full.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for n := range 3 * mostFailures {
+	for n := range 10 * changedAtOnce {
 		id := fmt.Sprintf("evt_%d", n)
 		full.ids = append(full.ids, id)
 		if err := full.memoryOutbox.Put(t.Context(), &Event{ID: id, Merchant: "shop", Kind: wepay.Payment, State: Dead}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, body := asked(full, nil, "POST", "/replay", `{"all":true}`); strings.Count(body, "no space left") != mostFailures || !strings.Contains(body, "not tried any more") {
+	if _, body := asked(full, nil, "POST", "/replay", `{"all":true}`); strings.Count(body, "no space left") > mostFailures+2*changedAtOnce || !strings.Contains(body, "not tried any more") {
 		t.Errorf("got %s", body)
 	}
 }
