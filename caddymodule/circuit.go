@@ -91,7 +91,7 @@ func (c *circuit) fail(now time.Time, probe bool, leaveAlone time.Duration) {
 		return // sent before it opened
 	}
 	c.failures++
-	if c.failures < failuresToOpen && leaveAlone == 0 {
+	if c.failures < failuresToOpen && leaveAlone == 0 && !probe {
 		return
 	}
 	c.openings++

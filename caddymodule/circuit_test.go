@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,8 +32,8 @@ func TestCircuit(t *testing.T) {
 			if ok, probe, _ := c.enter(time.Now()); !ok || !probe {
 				t.Fatal("no probe is let in")
 			}
-			if ok, _, _ := c.enter(time.Now()); ok {
-				t.Fatal("two probes are let in")
+			if ok, _, retry := c.enter(time.Now()); ok || !retry.After(time.Now()) {
+				t.Fatalf("two probes are let in, or at %s", retry)
 			}
 			c.fail(time.Now(), true, 0)
 		}
@@ -43,6 +44,75 @@ func TestCircuit(t *testing.T) {
 		c.fail(time.Now(), false, time.Minute)
 		if ok, _, retry := c.enter(time.Now()); ok || time.Until(retry) != time.Minute {
 			t.Errorf("left alone until %s", retry)
+		}
+	})
+}
+
+// Whoever waits for a probe to end is woken by it, and none is let in before.
+func TestCircuitWakes(t *testing.T) {
+	for name, end := range map[string]func(*circuit){
+		"closed": (*circuit).succeed,
+		"open":   func(c *circuit) { c.fail(time.Now(), true, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCircuit(longestOpening)
+				c.fail(time.Now(), false, time.Second)
+				<-time.After(time.Second)
+				if ok, probe, _ := c.enter(time.Now()); !ok || !probe {
+					t.Fatal("no probe is let in")
+				}
+				var woken atomic.Bool
+				go func() {
+					_, err := c.await(t.Context(), 8)
+					woken.Store(err == nil)
+				}()
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if woken.Load() {
+					t.Error("somebody is let in beside the probe")
+				}
+				end(c)
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if !woken.Load() {
+					t.Error("nobody is woken")
+				}
+			})
+		})
+	}
+}
+
+// Failures count in a row alone, and an opening lasts no longer than the longest
+// wait and, unless the order service wants it, than the longest opening; nor
+// does a short wish make it shorter.
+func TestCircuitOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct{ longest, leaveAlone, want time.Duration }{
+			{2 * time.Second, 0, 2 * time.Second},
+			{time.Hour, 0, longestOpening},
+			{time.Hour, time.Second, longestOpening},
+			{time.Hour, time.Minute, time.Minute},
+		} {
+			c := newCircuit(test.longest)
+			for range 3 {
+				for range failuresToOpen - 1 {
+					c.fail(time.Now(), false, 0)
+				}
+				if ok, _, _ := c.enter(time.Now()); !ok {
+					t.Fatal("it opens too soon")
+				}
+				c.succeed()
+			}
+			for range failuresToOpen {
+				c.fail(time.Now(), false, 0)
+			}
+			for range 10 {
+				c.fail(time.Now(), true, test.leaveAlone)
+			}
+			if _, _, retry := c.enter(time.Now()); time.Until(retry) != test.want {
+				t.Errorf("it is open for %s, want %s", time.Until(retry), test.want)
+			}
 		}
 	})
 }

@@ -153,6 +153,23 @@ func TestDeliveryCircuit(t *testing.T) {
 	}
 }
 
+// An order service that asked to be left alone, and then is away, is asked again
+// until it is back.
+func TestDeliveryCircuitAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatch(t, replies(429, "", "Retry-After", "5"), "shop")
+		d.put("shop", wepay.Payment, "evt_1", "")
+		synctest.Wait()
+		d.backend.answers(unreachable)
+		d.pass(time.Minute)
+		d.backend.answers(replies(204, ""))
+		d.pass(2 * time.Minute)
+		if e, heard := d.get("evt_1"), len(d.backend.hearings()); e.State != Delivered || heard < 4 {
+			t.Errorf("heard %d times: %+v", heard, e)
+		}
+	})
+}
+
 // An outbox that cannot say what waits is asked again each second for each queue, and what it
 // says then is handed over.
 func TestLeaseFails(t *testing.T) {

@@ -192,3 +192,35 @@ func TestSettleHoldsNobodyUp(t *testing.T) {
 		}
 	})
 }
+
+// An event is stored when all that its settling changes is there, to the
+// millisecond.
+func TestStored(t *testing.T) {
+	d := dispatch(t, replies(204, ""))
+	now := time.Now()
+	event := func(change func(*Event)) *Event {
+		e := &Event{ID: "evt_1", Merchant: "shop", Kind: wepay.Payment, State: Dead, Attempts: 3, Due: now, Ended: now}
+		change(e)
+		return e
+	}
+	if err := d.store.Put(t.Context(), event(func(*Event) {})); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		change func(*Event)
+		want   bool
+	}{
+		"as it is":           {func(*Event) {}, true},
+		"rounded":            {func(e *Event) { e.Due, e.Ended = e.Due.Round(time.Microsecond), e.Ended.Round(time.Microsecond) }, true},
+		"another":            {func(e *Event) { e.ID = "evt_2" }, false},
+		"in another state":   {func(e *Event) { e.State = Waiting }, false},
+		"attempted again":    {func(e *Event) { e.Attempts++ }, false},
+		"due later":          {func(e *Event) { e.Due = e.Due.Add(time.Second) }, false},
+		"ended before":       {func(e *Event) { e.Ended = e.Ended.Add(-time.Second) }, false},
+		"ended and not here": {func(e *Event) { e.Ended = time.Time{} }, false},
+	} {
+		if got := (&lane{dispatcher: d.dispatcher}).stored(event(test.change)); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
