@@ -265,7 +265,6 @@ func (f *fleet) burst(n int, half chan<- struct{}) {
 // reloaded, all in one burst: what was acknowledged arrives, and once, but for
 // what the Caddy had in hand that was killed.
 func TestFleet(t *testing.T) {
-	t.Parallel()
 	f := startFleet(t)
 	const n = 2000
 	half, done := make(chan struct{}), make(chan struct{})
