@@ -73,6 +73,58 @@ func TestConsumer(t *testing.T) {
 	}
 }
 
+// Close ends what waits and does not wait for it.
+func TestCloseEndsPulls(t *testing.T) {
+	s := startServer(t, nil)
+	js := operator(t, s.ClientURL())
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	put(t, o, "evt_1")
+	deliver(t, o, 1) // so that there is a consumer
+	ended := make(chan error)
+	go func() {
+		_, err := o.Lease(context.Background(), payments, 1, long)
+		ended <- err
+	}()
+	await(t, "a Lease that waits", func() bool { return consumerOf(t, js).NumWaiting > 0 })
+	began := time.Now()
+	if err := o.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if took := time.Since(began); took > pullWait/2 {
+		t.Errorf("Close takes %s", took)
+	}
+	if err := <-ended; !errors.Is(err, caddymodule.ErrOutboxClosed) {
+		t.Errorf("Lease: %v", err)
+	}
+}
+
+// What comes for a caller that has left goes to another at once, and not when the
+// server takes it for lost.
+func TestCallerLeaves(t *testing.T) {
+	s := startServer(t, nil)
+	js := operator(t, s.ClientURL())
+	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	put(t, o, "evt_1")
+	deliver(t, o, 1) // so that there is a consumer
+	ctx, leave := context.WithCancel(within(t, lots))
+	left := make(chan error)
+	go func() {
+		_, err := o.Lease(ctx, payments, 1, long)
+		left <- err
+	}()
+	await(t, "a Lease that waits", func() bool { return consumerOf(t, js).NumWaiting > 0 })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("Lease: %v", err)
+	}
+	began := time.Now()
+	put(t, o, "evt_2")
+	leaseOne(t, o, long)
+	if took := time.Since(began); took > ackWait/2 {
+		t.Errorf("it comes after %s", took)
+	}
+}
+
 // What is not due comes once, and again when it is: it is not asked for over and
 // over meanwhile.
 func TestNotDue(t *testing.T) {
