@@ -21,6 +21,16 @@ func (w *world) awaitFetches(n int) {
 	w.until(fmt.Sprintf("WeChat was asked %d times for certificates", n), func() bool { return w.fetches() >= n })
 }
 
+// awaitKept waits until a seller's certificates are on disk, where the next config
+// finds them.
+func (w *world) awaitKept(s *seller) {
+	w.t.Helper()
+	w.until("the certificates of "+s.name+" are kept", func() bool {
+		_, err := os.Stat(filepath.Join(w.dir, "caddy", "wepay", "certificates", s.mchID+".json"))
+		return err == nil
+	})
+}
+
 // until looks again until something is so, or the test's time is over.
 func (w *world) until(what string, so func() bool) {
 	w.t.Helper()
@@ -190,7 +200,7 @@ func TestFloodOfSerials(t *testing.T) {
 func TestCertificatesOutliveCaddy(t *testing.T) {
 	w, shop := newV3Shop(t, "")
 	w.patience = redials
-	w.awaitFetches(1)
+	w.awaitKept(shop)
 	w.get("get_pay_request_params", shop.order3("order-1"))
 	delivery := w.pay(shop, "order-1", wepaytest.Held())
 	served := layout{sellers: []*seller{shop}, site: counting}

@@ -106,6 +106,7 @@ func TestV3OutboxTakesWhatIsTrue(t *testing.T) {
 func TestV3ReloadUnderTraffic(t *testing.T) {
 	w, shop := newV3Shop(t, patient)
 	w.patience = redials
+	w.awaitKept(shop)
 	w.get("get_pay_request_params", shop.order3("order-1"))
 	d := w.pay(shop, "order-1", wepaytest.Held())
 	var reloaded atomic.Bool
