@@ -116,3 +116,14 @@ func TestCircuitOpens(t *testing.T) {
 		}
 	})
 }
+
+func TestGrowing(t *testing.T) {
+	for n, want := range []time.Duration{1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600} { // the 0th as the first
+		if got := growing(time.Second, 10*time.Minute, n); got != want*time.Second {
+			t.Errorf("wait %d is %s, want %s", n, got, want*time.Second)
+		}
+	}
+	if got := growing(time.Second, 1<<62, 1000); got != 1<<62 {
+		t.Errorf("the longest is %s", got)
+	}
+}

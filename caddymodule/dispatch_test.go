@@ -52,8 +52,8 @@ func TestDeliverySettled(t *testing.T) {
 				if got := d.counted(); got != "shop "+test.result+" 1" {
 					t.Errorf("counted: %s", got)
 				}
-				if (len(d.dead) == 1) != (test.state == Dead) || e.Ended.IsZero() != (test.state == Waiting) {
-					t.Errorf("told to be dead: %q, ended %s", d.dead, e.Ended)
+				if (len(d.told()) == 1) != (test.state == Dead) || e.Ended.IsZero() != (test.state == Waiting) {
+					t.Errorf("told to be dead: %q, ended %s", d.told(), e.Ended)
 				}
 				for _, entry := range d.logs.All() {
 					if entry.Level != test.level {
@@ -79,7 +79,7 @@ func TestDeliveryGivenUp(t *testing.T) {
 		d.put("shop", wepay.Payment, "evt_1", "")
 		d.pass(defaultGiveUp + defaultLongestWait)
 		e, heard := d.get("evt_1"), d.backend.hearings()
-		if e.State != Dead || e.Attempts != len(heard) || len(d.dead) != 1 {
+		if e.State != Dead || e.Attempts != len(heard) || len(d.told()) != 1 {
 			t.Fatalf("got %+v after %d attempts", e, len(heard))
 		}
 		var shortest, longest float64 = 2, 0
@@ -128,7 +128,7 @@ func TestDeliveryAfterAnHour(t *testing.T) {
 			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 		}
 		d.pass(time.Hour)
-		if asked, written := len(d.backend.hearings()), len(d.store.tried); asked < 60 || asked > 200 || written > 2*events {
+		if asked, written := len(d.backend.hearings()), d.store.tries(); asked < 60 || asked > 200 || written > 2*events {
 			t.Errorf("asked %d times in an hour, and written %d times", asked, written)
 		}
 		d.backend.answers(replies(204, ""))

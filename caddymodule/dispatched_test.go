@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,6 +137,20 @@ func (u *unsettling) fail(how *error, err error) {
 	*how = err
 }
 
+// did returns when events were to be settled, the most of these at once, and the
+// most that were to be leased at once.
+func (u *unsettling) did() (tried []time.Time, atOnce, limit int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.tried), u.atOnce, u.limit
+}
+
+// tries returns how often events were to be settled.
+func (u *unsettling) tries() int {
+	tried, _, _ := u.did()
+	return len(tried)
+}
+
 // settles has the outbox settle otherwise from now on.
 func (u *unsettling) settles(how func(ctx context.Context, store func() error) error) {
 	u.mu.Lock()
@@ -163,7 +178,9 @@ type dispatched struct {
 	backend *backend
 	counts  *prometheus.Registry
 	logs    *observer.ObservedLogs
-	dead    []string
+
+	mu   sync.Mutex
+	dead []string // IDs of events that were told to be dead
 }
 
 // dispatch starts a dispatcher for merchants, each with an order service of its
@@ -195,7 +212,11 @@ func dispatchAs(t *testing.T, change func(*OutboxOptions, map[string]*callback),
 		callbacks[name] = &callback{url: url, refundURL: url, kinds: testMerchant.Kinds(), transport: d.backend, timeout: defaultDeliveryTimeout}
 	}
 	change(d.store.Options(), callbacks)
-	d.dispatcher = newDispatcher(d.store, callbacks, zap.New(core), metrics, func(e *Event) { d.dead = append(d.dead, e.ID) })
+	d.dispatcher = newDispatcher(d.store, callbacks, zap.New(core), metrics, func(e *Event) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.dead = append(d.dead, e.ID)
+	})
 	d.start()
 	t.Cleanup(func() {
 		d.stop(time.Minute)
@@ -217,6 +238,13 @@ func (d *dispatched) put(merchant string, kind wepay.Kind, id, after string) {
 	if err := d.store.Put(d.t.Context(), e); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// told returns the IDs of the events that were told to be dead.
+func (d *dispatched) told() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.dead)
 }
 
 func (d *dispatched) get(id string) *Event {

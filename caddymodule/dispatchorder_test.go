@@ -96,7 +96,7 @@ func TestRefundLooksAgain(t *testing.T) {
 				if late := refund.Ended.Sub(payment.Ended); payment.State != Delivered || refund.State != Delivered || late < 0 || late > 2*precedingWait {
 					t.Errorf("got %+v %s after %+v", refund, late, payment)
 				}
-				if looks := len(d.store.tried); looks > test.looks {
+				if looks := d.store.tries(); looks > test.looks {
 					t.Errorf("written %d times", looks)
 				}
 			})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,20 +35,23 @@ func TestSettleAgain(t *testing.T) {
 				began := time.Now()
 				d.put("shop", wepay.Payment, "evt_1", "")
 				d.pass(time.Minute)
-				if e := d.get("evt_1"); e.State != Waiting || e.Attempts != 0 || len(d.dead) > 0 {
-					t.Errorf("not settled yet: %+v, told to be dead: %q", e, d.dead)
+				if e := d.get("evt_1"); e.State != Waiting || e.Attempts != 0 || len(d.told()) > 0 {
+					t.Errorf("not settled yet: %+v, told to be dead: %q", e, d.told())
 				}
-				tried := slices.Clone(d.store.tried)
+				tried, _, _ := d.store.did()
 				d.store.settles(well)
 				d.pass(term)
 				if e := d.get("evt_1"); e.State != test.state || e.Attempts != 1 {
 					t.Errorf("got %+v", e)
 				}
-				if heard := d.backend.hearings(); len(heard) != 1 || d.store.atOnce != 1 || len(d.store.tried) != 1 {
-					t.Errorf("heard %d times, settled %d times, %d at once", len(heard), len(d.store.tried), d.store.atOnce)
+				if heard := d.backend.hearings(); len(heard) != 1 || d.store.tries() != 1 {
+					t.Errorf("heard %d times, settled %d times", len(heard), d.store.tries())
 				}
-				if (len(d.dead) == 1) != (test.state == Dead) {
-					t.Errorf("told to be dead: %q", d.dead)
+				if (len(d.told()) == 1) != (test.state == Dead) {
+					t.Errorf("told to be dead: %q", d.told())
+				}
+				if _, atOnce, _ := d.store.did(); atOnce != 1 {
+					t.Errorf("settled %d times at once", atOnce)
 				}
 				checkWaits(t, began, tried)
 				const fails, settled = "settling an event fails: it is tried again while the lease lasts", "event settled after all"
@@ -97,8 +99,8 @@ func TestSettledWithoutAnswer(t *testing.T) {
 		})
 		d.put("shop", wepay.Payment, "evt_1", "")
 		d.pass(term)
-		if len(d.store.tried) != 2 || len(d.dead) != 1 || count(d.logged(zap.InfoLevel), "event settled after all") != 1 {
-			t.Errorf("tried %d times, told to be dead: %q", len(d.store.tried), d.dead)
+		if d.store.tries() != 2 || len(d.told()) != 1 || count(d.logged(zap.InfoLevel), "event settled after all") != 1 {
+			t.Errorf("tried %d times, told to be dead: %q", d.store.tries(), d.told())
 		}
 	})
 }
@@ -127,7 +129,7 @@ func TestSettleGivenUp(t *testing.T) {
 				d.store.settles(test.how)
 				d.put("shop", wepay.Payment, "evt_1", "")
 				d.pass(test.after - time.Nanosecond)
-				if heard, tries := len(d.backend.hearings()), len(d.store.tried); heard != 1 || tries > test.tries {
+				if heard, tries := len(d.backend.hearings()), d.store.tries(); heard != 1 || tries > test.tries {
 					t.Errorf("heard %d times, settled %d times", heard, tries)
 				}
 				d.store.settles(well)
@@ -135,8 +137,8 @@ func TestSettleGivenUp(t *testing.T) {
 				if heard, logged := len(d.backend.hearings()), d.logged(zap.ErrorLevel); heard != 2 || len(logged) != test.logs+2 {
 					t.Errorf("heard %d times, logged: %q", heard, logged)
 				}
-				if e := d.get("evt_1"); e.State != Dead || len(d.dead) != 1 {
-					t.Errorf("got %+v, told to be dead: %q", e, d.dead)
+				if e := d.get("evt_1"); e.State != Dead || len(d.told()) != 1 {
+					t.Errorf("got %+v, told to be dead: %q", e, d.told())
 				}
 			})
 		})
@@ -165,8 +167,8 @@ func TestSettleStopped(t *testing.T) {
 				d.store.settles(test.how)
 				began := time.Now()
 				d.stop(5 * time.Second)
-				if took := time.Since(began); took != test.took || len(d.store.tried) != 1 {
-					t.Errorf("it took %s and %d tries", took, len(d.store.tried))
+				if took := time.Since(began); took != test.took || d.store.tries() != 1 {
+					t.Errorf("it took %s and %d tries", took, d.store.tries())
 				}
 				if e := d.get("evt_1"); e.State != test.state {
 					t.Errorf("got %+v", e)
