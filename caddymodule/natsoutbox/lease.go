@@ -256,6 +256,7 @@ func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Durati
 		return nil, nil
 	case err != nil:
 		_ = msg.NakWithDelay(attemptTimeout)
+		r.seq = given.seq
 		s.takeBack(&lease{record: r, waiting: given.Event})
 		return nil, err
 	}
@@ -276,8 +277,13 @@ func (s *store) takeBack(l *lease) {
 		defer s.draining.Done()
 		ctx, cancel := context.WithDeadline(s.open, l.record.Leased)
 		defer cancel()
+		// Where it has not begun it cannot any more, once this is written.
+		err := s.write(ctx, &record{Event: l.waiting}, l.record.seq, 0)
+		if !errors.Is(err, errChanged) {
+			return
+		}
 		var last *record
-		err := s.retry(ctx, func(ctx context.Context) (err error) {
+		err = s.retry(ctx, func(ctx context.Context) (err error) {
 			last, err = s.last(ctx, idToken(l.waiting.ID))
 			return err
 		})

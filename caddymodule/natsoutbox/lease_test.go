@@ -222,7 +222,7 @@ func TestTakeBack(t *testing.T) {
 		}
 	}
 	unknown := *held.record
-	unknown.Mark = "another's"
+	unknown.Mark, unknown.seq = "another's", 0
 	o.store.takeBack(&lease{record: &unknown, waiting: held.waiting})
 	unheard := *lost.record
 	unheard.seq = 0
