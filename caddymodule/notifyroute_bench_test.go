@@ -30,20 +30,19 @@ type rig struct {
 	stored    string // address of the site with the outbox
 	proxied   string // address of the site with the reverse proxy
 	sent      int
+
+	connections int
 }
 
-const (
-	rigConnections = 32
-	rigRound       = 8000 // notifications
-)
+const rigRound = 8000 // notifications
 
-func newRig(b *testing.B) *rig {
+func newRig(b *testing.B, connections int) *rig {
 	b.Helper()
 	dir := b.TempDir()
 	b.Setenv("XDG_DATA_HOME", dir)
 	b.Setenv("XDG_CONFIG_HOME", dir)
-	r := &rig{b: b, shop: newSeller("shop", 1), stored: benchAddress(b), proxied: benchAddress(b)}
-	r.web = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: rigConnections}}
+	r := &rig{b: b, shop: newSeller("shop", 1), stored: benchAddress(b), proxied: benchAddress(b), connections: connections}
+	r.web = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	b.Cleanup(r.web.CloseIdleConnections)
 	r.orders = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if _, err := io.Copy(io.Discard, req.Body); err != nil {
@@ -131,7 +130,7 @@ func (r *rig) volley(address string, notifications []string, pace float64) []tim
 	began := time.Now()
 	var next atomic.Int64
 	var senders sync.WaitGroup
-	for range rigConnections {
+	for range r.connections {
 		senders.Go(func() {
 			for n := int(next.Add(1)) - 1; n < len(notifications); n = int(next.Add(1)) - 1 {
 				due := time.Now()
@@ -188,9 +187,17 @@ func (r *rig) awaitDelivered(n int64) {
 // BenchmarkNotifyRoute is how many notifications a second the route with an
 // outbox answers, each durable before, and hands over meanwhile; and what part
 // that is of what the reverse proxy moves to the same order service without any
-// disk, in the same run. Medians of the rounds: -benchtime 7x.
+// disk, in the same run. Those that come at the same time share a sync, so that
+// it is the more the more senders there are. Medians of the rounds: -benchtime
+// 7x.
 func BenchmarkNotifyRoute(b *testing.B) {
-	r := newRig(b)
+	for _, connections := range []int{32, 64, 128} {
+		b.Run(fmt.Sprintf("%d connections", connections), func(b *testing.B) { benchmarkNotifyRoute(b, connections) })
+	}
+}
+
+func benchmarkNotifyRoute(b *testing.B, connections int) {
+	r := newRig(b, connections)
 	r.round(r.stored) // connections, caches, the file's first pages
 	r.round(r.proxied)
 	figures := make(map[string][]float64)
@@ -210,7 +217,7 @@ func BenchmarkNotifyRoute(b *testing.B) {
 // BenchmarkNotifyRouteLatency is how long WeChat waits for the answer at half
 // of the load that the route takes, in milliseconds from when it meant to send.
 func BenchmarkNotifyRouteLatency(b *testing.B) {
-	r := newRig(b)
+	r := newRig(b, 64)
 	figures := make(map[string][]float64)
 	sites := map[string]string{"stored": r.stored, "proxied": r.proxied}
 	for _, address := range sites {
