@@ -118,8 +118,8 @@ func openBoltReadOnly(path string) (*boltFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := store.readIndexes(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w; a server that opens it makes its indexes anew", path, err), store.db.Close())
+	if store.untrue != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w; a server that opens it makes its indexes anew", path, store.untrue), store.db.Close())
 	}
 	return &boltFile{Bolt{store: store, closed: make(chan struct{})}}, nil
 }

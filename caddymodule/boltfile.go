@@ -40,18 +40,38 @@ func openBoltFile(path string, readOnly bool) (*boltStore, error) {
 	}
 }
 
-// open opens the file for writing only once it was looked at without.
+// open opens the file for writing only once it was looked at without. The pages
+// that were looked at are out of memory then.
 func (s *boltStore) open(readOnly bool) error {
 	return guard(s.path, func() error {
-		err := s.inspect()
-		if err != nil || readOnly {
+		if err := s.inspect(); err != nil {
 			return err
 		}
-		if err := s.db.Close(); err != nil {
+		s.untrue = s.readIndexes()
+		if readOnly {
+			return nil
+		}
+		last, err := s.lastTransaction()
+		if err := errors.Join(err, s.db.Close()); err != nil {
 			return err
 		}
-		return s.openDB(false)
+		if err := s.openDB(false); err != nil {
+			return err
+		}
+		if now, err := s.lastTransaction(); err != nil || now == last {
+			return err
+		}
+		s.untrue = s.readIndexes() // something was written meanwhile
+		return nil
 	})
+}
+
+func (s *boltStore) lastTransaction() (id int, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		id = tx.ID()
+		return nil
+	})
+	return id, err
 }
 
 func (s *boltStore) openDB(readOnly bool) (err error) {

@@ -26,6 +26,7 @@ type boltStore struct {
 	leases  *boltLeases
 	keep    atomic.Int64          // nanoseconds
 	broken  atomic.Pointer[error] // why nothing can be written any more
+	untrue  error                 // what was wrong with the indexes when the file was opened
 
 	writes  chan *boltWrite
 	rebuild chan struct{} // the indexes are to be made anew
@@ -81,8 +82,8 @@ func openBoltStore(path string, logger *zap.Logger) (*boltStore, error) {
 	}
 	s.logger = logger
 	s.writes, s.done = make(chan *boltWrite, batchLimit), make(chan struct{})
-	if err := s.readIndexes(); err != nil {
-		logger.Error("the outbox's indexes are damaged", zap.String("path", path), zap.Error(err))
+	if s.untrue != nil {
+		logger.Error("the outbox's indexes are damaged", zap.String("path", path), zap.Error(s.untrue))
 		if err := s.rebuildIndexes(); err != nil {
 			return nil, errors.Join(err, s.db.Close())
 		}
