@@ -126,9 +126,14 @@ func (c *cluster) await(what string, ok func() bool) {
 
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	awaitLong(t, lots, what, ok)
+}
+
+func awaitLong(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.After(30 * time.Second); !ok(); {
+	for deadline := time.After(limit); !ok(); {
 		select {
 		case <-ticker.C:
 		case <-deadline:

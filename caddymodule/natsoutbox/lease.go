@@ -53,7 +53,7 @@ const (
 // node that is given an event says in the stream that it leases it, and who is
 // given one that is leased, or not due yet, has it come again when it is. So
 // nothing is lost with the consumer, and no two nodes hold an event whatever it
-// does.
+// does. An event that it does not give out is found by sweep.
 func (s *store) consumer(ctx context.Context, q caddymodule.Queue) (jetstream.Consumer, error) {
 	s.mu.Lock()
 	consumer := s.consumers[q]
@@ -102,6 +102,9 @@ func (s *store) lease(ctx context.Context, q caddymodule.Queue, limit int, term 
 		})
 		if err != nil {
 			return nil, err
+		}
+		if leases := s.sweep(ctx, q, limit, term); len(leases) > 0 {
+			return leases, nil
 		}
 		msgs, err := s.pull(ctx, consumer, limit)
 		if err != nil {
@@ -248,19 +251,31 @@ func (s *store) takeOne(ctx context.Context, msg jetstream.Msg, term time.Durati
 		_ = msg.NakWithDelay(wait + time.Millisecond)
 		return nil, nil
 	}
-	r := &record{Event: given.Event, Leased: now.Add(term)}
-	switch err := s.write(ctx, r, given.seq, 0); {
+	l, err := s.claim(ctx, given, now.Add(term))
+	switch {
 	case errors.Is(err, errChanged):
 		s.discard(ctx, given)
 		_ = msg.Ack()
 		return nil, nil
 	case err != nil:
 		_ = msg.NakWithDelay(attemptTimeout)
+		return nil, err
+	}
+	_ = msg.Ack()
+	return l, nil
+}
+
+// claim leases an event that is free until a time, if it is still as given.
+func (s *store) claim(ctx context.Context, given *record, until time.Time) (*lease, error) {
+	r := &record{Event: given.Event, Leased: until}
+	switch err := s.write(ctx, r, given.seq, 0); {
+	case errors.Is(err, errChanged):
+		return nil, err
+	case err != nil:
 		r.seq = given.seq
 		s.takeBack(&lease{record: r, waiting: given.Event})
 		return nil, err
 	}
-	_ = msg.Ack()
 	// What the holder does with the event is the holder's.
 	waiting := *given.Event
 	waiting.Payload, waiting.Trace = slices.Clone(waiting.Payload), waiting.Trace.Clone()

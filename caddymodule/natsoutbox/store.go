@@ -39,6 +39,9 @@ type store struct {
 	events    jetstream.Stream // nil: not prepared
 	letters   jetstream.Stream
 	consumers map[caddymodule.Queue]jetstream.Consumer
+	swept     map[caddymodule.Queue]sweeping
+
+	sweepEvery, overlooked time.Duration
 
 	clock  clock
 	room   room
@@ -81,6 +84,7 @@ func newStore(ctx context.Context, server server, stream names, logger *zap.Logg
 	}
 	s := &store{
 		stream: stream, nc: nc, js: js, logger: logger, consumers: make(map[caddymodule.Queue]jetstream.Consumer),
+		swept: make(map[caddymodule.Queue]sweeping), sweepEvery: sweepEvery, overlooked: overlooked,
 		clock: clock{local: time.Now, logger: logger},
 		room:  room{turn: newTurn()}, tally: tally{turn: newTurn()}, paging: paging{turn: newTurn()},
 	}

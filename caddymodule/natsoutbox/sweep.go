@@ -1,0 +1,105 @@
+package natsoutbox
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+)
+
+const (
+	// sweepEvery is how often a queue is swept, and sweepLength how many messages
+	// are looked at then, the oldest first.
+	sweepEvery  = 30 * time.Second
+	sweepLength = 100
+
+	// overlooked is how long an event is free before it is taken without having
+	// been given out.
+	overlooked = 30 * time.Second
+)
+
+// sweeping is how far a queue has been swept.
+type sweeping struct {
+	last time.Time // when it was swept
+	seq  uint64    // of the last message that was looked at; 0: none of this round
+}
+
+// sweep leases up to limit events of a queue that have been free for so long that
+// the consumer seems to have overlooked them: of what it gives out to nodes that
+// die, or close, while the servers are busy it may forget one. It does nothing
+// mostly. Where events simply wait for their turn this takes the oldest, whose
+// turn it is.
+func (s *store) sweep(ctx context.Context, q caddymodule.Queue, limit int, term time.Duration) (leases []*lease) {
+	at, due := s.beginSweep(q)
+	if !due {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	for range sweepLength {
+		r, ended, err := s.following(ctx, q, at)
+		if err != nil {
+			s.logger.Debug("looking for overlooked events failed", zap.Error(err))
+			break
+		}
+		if ended {
+			at = 0 // the next sweep begins anew
+			break
+		}
+		at = r.seq
+		if r.Event == nil || s.clock.now().Sub(r.free()) < s.overlooked {
+			continue
+		}
+		l, err := s.claim(context.WithoutCancel(ctx), r, s.clock.now().Add(term))
+		if err == nil {
+			leases = append(leases, l)
+		}
+		if len(leases) == limit || err != nil && !errors.Is(err, errChanged) {
+			break
+		}
+	}
+	s.endSweep(q, at)
+	return leases
+}
+
+func (s *store) beginSweep(q caddymodule.Queue) (at uint64, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, before := time.Now(), s.swept[q]
+	if before.last.IsZero() { // a queue's first has the consumer's time
+		before.last = now
+	}
+	if due = now.Sub(before.last) >= s.sweepEvery; due {
+		before.last = now
+	}
+	s.swept[q] = before
+	return before.seq, due
+}
+
+func (s *store) endSweep(q caddymodule.Queue, at uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swept[q] = sweeping{s.swept[q].last, at}
+}
+
+// following returns the message of a queue that follows another, or that none
+// does that is old enough to be looked at. One that cannot be read has no event.
+func (s *store) following(ctx context.Context, q caddymodule.Queue, seq uint64) (r *record, ended bool, err error) {
+	msg, err := s.events.GetMsg(ctx, seq+1, jetstream.WithGetMsgSubject(s.stream.waiting(q)))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, true, nil
+	case err != nil:
+		return nil, false, err
+	case s.clock.now().Sub(msg.Time) < s.overlooked: // those that follow are younger still
+		return nil, true, nil
+	}
+	if r, err = s.decode(msg.Subject, msg.Data, msg.Sequence); err != nil {
+		return &record{seq: msg.Sequence}, false, nil // takeOne tells of it
+	}
+	return r, false, nil
+}
