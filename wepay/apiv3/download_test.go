@@ -239,14 +239,15 @@ func TestOneFetchForAll(t *testing.T) {
 	})))
 	serial := strings.Repeat("A", 40)
 	gave, cancel := context.WithCancel(t.Context())
-	var all sync.WaitGroup
-	all.Go(func() {
+	var first, all sync.WaitGroup
+	first.Go(func() {
 		if _, err := s.platform.Key(gave, serial); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("who gave up got %v", err)
 		}
 	})
 	<-arrived
 	cancel()
+	first.Wait()
 	for range 20 {
 		all.Go(func() {
 			if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
