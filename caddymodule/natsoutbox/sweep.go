@@ -38,15 +38,16 @@ func (s *store) sweep(ctx context.Context, q caddymodule.Queue, limit int, term 
 	if !due {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	// As what was pulled is leased when the caller has left, so is this.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
 	defer cancel()
 	for range sweepLength {
-		r, ended, err := s.following(ctx, q, at)
+		r, err := s.following(ctx, q, at)
 		if err != nil {
 			s.logger.Debug("looking for overlooked events failed", zap.Error(err))
 			break
 		}
-		if ended {
+		if r == nil {
 			at = 0 // the next sweep begins anew
 			break
 		}
@@ -54,7 +55,7 @@ func (s *store) sweep(ctx context.Context, q caddymodule.Queue, limit int, term 
 		if r.Event == nil || s.clock.now().Sub(r.free()) < s.overlooked {
 			continue
 		}
-		l, err := s.claim(context.WithoutCancel(ctx), r, s.clock.now().Add(term))
+		l, err := s.claim(ctx, r, s.clock.now().Add(term))
 		if err == nil {
 			leases = append(leases, l)
 		}
@@ -70,7 +71,7 @@ func (s *store) beginSweep(q caddymodule.Queue) (at uint64, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, before := time.Now(), s.swept[q]
-	if before.last.IsZero() { // a queue's first has the consumer's time
+	if before.last.IsZero() { // the consumer has as long for what is there at first
 		before.last = now
 	}
 	if due = now.Sub(before.last) >= s.sweepEvery; due {
@@ -86,20 +87,21 @@ func (s *store) endSweep(q caddymodule.Queue, at uint64) {
 	s.swept[q] = sweeping{s.swept[q].last, at}
 }
 
-// following returns the message of a queue that follows another, or that none
-// does that is old enough to be looked at. One that cannot be read has no event.
-func (s *store) following(ctx context.Context, q caddymodule.Queue, seq uint64) (r *record, ended bool, err error) {
+// following returns the message of a queue that follows another; nil: none does
+// that is old enough to be looked at. One that cannot be read has no event.
+func (s *store) following(ctx context.Context, q caddymodule.Queue, seq uint64) (*record, error) {
 	msg, err := s.events.GetMsg(ctx, seq+1, jetstream.WithGetMsgSubject(s.stream.waiting(q)))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, true, nil
+		return nil, nil
 	case err != nil:
-		return nil, false, err
+		return nil, err
 	case s.clock.now().Sub(msg.Time) < s.overlooked: // those that follow are younger still
-		return nil, true, nil
+		return nil, nil
 	}
-	if r, err = s.decode(msg.Subject, msg.Data, msg.Sequence); err != nil {
-		return &record{seq: msg.Sequence}, false, nil // takeOne tells of it
+	r, err := s.decode(msg.Subject, msg.Data, msg.Sequence)
+	if err != nil {
+		return &record{seq: msg.Sequence}, nil // takeOne tells of it
 	}
-	return r, false, nil
+	return r, nil
 }
