@@ -73,19 +73,26 @@ func TestConsumer(t *testing.T) {
 	}
 }
 
-// Close ends what waits and does not wait for it.
-func TestCloseEndsPulls(t *testing.T) {
+// waitingLease is an outbox in which a Lease of a caller waits, and how that ends.
+func waitingLease(t testing.TB, caller context.Context) (o *NATS, ended <-chan error) {
+	t.Helper()
 	s := startServer(t, nil)
 	js := operator(t, s.ClientURL())
-	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	o = openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
 	put(t, o, "evt_1")
 	deliver(t, o, 1) // so that there is a consumer
-	ended := make(chan error)
+	end := make(chan error)
 	go func() {
-		_, err := o.Lease(context.Background(), payments, 1, long)
-		ended <- err
+		_, err := o.Lease(caller, payments, 1, long)
+		end <- err
 	}()
 	await(t, "a Lease that waits", func() bool { return consumerOf(t, js).NumWaiting > 0 })
+	return o, end
+}
+
+// Close ends what waits and does not wait for it.
+func TestCloseEndsPulls(t *testing.T) {
+	o, ended := waitingLease(t, context.Background())
 	began := time.Now()
 	if err := o.Close(); err != nil {
 		t.Errorf("Close: %v", err)
@@ -101,18 +108,8 @@ func TestCloseEndsPulls(t *testing.T) {
 // What comes for a caller that has left goes to another at once, and not when the
 // server takes it for lost.
 func TestCallerLeaves(t *testing.T) {
-	s := startServer(t, nil)
-	js := operator(t, s.ClientURL())
-	o := openOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
-	put(t, o, "evt_1")
-	deliver(t, o, 1) // so that there is a consumer
 	ctx, leave := context.WithCancel(within(t, lots))
-	left := make(chan error)
-	go func() {
-		_, err := o.Lease(ctx, payments, 1, long)
-		left <- err
-	}()
-	await(t, "a Lease that waits", func() bool { return consumerOf(t, js).NumWaiting > 0 })
+	o, left := waitingLease(t, ctx)
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("Lease: %v", err)
