@@ -132,9 +132,6 @@ func readExport(in io.Reader, do func(line int, e *Event) error) (number int, er
 	return number, nil
 }
 
-// kinds are what an event can be about.
-var kinds = []wepay.Kind{wepay.Payment, wepay.Refunded, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared}
-
 func importedEvent(line []byte) (*Event, error) {
 	from := exported{Event: new(Event)}
 	if err := json.Unmarshal(line, &from); err != nil {
@@ -147,7 +144,7 @@ func importedEvent(line []byte) (*Event, error) {
 		return nil, errors.New("id: is no event's")
 	case e.Merchant == "":
 		return nil, errors.New("merchant: is required")
-	case !slices.Contains(kinds, e.Kind):
+	case !slices.Contains(wepay.Kinds(), e.Kind):
 		return nil, fmt.Errorf("kind: %q is not known", e.Kind)
 	case !waits && e.State != Delivered && e.State != Dropped:
 		return nil, fmt.Errorf("state: %q is not known", e.State)

@@ -10,7 +10,7 @@ import (
 // Kind is what a notification is about.
 type Kind string
 
-// The kinds. Those but the first two are of API v3 alone.
+// The kinds.
 const (
 	Payment         Kind = "payment"
 	Refunded        Kind = "refund"
@@ -19,13 +19,15 @@ const (
 	ProfitShared    Kind = "profit_sharing"   // a receiver got his share, or gave it back
 )
 
+// Kinds are all of them: the two of API v2, and then those of API v3 alone.
+func Kinds() []Kind { return []Kind{Payment, Refunded, CombinedPayment, Transferred, ProfitShared} }
+
 // Kinds are what a merchant can be told of.
 func (m *Merchant) Kinds() []Kind {
-	kinds := []Kind{Payment, Refunded}
 	if m.Uses(V3) {
-		kinds = append(kinds, CombinedPayment, Transferred, ProfitShared)
+		return Kinds()
 	}
-	return kinds
+	return Kinds()[:2]
 }
 
 // Notification is what WeChat told a merchant, verified, in one shape for
