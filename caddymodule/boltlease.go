@@ -114,7 +114,7 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 
 // waitsIn reports whether an event waits in a queue until a time.
 func (e numbered) waitsIn(q Queue, due time.Time) bool {
-	return e.State == Waiting && bytes.Equal(dueKey(q, due, e.number), dueKey(e.Queue(), e.Due, e.number))
+	return e.State == Waiting && e.Queue() == q && bytes.Equal(timeKey(due), timeKey(e.Due))
 }
 
 // damagedWait is how long an event that cannot be read is passed over before it

@@ -43,7 +43,7 @@ func TestBoltDamagedBits(t *testing.T) {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	root := rootPage(t, path)
+	root, _ := metaOf(t, path)
 	// What is read or written beyond its end is found by the garbage collector.
 	defer debug.SetGCPercent(debug.SetGCPercent(5))
 	for n := range 400 {
@@ -77,13 +77,6 @@ func TestBoltDamagedBits(t *testing.T) {
 		_ = b.Put(t.Context(), waitingEvent("evt_more")) // which may fail, but not panic
 		_ = b.Close()                                    // likewise
 	}
-}
-
-// rootPage is where the page is that names the buckets.
-func rootPage(t *testing.T, path string) int {
-	t.Helper()
-	root, _ := metaOf(t, path)
-	return root
 }
 
 // metaOf returns where the pages are that name the buckets, and list the free
