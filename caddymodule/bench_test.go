@@ -96,31 +96,6 @@ func (s signed) send(tb testing.TB, h *Handler, path string) {
 	}
 }
 
-// sender sends the notification to the handler over a connection that stays.
-func (s signed) sender(tb testing.TB, h *Handler) func() {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h.ServeHTTP(w, r, nil); err != nil {
-			tb.Error(err)
-		}
-	}))
-	tb.Cleanup(server.Close)
-	return func() {
-		r, err := http.NewRequest(http.MethodPost, server.URL+"/apis/v1/wepay/pay_notify", bytes.NewReader(s.body))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		r.Header = s.header
-		resp, err := server.Client().Do(r)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != s.status || bytes.Contains(body, []byte("FAIL")) {
-			tb.Fatalf("HTTP %d %s (%v)", resp.StatusCode, body, err)
-		}
-	}
-}
-
 // BenchmarkNotification is the cost of one notification from its body to WeChat's
 // answer: reading, verifying, signing for the order service, handing over. The
 // order service takes no time and no sockets.
