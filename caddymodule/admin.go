@@ -122,7 +122,7 @@ func writeAdminError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	var bad badRequest
 	switch {
-	case errors.As(err, &bad):
+	case errors.As(err, &bad), errors.Is(err, ErrNoPage):
 		status = http.StatusBadRequest
 	case errors.Is(err, ErrNoEvent), errors.Is(err, errNoOutbox), errors.Is(err, errNoMerchant):
 		status = http.StatusNotFound

@@ -78,6 +78,7 @@ func TestAdminRoutes(t *testing.T) {
 		{"no limit", "GET", "/events?limit=0", "", 400, "limit must be 1 to 1000", ""},
 		{"negative limit", "GET", "/events?limit=-1", "", 400, "limit must be 1 to 1000", ""},
 		{"limit that is none", "GET", "/events?limit=99999999999999999999", "", 400, "limit must be 1 to 1000", ""},
+		{"after no page", "GET", "/events?after=no+page", "", 400, "no page that ends there", ""},
 		{"after the last page", "GET", "/events?after=zzz", "", 200, `{"events":[]}`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -211,7 +211,7 @@ func (tx *boltTx) list(filter Filter, after string, limit int) (events []*Event,
 	last := uint64(0) // the first event's number is 1
 	if after != "" {
 		if last, err = strconv.ParseUint(after, 10, 63); err != nil {
-			return nil, "", fmt.Errorf("%q is no page's end", after)
+			return nil, "", fmt.Errorf("after %q: %w", after, ErrNoPage)
 		}
 	}
 	cursor := tx.Bucket(boltEvents).Cursor()

@@ -122,15 +122,17 @@ type lane struct {
 func (l *lane) run() {
 	var deliveries sync.WaitGroup
 	defer deliveries.Wait()
+	var told time.Time // when it was last said that leasing fails; zero: it does not
 	for l.leasing.Err() == nil {
 		leases, err := l.lease()
 		if err != nil {
 			if l.leasing.Err() == nil {
-				l.logger.Error("leasing events failed", zap.String("merchant", l.queue.Merchant), zap.Error(err))
+				told = l.tell(told, err)
 				l.pause(l.leasing, time.Second)
 			}
 			continue
 		}
+		told = l.tell(told, nil)
 		until := time.Now().Add(l.term())
 		for _, lease := range leases {
 			deliveries.Go(func() {
@@ -139,6 +141,23 @@ func (l *lane) run() {
 			})
 		}
 	}
+}
+
+// tellEvery is how often it is said that leasing still fails.
+const tellEvery = time.Minute
+
+// tell says that leasing fails, or does no more, unless that was said lately.
+func (l *lane) tell(told time.Time, err error) time.Time {
+	if err == nil && told.IsZero() || err != nil && time.Since(told) < tellEvery {
+		return told
+	}
+	logger := l.logger.With(zap.String("merchant", l.queue.Merchant), zap.String("kind", string(l.queue.Kind)))
+	if err == nil {
+		logger.Info("events are leased again")
+		return time.Time{}
+	}
+	logger.Error("leasing events fails: it is tried again each second", zap.Error(err))
+	return time.Now()
 }
 
 // pause waits, or until the context ends.

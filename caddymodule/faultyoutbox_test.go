@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -60,6 +61,7 @@ var Faults = []Fault{
 	{"forgets what is dropped", "drop", func(m *memoryOutbox) Outbox { return dropForgets{m} }},
 	{"drops nothing leased", "drop leased", func(m *memoryOutbox) Outbox { return dropsFree{m} }},
 	{"skips one between pages", "list", func(m *memoryOutbox) Outbox { return skips{m} }},
+	{"takes whatever for a page's end", "list", func(m *memoryOutbox) Outbox { return pagesAnywhere{m} }},
 	{"counts what is leased apart", "count", func(m *memoryOutbox) Outbox { return countsFree{m} }},
 }
 
@@ -326,6 +328,12 @@ func (f skips) List(ctx context.Context, filter Filter, after string, limit int)
 		}
 	}
 	return events, next, err
+}
+
+type pagesAnywhere struct{ *memoryOutbox }
+
+func (f pagesAnywhere) List(ctx context.Context, filter Filter, after string, limit int) ([]*Event, string, error) {
+	return f.memoryOutbox.List(ctx, filter, strings.ReplaceAll(after, " ", "_"), limit)
 }
 
 type countsFree struct{ *memoryOutbox }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -197,6 +198,9 @@ func (m *memoryOutbox) Get(ctx context.Context, id string) (e *Event, err error)
 
 func (m *memoryOutbox) List(ctx context.Context, filter Filter, after string, limit int) (events []*Event, next string, err error) {
 	err = m.do(ctx, func() error {
+		if strings.Contains(after, " ") { // which no ID has
+			return ErrNoPage
+		}
 		for _, id := range slices.Sorted(maps.Keys(m.events)) {
 			e := copyEvent(&m.events[id].Event)
 			if id <= after || !filter.Match(e) {

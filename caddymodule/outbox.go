@@ -56,7 +56,8 @@ type Outbox interface {
 
 	// List returns up to limit events that a filter selects, in an order of the
 	// store's own that stays the same, from after a page's end on: "" for the
-	// first page. The next page's is "" where there is none.
+	// first page. The next page's is "" where there is none. It returns
+	// [ErrNoPage] for what cannot be a page's end.
 	List(ctx context.Context, filter Filter, after string, limit int) (events []*Event, next string, err error)
 
 	// Count returns how many events there are, for each merchant and state that
@@ -89,6 +90,9 @@ var (
 	// ErrWrongState says that nothing like that can be done with the event as it
 	// is.
 	ErrWrongState = errors.New("the event's state does not allow it")
+
+	// ErrNoPage says that no page ends there.
+	ErrNoPage = errors.New("the outbox has no page that ends there")
 
 	// ErrLeaseLost says that an event was settled by somebody else, or is being
 	// handed over by somebody else.

@@ -84,6 +84,9 @@ func (s *store) ids(ctx context.Context, pattern, after string) ([]string, error
 // list returns a page of events in the order of their IDs' tokens, which no
 // event changes whatever becomes of it.
 func (s *store) list(ctx context.Context, filter caddymodule.Filter, after string, limit int) (events []*caddymodule.Event, next string, err error) {
+	if !isToken(after) {
+		return nil, "", fmt.Errorf("after %q: %w", after, caddymodule.ErrNoPage)
+	}
 	ids, err := s.ids(ctx, s.stream.filter(filter), after)
 	if err != nil {
 		return nil, "", err

@@ -116,15 +116,28 @@ func token(text string) string {
 		return "="
 	}
 	var b strings.Builder
-	for _, c := range []byte(text) {
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+	for i := range len(text) {
+		if c := text[i]; isPlain(c) {
 			b.WriteByte(c)
-		default:
+		} else {
 			fmt.Fprintf(&b, "=%02x", c)
 		}
 	}
 	return b.String()
+}
+
+func isPlain(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}
+
+// isToken reports whether a text has only what tokens have.
+func isToken(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; !isPlain(c) && c != '=' {
+			return false
+		}
+	}
+	return true
 }
 
 // text returns what a token stands for.

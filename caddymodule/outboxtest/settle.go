@@ -192,6 +192,9 @@ func checkList(s *stage) {
 		}
 		note(id, queue.Merchant, state)
 	}
+	if _, _, err := o.List(s.ctx, caddymodule.Filter{}, "no page's end", 10); !errors.Is(err, caddymodule.ErrNoPage) {
+		s.Errorf("List after what is no page's end: %v, want %v", err, caddymodule.ErrNoPage)
+	}
 	want[caddymodule.Filter{Merchant: "sho"}] = nil
 	want[caddymodule.Filter{Merchant: "nobody", State: caddymodule.Waiting}] = nil
 	for filter, ids := range want {
