@@ -79,6 +79,10 @@ func merchantOf(key []byte) (merchant []byte, ok bool) {
 // rebuildIndexes makes the indexes anew. An event that is damaged itself stays
 // where it is, and is in none.
 func (s *boltStore) rebuildIndexes() error {
+	select {
+	case <-s.rebuild: // whoever found something before this is answered with it
+	default:
+	}
 	var damaged int
 	var anew *boltTx
 	err := s.change(func(tx *boltTx) error {

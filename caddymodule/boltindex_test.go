@@ -111,6 +111,9 @@ func TestBoltIndexDamaged(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				if !open && len(b.store.rebuild) > 0 {
+					t.Error("they are to be made anew once more")
+				}
 				checkStock(t, b)
 				if len(logged.FilterMessageSnippet("indexes are damaged").All()) == 0 {
 					t.Error("the log says nothing of it")
