@@ -86,7 +86,11 @@ func (n *Notification) PrecedingID() string {
 // event names one of the merchant's events.
 func (n *Notification) event(kind Kind, parts ...string) string {
 	hash := sha256.New()
-	for _, part := range append([]string{string(kind), n.Merchant.MchID, cmp.Or(n.Fields.Get("sub_mch_id"), n.Merchant.SubMchID)}, parts...) {
+	sub := n.Fields.Get("sub_mch_id")
+	if kind == Payment || kind == Refunded { // a partner's other money may be its own
+		sub = cmp.Or(sub, n.Merchant.SubMchID)
+	}
+	for _, part := range append([]string{string(kind), n.Merchant.MchID, sub}, parts...) {
 		// Each part ends with a byte that XML cannot carry, so that no two
 		// lists of parts give the same text.
 		hash.Write([]byte(part + "\x00"))

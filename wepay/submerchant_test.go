@@ -184,6 +184,17 @@ func TestEventIDOfSubMerchants(t *testing.T) {
 	}
 }
 
+// Money of the partner's own names no sub-merchant, and may be told to whichever
+// entry of the partner's.
+func TestEventIDOfOwnMoney(t *testing.T) {
+	for kind, same := range map[wepay.Kind]bool{wepay.Transferred: true, wepay.ProfitShared: true, wepay.Payment: false, wepay.Refunded: false} {
+		a, b := told(partner(sub("1")), kind, "transfer_bill_no", "42"), told(partner(sub("2")), kind, "transfer_bill_no", "42")
+		if (a.EventID() == b.EventID()) != same {
+			t.Errorf("%s: %s and %s", kind, a.EventID(), b.EventID())
+		}
+	}
+}
+
 func TestValidateSubMerchants(t *testing.T) {
 	for name, test := range map[string]struct {
 		m     *wepay.Merchant
