@@ -276,7 +276,11 @@ func (s *boltStore) change(do func(*boltTx) error) error {
 		})
 		ended = true
 		return err
-	}, do)
+	}, func(tx *boltTx) error {
+		tx.ended, tx.changes = make(map[uint64]*boltLease), make(map[boltCount]int64)
+		tx.known, tx.unknown = make(map[idHash]uint64), make(map[idHash]uint64)
+		return do(tx)
+	})
 	if !ended {
 		err = fmt.Errorf("nothing more can be written until the server is restarted: %w", err)
 		s.broken.Store(&err)
@@ -290,10 +294,7 @@ func (s *boltStore) change(do func(*boltTx) error) error {
 func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) error {
 	return guard(s.path, func() error {
 		return run(func(tx *bolt.Tx) error {
-			return do(&boltTx{
-				Tx: tx, store: s, ended: make(map[uint64]*boltLease), changes: make(map[boltCount]int64),
-				known: make(map[idHash]uint64), unknown: make(map[idHash]uint64),
-			})
+			return do(&boltTx{Tx: tx, store: s})
 		})
 	})
 }

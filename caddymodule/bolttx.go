@@ -31,7 +31,9 @@ var (
 type boltTx struct {
 	*bolt.Tx
 
-	store   *boltStore
+	store *boltStore
+
+	// Of one that writes:
 	touched []Queue               // whose events have changed
 	ended   map[uint64]*boltLease // by events' numbers: leases that end with this
 	changes map[boltCount]int64   // of counts
