@@ -30,8 +30,9 @@ type sweeping struct {
 
 // sweep leases up to limit events of a queue that have been free for so long that
 // the consumer seems to have overlooked them: of what it gives out to nodes that
-// die, or close, while the servers are busy it may forget one. It does nothing
-// mostly. Where events simply wait for their turn this takes the oldest, whose
+// die, or close, while the servers are busy it may forget one. (That a consumer
+// ceases to deliver what the stream still has is reported of JetStream again and
+// again, as in nats-server's issues 4736 and 6290.) It does nothing mostly. Where events simply wait for their turn this takes the oldest, whose
 // turn it is.
 func (s *store) sweep(ctx context.Context, q caddymodule.Queue, limit int, term time.Duration) (leases []*lease) {
 	at, due := s.beginSweep(q)
