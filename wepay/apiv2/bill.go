@@ -60,7 +60,7 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	failed := &wepay.Error{Merchant: c.merchant.Name, Operation: op, Ask: call.ask}
 	var bill *wepay.Bill
 	var refused wepay.Fields
-	err = c.send(ctx, call, body, func(resp *http.Response) (err error) {
+	err = c.send(ctx, call, body, nil, func(resp *http.Response) (err error) {
 		bill, refused, err = openBill(call, resp)
 		return err
 	})
@@ -68,7 +68,8 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	case err != nil:
 		return nil, call.unanswered(failed, err)
 	case refused != nil:
-		return nil, c.refusal(failed, call, refused)
+		c.refusal(failed, call, refused)
+		return nil, failed
 	default:
 		return bill, nil
 	}

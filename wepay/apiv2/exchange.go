@@ -39,7 +39,8 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 		return nil, err
 	}
 	var reply wepay.Fields
-	err = c.send(ctx, call, body, func(resp *http.Response) (err error) {
+	var open []error
+	err = c.send(ctx, call, body, func(err error) { open = append(open, err) }, func(resp *http.Response) (err error) {
 		defer resp.Body.Close()
 		reply, err = call.readReply(resp)
 		return err
@@ -47,15 +48,20 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	if err != nil {
 		return nil, call.unanswered(failed, err)
 	}
+	refused := func() error {
+		c.refusal(failed, call, reply)
+		endpoints.Doubt(failed, call.unknown, open)
+		return failed
+	}
 	if reply.Get("return_code") != "SUCCESS" {
-		return nil, c.refusal(failed, call, reply)
+		return nil, refused()
 	}
 	if err := call.believe(request, reply, s.key); err != nil {
 		return nil, call.unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	// Some unsigned replies have no second layer; those of payouts do.
 	if code, found := reply.Lookup("result_code"); found && code != "SUCCESS" || !found && (call.payout || !call.unsigned) {
-		return nil, c.refusal(failed, call, reply)
+		return nil, refused()
 	}
 	for _, name := range call.answers {
 		if reply.Get(name) == "" {
@@ -123,7 +129,7 @@ func (c call) unanswered(failed *wepay.Error, err error) error {
 // refusal fills in what WeChat said. Without an err_code WeChat could not read
 // the request or trust its signature, unless it says that it is the one in
 // trouble.
-func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) error {
+func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	// The risk server and bills have names of their own for the same.
 	failed.Code = cmp.Or(reply.Get("err_code"), reply.Get("error_code"))
 	failed.Message = cmp.Or(reply.Get("err_code_des"), reply.Get("error_code_des"), reply.Get("return_msg"))
@@ -158,7 +164,6 @@ func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) err
 		c.sandbox.forget()
 		failed.Verdict = wepay.Again
 	}
-	return failed
 }
 
 // nonce returns 26 random letters and digits, more than 128 bits of chance.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,6 +60,32 @@ func TestFailoverThatFails(t *testing.T) {
 	m = withCertificate(t, merchant(second.URL, refusedAddress(t)), "wechat.p12")
 	_, err = client(t, m).Do(t.Context(), wepay.Refund, aRefund)
 	wantError(t, err, wepay.Query)
+}
+
+// What was sent before may have been done then, whatever the second access point
+// refuses it for; to ask once more does no harm.
+func TestRefusedAfterAnOpenAttempt(t *testing.T) {
+	for _, test := range []struct {
+		op   wepay.Operation
+		code string
+		want wepay.Verdict
+	}{
+		{wepay.Refund, "NOTENOUGH", wepay.Query},
+		{wepay.Refund, "PARAM_ERROR", wepay.Query},
+		{wepay.PlaceOrder, "ORDERPAID", wepay.Done},
+		{wepay.QueryOrder, "PARAM_ERROR", wepay.Fix},
+	} {
+		t.Run(string(test.op)+" "+test.code, func(t *testing.T) {
+			refusal := signed(reply(map[string]string{"result_code": "FAIL", "err_code": test.code}), wepay.MD5, key)
+			first, second := serve(t, status(500, "")), serve(t, says(refusal))
+			_, err := client(t, withCertificate(t, merchant(first.URL, second.URL), "wechat.p12")).Do(t.Context(), test.op, requests[test.op].in)
+			counts(t, "after one call", first, 1, second, 1)
+			failed := wantError(t, err, test.want)
+			if doubted := strings.Contains(err.Error(), "may have been done then"); doubted != (test.want == wepay.Query) || failed.Code != test.code {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 func TestFailingEndpointIsRemembered(t *testing.T) {

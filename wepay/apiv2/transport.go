@@ -18,8 +18,8 @@ import (
 const maxReply = 1 << 20
 
 // send posts a request to the access points of its call. Read gets the answer
-// to close.
-func (c *Client) send(ctx context.Context, call call, body []byte, read func(*http.Response) error) error {
+// to close; open is told of attempts before that may have been taken.
+func (c *Client) send(ctx context.Context, call call, body []byte, open func(error), read func(*http.Response) error) error {
 	access := c.endpoints
 	if call.risk {
 		access = c.risk
@@ -32,6 +32,7 @@ func (c *Client) send(ctx context.Context, call call, body []byte, read func(*ht
 			h.Set("User-Agent", c.userAgent)
 			return nil
 		},
+		Open: open,
 	}, read)
 }
 

@@ -51,7 +51,11 @@ func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields
 		return nil, err
 	}
 	answer, err := x.ask(ctx)
-	if err != nil || len(answer.body) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	// It is believed for the same reasons, whatever names it is given under.
+	if _, err := x.believed(answer); err != nil || len(answer.body) == 0 {
 		return nil, err
 	}
 	return answer.body, nil

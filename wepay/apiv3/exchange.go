@@ -23,6 +23,7 @@ type exchange struct {
 	merchant *wepay.Merchant // as it acts for a sub-merchant
 	in       wepay.Fields    // what the caller gave
 	omitted  []string        // what is left out of the result, and why
+	open     []error         // why attempts failed that may have been taken
 }
 
 // ask sends the request and returns the reply once it is believed and says that
@@ -32,6 +33,7 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.open = func(err error) { x.open = append(x.open, err) }
 	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {
 		return nil, x.unanswered(x.failure(), err)
@@ -174,6 +176,7 @@ func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) err
 	if answer.status == http.StatusUnauthorized {
 		failed.Err = x.client.skew(answer)
 	}
+	endpoints.Doubt(failed, x.call.unknown, x.open)
 	return failed
 }
 
@@ -207,15 +210,24 @@ func (r refusal) message() string {
 
 // translate returns a believed reply under API v2's names.
 func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
-	fields, err := x.result(answer)
+	fields, err := x.believed(answer)
 	if err != nil {
-		return nil, x.unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		return nil, err
 	}
 	if report := x.client.omission; report != nil && len(x.omitted) > 0 {
 		report(Omission{
 			Merchant: x.merchant, Operation: x.op, Omitted: strings.Join(x.omitted, "; "),
 			Number: cmp.Or(fields.Get("out_trade_no"), fields.Get("combine_out_trade_no"), fields.Get("partner_trade_no"), fields.Get("out_batch_no")),
 		})
+	}
+	return fields, nil
+}
+
+// believed returns what a reply says, unless that is nothing to be believed.
+func (x *exchange) believed(answer *reply) (wepay.Fields, error) {
+	fields, err := x.result(answer)
+	if err != nil {
+		return nil, x.unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	return fields, nil
 }
@@ -228,6 +240,9 @@ func (x *exchange) omit(omitted string) {
 }
 
 func (x *exchange) result(answer *reply) (wepay.Fields, error) {
+	if answer.status == http.StatusAccepted && len(x.call.answers) == 0 { // no number tells what was begun
+		return nil, fmt.Errorf("HTTP status %d: it is begun and not finished", answer.status)
+	}
 	body := object{}
 	if len(answer.body) > 0 {
 		if err := decode(answer.body, &body); err != nil {

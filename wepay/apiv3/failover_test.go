@@ -62,6 +62,39 @@ func TestFailover(t *testing.T) {
 	wantError(t, err, wepay.Again) // nothing was sent
 }
 
+// What was sent before may have been done then, whatever the second access point
+// refuses it for; to ask once more does no harm.
+func TestRefusedAfterAnOpenAttempt(t *testing.T) {
+	paying := refund("R1", "ORDER-0001", "2", "1")
+	for _, test := range []struct {
+		name          string
+		first, second answer
+		op            wepay.Operation
+		in            wepay.Fields
+		want          wepay.Verdict
+	}{
+		{"NOT_ENOUGH", answer{status: 502, body: "<html>", bare: true}, answer{status: 403, body: `{"code":"NOT_ENOUGH"}`}, wepay.Refund, paying, wepay.Query},
+		{"PARAM_ERROR", answer{status: 502, body: "<html>", bare: true}, answer{status: 400, body: `{"code":"PARAM_ERROR"}`}, wepay.Refund, paying, wepay.Query},
+		{"401, unsigned", answer{body: "{}", bare: true}, answer{status: 401, body: `{"code":"SIGN_ERROR"}`, bare: true}, wepay.Refund, paying, wepay.Query},
+		{"429, unsigned", answer{body: "{}", bare: true}, answer{status: 429, body: `{"code":"RATELIMIT_EXCEEDED"}`, bare: true}, wepay.Refund, paying, wepay.Query},
+		{"paid", answer{status: 502, body: "<html>", bare: true}, answer{status: 400, body: `{"code":"ORDERPAID"}`}, wepay.PlaceOrder, order("ORDER-0001", "1200"), wepay.Done},
+		{"a question", answer{status: 502, body: "<html>", bare: true}, answer{status: 400, body: `{"code":"PARAM_ERROR"}`}, wepay.QueryOrder, aQuery, wepay.Fix},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			first := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.first })
+			second := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.second })
+			_, err := first.client(t, first.merchant(t, second.URL)).Do(t.Context(), test.op, test.in)
+			if second.asked() != 1 {
+				t.Fatalf("the second was asked %d times", second.asked())
+			}
+			failed := wantError(t, err, test.want)
+			if doubted := strings.Contains(err.Error(), "may have been done then"); doubted != (test.want == wepay.Query) || failed.V3Code == "" {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // Where no endpoint does better WeChat's own word counts.
 func TestAllBusy(t *testing.T) {
 	busy := func(http.ResponseWriter, *http.Request) answer {

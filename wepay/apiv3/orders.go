@@ -123,9 +123,17 @@ var orderNames = []name{
 	{"profit_sharing", "settle_info.profit_sharing", yes},
 }
 
-// orderBody makes an order. What API v3 has no place for is left out:
-// time_start, version, product_id and the payer's identity.
+// payerNames are the fields of an order that say who alone may pay it.
+var payerNames = []string{"user_creid", "user_truename", "user_type"}
+
+// orderBody makes an order. What API v3 has no place for is left out, time_start,
+// version and product_id, or where that would change who may pay, refused.
 func orderBody(x *exchange) (object, error) {
+	for _, name := range payerNames {
+		if x.in.Get(name) != "" {
+			return nil, &wepay.FieldError{Field: name, Reason: "has no place in API v3: the order could be paid by anybody"}
+		}
+	}
 	in, err := x.merchant.CompleteOrder(x.in)
 	if err != nil {
 		return nil, err

@@ -290,7 +290,8 @@ func TestMalformedReply(t *testing.T) {
 	}
 }
 
-// A signed reply of 202 is one that has begun.
+// A signed reply of 202 is one that has begun: what has a number of WeChat's can be
+// asked for, and what has none is not done.
 func TestAccepted(t *testing.T) {
 	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
 		return answer{status: 202, body: `{"refund_id":"1","out_refund_no":"R1","status":"PROCESSING"}`}
@@ -298,6 +299,30 @@ func TestAccepted(t *testing.T) {
 	got, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.Refund, refund("R1", "ORDER-0001", "2", "1"))
 	if err != nil || got.Get("refund_id") != "1" {
 		t.Errorf("got %v, %v", got, err)
+	}
+	for _, body := range []string{"", `{}`, `{"code":"USERPAYING"}`} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{status: 202, body: body} })
+		c := w.client(t, w.merchant(t))
+		for op, in := range map[wepay.Operation]wepay.Fields{
+			wepay.CloseOrder: aQuery, wepay.PlaceOrder: order("ORDER-0001", "1200"), wepay.Refund: refund("R1", "ORDER-0001", "2", "1"),
+		} {
+			got, err := c.Do(t.Context(), op, in)
+			native, nativeErr := c.Native(t.Context(), op, in)
+			if got != nil || native != nil || !errors.Is(err, wepay.ErrNoAnswer) || !errors.Is(nativeErr, wepay.ErrNoAnswer) {
+				t.Errorf("%s, 202 %s: got %v, %v; native %s, %v", op, body, got, err, native, nativeErr)
+			}
+		}
+	}
+}
+
+// What is not to be believed is not, whatever names it is wanted under.
+func TestNativeIsBelieved(t *testing.T) {
+	for _, body := range []string{state("1900000999", "ORDER-0001"), state(mchID, "ORDER-0002"), "", "{}", "hello", "null", state(mchID, "ORDER-0001") + "junk"} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: body} })
+		got, err := w.client(t, w.merchant(t)).Native(t.Context(), wepay.QueryOrder, aQuery)
+		if wantError(t, err, wepay.Again); got != nil || !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("%s: got %s, %v", body, got, err)
+		}
 	}
 }
 

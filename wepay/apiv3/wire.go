@@ -85,6 +85,7 @@ type request struct {
 	contentType string        // of the body; "": JSON
 	repeatable  bool          // the same request does no more than the first
 	timeout     time.Duration // of one attempt; 0: the wire's
+	open        func(error)   // told of attempts before that may have been taken; nil: nobody is
 }
 
 // send signs and sends a request, anew for each endpoint. Read gets the answer
@@ -96,7 +97,7 @@ func (w *wire) send(ctx context.Context, r request, read func(*http.Response) er
 	}
 	return w.endpoints.Send(ctx, endpoints.Request{
 		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: timeout,
-		Header: func(h http.Header) error { return w.header(r, h) },
+		Header: func(h http.Header) error { return w.header(r, h) }, Open: r.open,
 	}, read)
 }
 

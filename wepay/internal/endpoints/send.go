@@ -32,6 +32,9 @@ type Request struct {
 	// Header puts in what an attempt has to say besides, such as when it was
 	// signed. If it fails nothing is sent.
 	Header func(http.Header) error
+	// Open is told why an attempt failed that may have been taken all the same,
+	// before the next is made; nil: nobody wants to know.
+	Open func(error)
 }
 
 // Send sends a request to the endpoints, one after the other, until one gives
@@ -53,7 +56,8 @@ func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Respons
 			return nil
 		}
 		sent = sent || attemptSent
-		failures = append(failures, fmt.Errorf("%s: %w", req.URL.Host, err))
+		failure := fmt.Errorf("%s: %w", req.URL.Host, err)
+		failures = append(failures, failure)
 		if ctx.Err() != nil {
 			break
 		}
@@ -61,12 +65,26 @@ func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Respons
 		if attemptSent && !r.Repeatable {
 			break
 		}
+		if attemptSent && r.Open != nil {
+			r.Open(failure)
+		}
 	}
 	err := fmt.Errorf("%w: %w", wepay.ErrNoAnswer, errors.Join(failures...))
 	if !sent {
 		err = fmt.Errorf("%w: %w", err, ErrNotSent)
 	}
 	return err
+}
+
+// Doubt has a refusal say no more than it can where attempts before it are open:
+// one of them may have done what was refused then, and be what it was refused
+// for. Unknown is the verdict of the call where nobody knows what became of it.
+func Doubt(refused *wepay.Error, unknown wepay.Verdict, open []error) {
+	if len(open) == 0 || unknown != wepay.Query || refused.Verdict == wepay.Done {
+		return
+	}
+	refused.Verdict = unknown
+	refused.Err = errors.Join(refused.Err, fmt.Errorf("it was sent before, and may have been done then: %w", errors.Join(open...)))
 }
 
 // to makes what is sent to an endpoint.
