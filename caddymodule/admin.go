@@ -24,7 +24,6 @@ func init() {
 // adminAPI is the operators' view of the outbox, under /wepay/outbox of Caddy's
 // admin endpoint.
 type adminAPI struct {
-	ctx caddy.Context
 	mux *http.ServeMux
 }
 
@@ -36,12 +35,12 @@ func (*adminAPI) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets up the routes. The app is looked for when it is asked for: the
-// admin endpoint is set up before the apps.
+// Provision sets up the routes, and the metrics at the admin endpoint. The app
+// is looked for when it is asked for: the admin endpoint is set up before the
+// apps, and stays when they are refused.
 func (a *adminAPI) Provision(ctx caddy.Context) error {
-	a.ctx = ctx
-	a.mux = outboxRoutes(a.outbox)
-	return nil
+	a.mux = outboxRoutes(liveOutbox)
+	return registerMetrics(ctx)
 }
 
 // Routes returns the one route that leads to all of them.
@@ -66,18 +65,19 @@ var (
 	errNoMerchant = errors.New("the outbox has no events of it")
 )
 
-func (a *adminAPI) outbox() (Outbox, error) {
-	app, err := a.ctx.AppIfConfigured("wepay")
+// liveOutbox returns the outbox of the config that is live.
+func liveOutbox() (Outbox, error) {
+	app, err := liveApp()
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		return nil, errNoOutbox
 	}
 	if err != nil {
 		return nil, err
 	}
-	if outbox := app.(*App).outbox; outbox != nil {
-		return outbox, nil
+	if app.outbox == nil {
+		return nil, errNoOutbox
 	}
-	return nil, errNoOutbox
+	return app.outbox, nil
 }
 
 // outboxRoutes serves an outbox, wherever it is found.

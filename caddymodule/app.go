@@ -83,7 +83,8 @@ type App struct {
 	platforms *platforms
 	login     *wepay.Login
 
-	outbox     Outbox        // nil without one
+	outbox     Outbox // nil without one
+	counted    *outboxMetrics
 	opened     chan struct{} // closed once the outbox is open
 	dispatcher *dispatcher
 	keeper     *keeper // nil where no merchant has API v3
@@ -127,9 +128,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			a.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
 		}
 	}
-	var err error
-	if a.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
+	a.metrics = newMetrics()
+	if err := registerMetrics(ctx); err != nil {
+		return err
 	}
 	if a.CallTimeout < 0 || a.CallbackTimeout < 0 {
 		return errors.New("call_timeout and callback_timeout must be above 0")
@@ -162,9 +163,7 @@ func (a *App) provisionOutbox(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("getting the events app: %w", err)
 	}
-	if err := ctx.GetMetricsRegistry().Register(newOutboxEvents(outbox)); err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
-	}
+	a.counted = &outboxMetrics{outbox: outbox, logger: a.logger}
 	a.opened = make(chan struct{})
 	a.outbox, a.events, a.ctx = outbox, events.(*caddyevents.App), ctx
 	return nil

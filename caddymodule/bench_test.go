@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -54,15 +53,11 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	metrics, err := newMetrics(prometheus.NewRegistry())
-	if err != nil {
-		tb.Fatal(err)
-	}
 	secrets, err := parseSecrets([]string{testSecret})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	app := &App{CallbackTimeout: caddy.Duration(defaultCallbackTimeout), metrics: metrics, merchants: merchants, accounts: make(map[*wepay.Merchant]*account)}
+	app := &App{CallbackTimeout: caddy.Duration(defaultCallbackTimeout), metrics: newMetrics(), merchants: merchants, accounts: make(map[*wepay.Merchant]*account)}
 	app.platforms = newPlatforms(nil)
 	taken := &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}
 	service := orders(func(r *http.Request) (*http.Response, error) {

@@ -194,10 +194,8 @@ func dispatch(t *testing.T, answer func(*http.Request) (*http.Response, error), 
 func dispatchAs(t *testing.T, change func(*OutboxOptions, map[string]*callback), answer func(*http.Request) (*http.Response, error), merchants ...string) *dispatched {
 	t.Helper()
 	d := &dispatched{t: t, store: &unsettling{memoryOutbox: newMemoryOutbox(), how: well}, backend: &backend{answer: answer}, counts: prometheus.NewRegistry()}
-	metrics, err := newMetrics(d.counts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	metrics := newMetrics()
+	d.counts.MustRegister(metrics)
 	if err := d.store.Options().Provision(); err != nil {
 		t.Fatal(err)
 	}

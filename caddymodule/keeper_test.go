@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -105,11 +104,7 @@ func (l *lister) accounts(t *testing.T, n int) *platforms {
 
 func keep(t *testing.T, all *platforms) *keeper {
 	t.Helper()
-	metrics, err := newMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return startKeeper(all, zap.NewNop(), metrics)
+	return startKeeper(all, zap.NewNop(), newMetrics())
 }
 
 func noNetwork(*http.Request) error { return errors.New("no network") }

@@ -1,8 +1,6 @@
 package caddymodule
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,10 +18,8 @@ type metrics struct {
 	platform      *prometheus.GaugeVec
 }
 
-// newMetrics registers the collectors with a config's registry. Where another
-// module of the same config has registered them they are shared.
-func newMetrics(registry *prometheus.Registry) (*metrics, error) {
-	m := &metrics{
+func newMetrics() *metrics {
+	return &metrics{
 		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "notifications_total",
 			Help: "Notifications received, by merchant (empty when none was found) and by what came of them.",
@@ -45,32 +41,24 @@ func newMetrics(registry *prometheus.Registry) (*metrics, error) {
 			Help: "When the last of the platform certificates in force expires by which a merchant knows WeChat Pay.",
 		}, []string{"merchant"}),
 	}
-	var err error
-	if m.notifications, err = registerOrExisting(registry, m.notifications); err != nil {
-		return nil, err
-	}
-	if m.operations, err = registerOrExisting(registry, m.operations); err != nil {
-		return nil, err
-	}
-	if m.deliveries, err = registerOrExisting(registry, m.deliveries); err != nil {
-		return nil, err
-	}
-	if m.expiry, err = registerOrExisting(registry, m.expiry); err != nil {
-		return nil, err
-	}
-	m.platform, err = registerOrExisting(registry, m.platform)
-	return m, err
 }
 
-func registerOrExisting[C prometheus.Collector](registry *prometheus.Registry, collector C) (C, error) {
-	err := registry.Register(collector)
-	var registered prometheus.AlreadyRegisteredError
-	if errors.As(err, &registered) {
-		if existing, ok := registered.ExistingCollector.(C); ok {
-			return existing, nil
-		}
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.notifications, m.operations, m.deliveries, m.expiry, m.platform}
+}
+
+// Describe tells of all of them.
+func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
+	for _, collector := range m.collectors() {
+		collector.Describe(descs)
 	}
-	return collector, err
+}
+
+// Collect collects all of them.
+func (m *metrics) Collect(metrics chan<- prometheus.Metric) {
+	for _, collector := range m.collectors() {
+		collector.Collect(metrics)
+	}
 }
 
 func (m *metrics) certificate(merchant *wepay.Merchant) {
@@ -83,39 +71,5 @@ func (m *metrics) certificate(merchant *wepay.Merchant) {
 func (m *metrics) platformCertificate(merchants []string, expires time.Time) {
 	for _, name := range merchants {
 		m.platform.WithLabelValues(name).Set(float64(expires.Unix()))
-	}
-}
-
-// outboxEvents tells how many events an outbox has, asked when somebody looks.
-type outboxEvents struct {
-	outbox Outbox
-	desc   *prometheus.Desc
-}
-
-// scrapeTimeout bounds how long an outbox may take to count.
-const scrapeTimeout = 5 * time.Second
-
-func newOutboxEvents(outbox Outbox) *outboxEvents {
-	return &outboxEvents{outbox, prometheus.NewDesc("caddy_wepay_outbox_events",
-		"Events in the outbox, by merchant and state.", []string{"merchant", "state"}, nil)}
-}
-
-// Describe tells of the one metric.
-func (c *outboxEvents) Describe(descs chan<- *prometheus.Desc) { descs <- c.desc }
-
-// Collect counts. An outbox that is not open has nothing to tell.
-func (c *outboxEvents) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
-	defer cancel()
-	counts, err := c.outbox.Count(ctx)
-	if errors.Is(err, ErrOutboxClosed) {
-		return
-	}
-	if err != nil {
-		metrics <- prometheus.NewInvalidMetric(c.desc, err)
-		return
-	}
-	for _, count := range counts {
-		metrics <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(count.Events), count.Merchant, string(count.State))
 	}
 }
