@@ -85,8 +85,8 @@ func TestAdminTakesItsTime(t *testing.T) {
 		status             int
 		want               string
 	}{
-		{"many imported", "POST", "/import", strings.NewReader(lines.String()), 0, 200, `{"imported":768}`},
-		{"import pauses", "POST", "/import", silent{strings.NewReader(end), 30 * time.Second}, 0, 200, `{"imported":0}`},
+		{"many imported", "POST", "/import", strings.NewReader(lines.String()), 0, 200, `{"imported":768,"known":0}`},
+		{"import pauses", "POST", "/import", silent{strings.NewReader(end), 30 * time.Second}, 0, 200, `{"imported":0,"known":0}`},
 		{"import stops", "POST", "/import", silent{strings.NewReader(end), 2 * mostSilence}, 0, 400, "line 1: "},
 		{"many replayed", "POST", "/replay", strings.NewReader(`{"all":true}`), 0, 200, `{"replayed":768}`},
 		{"export read slowly", "GET", "/export", nil, time.Minute, 200, `{"exported":768}`},

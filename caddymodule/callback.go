@@ -101,10 +101,11 @@ func (c *callback) deliver(ctx context.Context, e *Event) error {
 	return nil
 }
 
-// retryAfter reads how long a server asks to be left alone, in seconds or as a
-// date; 0 when it does not.
+// retryAfter reads how long a server asks to be left alone, in seconds, however
+// many, or as a date; 0 when it does not.
 func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // then it is the greatest that fits
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {

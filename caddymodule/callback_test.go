@@ -329,3 +329,19 @@ func TestCallbackTimeout(t *testing.T) {
 		})
 	}
 }
+
+// A server may ask for any time in seconds, or for a date; what is too long for
+// a number is the longest there is.
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	const longest = (1<<31 - 1) * time.Second
+	for value, want := range map[string]time.Duration{
+		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "+1": 0, "1.5": 0, "soon": 0, "12 s": 0,
+		"2147483647": longest, "2147483648": longest, "99999999999": longest, "99999999999999999999999999": longest,
+		"Thu, 01 Jan 2026 12:01:00 GMT": time.Minute, "Thu, 01 Jan 2026 11:00:00 GMT": 0,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q: %s, want %s", value, got, want)
+		}
+	}
+}

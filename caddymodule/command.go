@@ -1,15 +1,18 @@
 package caddymodule
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -142,8 +145,9 @@ the standard output.`, cobra.MaximumNArgs(1), func(args []string) error { return
 
 func (c *outboxClient) importCommand() *cobra.Command {
 	return c.command("import [<file>]", "Stores the events of an export", `
-Stores what an export wrote, from a file or from the standard input. Events that
-the outbox knows are left as they are.`, cobra.MaximumNArgs(1), func(args []string) error {
+Stores what an export wrote, from a file or from the standard input, and says how
+many events were imported and how many were known. Events that the outbox knows
+are left as they are.`, cobra.MaximumNArgs(1), func(args []string) error {
 		in := c.in
 		if len(args) == 1 {
 			file, err := os.Open(args[0])
@@ -182,7 +186,7 @@ func (c *outboxClient) counts() error {
 	}
 	return c.table("MERCHANT\tSTATE\tEVENTS", func(line func(cells ...any)) error {
 		for _, count := range reply.Counts {
-			line(count.Merchant, count.State, count.Events)
+			line(plain(count.Merchant), plain(count.State), count.Events)
 		}
 		return nil
 	})
@@ -207,19 +211,42 @@ func (c *outboxClient) table(heading string, fill func(line func(cells ...any)) 
 	return errors.Join(err, flushed, w.Flush())
 }
 
-// oneLine is a text as it fits in a table.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+// plain is a text as it can be shown: quoted where it has anything that would
+// change lines, or how the terminal shows what comes after it.
+func plain[T ~string](text T) string {
+	if strings.ContainsFunc(string(text), isControl) {
+		return strconv.Quote(string(text))
+	}
+	return string(text)
+}
+
+func isControl(r rune) bool { return !unicode.IsPrint(r) }
+
+// plainJSON is JSON that says the same, without anything of that kind but the
+// ends of its lines.
+func plainJSON(text []byte) string {
+	var b strings.Builder
+	for _, r := range string(text) {
+		switch {
+		case r == '\n' || !isControl(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
 		}
-		return ' '
-	}, text)
+	}
+	return b.String()
 }
 
 func (c *outboxClient) list(merchant, state string, asJSON bool) error {
 	if asJSON {
-		return c.pages(merchant, state, func(e *Event) { writeLine(c.out, e) })
+		return c.pages(merchant, state, func(e *Event) {
+			var text bytes.Buffer
+			writeLine(&text, e)
+			fmt.Fprint(c.out, plainJSON(text.Bytes()))
+		})
 	}
 	return c.table("ID\tMERCHANT\tKIND\tSTATE\tATTEMPTS\tRECEIVED\tDUE OR ENDED\tREASON", func(line func(cells ...any)) error {
 		return c.pages(merchant, state, func(e *Event) {
@@ -227,7 +254,8 @@ func (c *outboxClient) list(merchant, state string, asJSON bool) error {
 			if e.State != Waiting {
 				at = e.Ended
 			}
-			line(e.ID, e.Merchant, e.Kind, e.State, e.Attempts, e.Received.Format(time.RFC3339), at.Format(time.RFC3339), oneLine(e.Reason))
+			line(plain(e.ID), plain(e.Merchant), plain(e.Kind), plain(e.State), e.Attempts,
+				e.Received.Format(time.RFC3339), at.Format(time.RFC3339), plain(e.Reason))
 		})
 	})
 }

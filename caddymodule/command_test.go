@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -118,12 +119,12 @@ func TestOutboxCommandsAskServer(t *testing.T) {
 		{"drop", there, []string{"drop", "evt_new", "--reason", "by hand,\n\x1b[2Jtwice"}, `"dropped": 1`, ""},
 		{"drop again", there, []string{"drop", "evt_new", "--reason", "by hand"}, "", "event evt_new is dropped"},
 		{"drop without reason", there, []string{"drop", "evt_dead"}, "", "reason is required"},
-		{"list", there, []string{"list", "--state", "dropped"}, "by hand,  [2Jtwice\n", ""},
+		{"list", there, []string{"list", "--state", "dropped"}, `"by hand,\n\x1b[2Jtwice"` + "\n", ""},
 		{"replay", there, []string{"replay", "evt_dead"}, `"replayed": 1`, ""},
 		{"replay a merchant's", there, []string{"replay", "--merchant", "mini"}, `"replayed": 1`, ""},
 		{"replay nobody's", there, []string{"replay", "--merchant", "mimi"}, "", `merchant "mimi": the outbox has no events of it`},
 		{"replay none", there, []string{"replay"}, "", "needs an id, --merchant or --all"},
-		{"import", there, []string{"import"}, `{"imported":0}`, ""},
+		{"import", there, []string{"import"}, `{"imported":0,"known":0}`, ""},
 		{"import no file", there, []string{"import", filepath.Join(t.TempDir(), "nosuch")}, "", "nosuch"},
 		{"another server", other.Listener.Addr().String(), []string{"list"}, "", "is it a Caddy with this module?"},
 		{"no server", gone.Listener.Addr().String(), []string{"list"}, "", "is it running?"},
@@ -184,5 +185,34 @@ func TestOutboxLongList(t *testing.T) {
 		if id := fmt.Sprintf("evt_%d ", n); strings.Count(out, "\n"+id) != 1 {
 			t.Fatalf("%s is listed %d times", id, strings.Count(out, id))
 		}
+	}
+}
+
+// Nothing that an outbox holds moves a terminal's cursor.
+func TestOutboxCommandsAtTerminal(t *testing.T) {
+	o := newMemoryOutbox()
+	if err := o.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const hostile = "小店\x1b[2J\u009b31m\u202e\U000e0001"
+	e := &Event{ID: "evt_1", Merchant: hostile, Kind: wepay.Payment, State: Dead, Reason: hostile, Payload: json.RawMessage("{\"attach\":\"\u009b31m\"}")}
+	if err := o.Put(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(outboxRoutes(func() (Outbox, error) { return o, nil }))
+	defer server.Close()
+	for _, args := range [][]string{nil, {"list"}, {"list", "--json"}, {"show", "evt_1"}} {
+		out, err := run(append(args, "--address", server.Listener.Addr().String())...)
+		if err != nil || !strings.Contains(out, "小店") {
+			t.Errorf("%s: got %s (%v)", args, out, err)
+		}
+		if at := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 {
+			t.Errorf("%s: got %q", args, out)
+		}
+	}
+	out, err := run("list", "--json", "--address", server.Listener.Addr().String())
+	var got Event
+	if jsonErr := json.Unmarshal([]byte(out), &got); err != nil || jsonErr != nil || got.Merchant != hostile {
+		t.Errorf("got %q (%v, %v)", got.Merchant, err, jsonErr)
 	}
 }

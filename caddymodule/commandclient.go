@@ -102,7 +102,7 @@ func (c *outboxClient) print(method, uri string, request any) error {
 	if err := json.Indent(&text, reply.Bytes(), "", "  "); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	_, err := text.WriteTo(c.out)
+	_, err := io.WriteString(c.out, plainJSON(text.Bytes()))
 	return err
 }
 

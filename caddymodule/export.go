@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -53,15 +54,20 @@ func serveExport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 // longestLine bounds a line of an import, in bytes.
 const longestLine = 1 << 20
 
-// serveImport stores what an export wrote. Events that are known are left as
-// they are.
+// serveImport stores what an export wrote, and says how many events that were
+// and how many the outbox knew before. Those are left as they are.
 func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	puts, ctx := errgroup.WithContext(r.Context())
 	puts.SetLimit(changedAtOnce)
+	var known atomic.Int64
 	number, err := readExport(patient(w, r.Body), func(line int, e *Event) error {
 		puts.Go(func() error {
+			_, unknown := o.Get(ctx, e.ID)
 			if err := o.Put(ctx, e); err != nil {
 				return fmt.Errorf("line %d: %w", line, err)
+			}
+			if unknown == nil {
+				known.Add(1)
 			}
 			return nil
 		})
@@ -72,9 +78,9 @@ func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w (%s)", putErr, again)
 	}
 	if err != nil {
-		return badRequest(fmt.Sprintf("%v (what comes before is imported; %s)", err, again))
+		return badRequest(fmt.Sprintf("%v (what comes before is stored; %s)", err, again))
 	}
-	return answer(w, map[string]int{"imported": number})
+	return answer(w, map[string]int{"imported": number - int(known.Load()), "known": int(known.Load())})
 }
 
 // mostSilence is how long an import may send nothing. Caddy gives a whole request

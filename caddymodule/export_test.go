@@ -21,8 +21,8 @@ func TestExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, lines := asked(from, nil, "GET", "/export", "")
-	for range 2 {
-		if status, body := asked(to, nil, "POST", "/import", lines); status != http.StatusOK || body != `{"imported":4}` {
+	for _, want := range []string{`{"imported":4,"known":0}`, `{"imported":0,"known":4}`} {
+		if status, body := asked(to, nil, "POST", "/import", lines); status != http.StatusOK || body != want {
 			t.Fatalf("HTTP %d %s", status, body)
 		}
 	}
@@ -72,10 +72,10 @@ func TestImport(t *testing.T) {
 		want        string
 		stored      int
 	}{
-		{"one", line(t, nil) + "\n" + `{"exported":1}`, 200, `{"imported":1}`, 1},
-		{"twice the same", line(t, nil) + "\n" + line(t, nil) + "\n" + `{"exported":2}`, 200, `{"imported":2}`, 1},
+		{"one", line(t, nil) + "\n" + `{"exported":1}`, 200, `{"imported":1,"known":0}`, 1},
+		{"twice the same", line(t, nil) + "\n" + line(t, nil) + "\n" + `{"exported":2}`, 200, `"known":`, 1},
 		{"nothing", "", 400, "cut off after 0", 0},
-		{"an end", `{"exported":0}`, 200, `{"imported":0}`, 0},
+		{"an end", `{"exported":0}`, 200, `{"imported":0,"known":0}`, 0},
 		{"less", line(t, nil) + "\n" + `{"exported":2}`, 400, "lines are missing: there are 1 events, of 2", 1},
 		{"more", line(t, nil) + "\n" + `{"exported":0}`, 400, "lines are missing", 1},
 		{"without end", line(t, nil), 400, "cut off after 1", 1},
