@@ -221,23 +221,46 @@ func (a *App) findGracePeriod() error {
 const defaultGracePeriod = 5 * time.Second
 
 // reportOutbox logs what somebody should know of: events that were given up,
-// and events of merchants that are gone.
+// and events that wait and are not handed over, since their merchant is gone or
+// has no URL for them.
 func (a *App) reportOutbox(ctx context.Context) {
 	counts, err := a.outbox.Count(ctx)
 	if err != nil {
 		a.logger.Error("counting the outbox's events failed", zap.Error(err))
 		return
 	}
+	callbacks := a.callbacks()
 	for _, count := range counts {
-		fields := []zap.Field{zap.String("merchant", count.Merchant), zap.Int("events", count.Events)}
-		switch {
-		case count.State == Waiting && a.merchants.Named(count.Merchant) == nil:
-			a.logger.Error("events wait for a merchant that is not configured", fields...)
-		case count.State == Waiting:
-			a.logger.Info("events are waiting", fields...)
-		case count.State == Dead:
-			a.logger.Warn("events were given up: see `caddy wepay outbox list --state dead`", fields...)
+		logger := a.logger.With(zap.String("merchant", count.Merchant), zap.Int("events", count.Events))
+		switch count.State {
+		case Waiting:
+			reportWaiting(logger, callbacks[count.Merchant])
+		case Dead:
+			logger.Warn("events were given up: see `caddy wepay outbox list --state dead`")
 		}
+	}
+}
+
+// reportWaiting logs that events of a merchant wait, and if they wait in vain.
+func reportWaiting(logger *zap.Logger, merchant *callback) {
+	if merchant == nil {
+		logger.Error("events wait for a merchant that is not configured: they are handed over when there is one of that name")
+		return
+	}
+	var without []string
+	for _, kind := range merchant.kinds {
+		if merchant.urlOf(kind) == "" {
+			without = append(without, string(kind))
+		}
+	}
+	switch len(without) {
+	case 0:
+		logger.Info("events are waiting")
+	case len(merchant.kinds):
+		logger.Error("events wait for a merchant without cb_notify_url: they are handed over when it has one")
+	default:
+		logger.Error("events wait for a merchant without cb_notify_url: those of these kinds, if there are any, are handed over when it has one",
+			zap.Strings("kinds", without))
 	}
 }
 

@@ -128,6 +128,7 @@ const (
 	errCodeUnavailable = 10008 // no leader at the moment
 	errCodeResources   = 10023 // the servers, or the account, are full
 	errCodeStorage     = 10047 // the same
+	errCodeOverlap     = 10065 // another stream has the subjects
 	errCodeStoreFailed = 10077 // among others: the stream is full
 	errCodeInProcess   = 10158 // the same Nats-Msg-Id is on its way
 )

@@ -111,6 +111,8 @@ func advice(err error) string {
 		return " (enable JetStream in the servers' config, and for this account)"
 	case errors.As(err, &api) && strings.Contains(api.Description, "replicas > 1"):
 		return " (this server is in no cluster: set replicas 1)"
+	case errors.As(err, &api) && api.ErrorCode == errCodeOverlap:
+		return " (another stream takes these subjects: name another stream here, or take them from that one; `nats stream ls --subject` finds it)"
 	case errors.As(err, &api) && api.ErrorCode == errCodeNoPeers:
 		return " (are there as many servers as replicas, and are they up?)"
 	case errors.Is(err, context.DeadlineExceeded):

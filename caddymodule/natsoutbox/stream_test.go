@@ -127,6 +127,19 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
+// Who has the subjects already, and what to do, is said where they cannot be had.
+func TestSubjectsTaken(t *testing.T) {
+	s := startServer(t, nil)
+	_, err := operator(t, s.ClientURL()).CreateStream(within(t, lots), jetstream.StreamConfig{Name: "ALL", Subjects: []string{"WEPAY.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newOutbox(t, &NATS{URLs: []string{s.ClientURL()}, Replicas: 1})
+	if err := n.Open(within(t, lots)); err == nil || !strings.Contains(err.Error(), "name another stream here, or take them from that one") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	for version, want := range map[string]bool{
 		"2.11.0": true, "2.11.0-preview.2": true, "2.12.3": true, "3.0.0": true, "2.10.29": false, "1.4.1": false, "": false, "two": false,
