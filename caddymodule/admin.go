@@ -128,7 +128,7 @@ func writeAdminError(w http.ResponseWriter, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, ErrWrongState):
 		status = http.StatusConflict
-	case errors.Is(err, ErrOutboxClosed):
+	case errors.Is(err, ErrOutboxClosed), errors.Is(err, ErrOutboxAway):
 		status = http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -220,6 +220,9 @@ func (a *App) findGracePeriod() error {
 // where the config has no grace_period.
 const defaultGracePeriod = 5 * time.Second
 
+// closePeriod is what the outbox has of that to close; see Outbox.
+const closePeriod = time.Second
+
 // reportOutbox logs what somebody should know of: events that were given up,
 // and events that wait and are not handed over, since their merchant is gone or
 // has no URL for them.
@@ -292,7 +295,7 @@ func (a *App) Stop() error {
 		a.keeper.stop()
 	}
 	if a.dispatcher != nil {
-		a.dispatcher.stop(a.gracePeriod)
+		a.dispatcher.stop(a.gracePeriod - min(closePeriod, a.gracePeriod/2))
 	}
 	return nil
 }

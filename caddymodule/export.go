@@ -63,7 +63,11 @@ func serveImport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 	number, err := readExport(patient(w, r.Body), func(line int, e *Event) error {
 		puts.Go(func() error {
 			_, unknown := o.Get(ctx, e.ID)
-			if err := o.Put(ctx, e); err != nil {
+			err := unknown
+			if !errors.Is(err, ErrOutboxAway) {
+				err = o.Put(ctx, e)
+			}
+			if err != nil {
 				return fmt.Errorf("line %d: %w", line, err)
 			}
 			if unknown == nil {

@@ -29,7 +29,9 @@ type Outbox interface {
 
 	// Close gives back what Open took. Leases end with it, and calls that wait
 	// return [ErrOutboxClosed], as later ones do; a store that another config of
-	// this process still has open may go on serving those that came before.
+	// this process still has open may go on serving those that came before. It
+	// does not wait for a server elsewhere that does not answer for more than a
+	// second in all: that is what the app leaves it of Caddy's grace period.
 	// Without an Open that succeeded it does nothing.
 	Close() error
 
@@ -83,6 +85,10 @@ type Outbox interface {
 var (
 	// ErrOutboxClosed says that the outbox is not open: not yet, or no longer.
 	ErrOutboxClosed = errors.New("the outbox is not open")
+
+	// ErrOutboxAway says that what the outbox keeps its events in, such as a
+	// server elsewhere, does not answer.
+	ErrOutboxAway = errors.New("the outbox is away")
 
 	// ErrNoEvent says that the outbox does not know the event.
 	ErrNoEvent = errors.New("the outbox has no such event")

@@ -20,9 +20,14 @@ func TestReportOutbox(t *testing.T) {
 	}
 	now := time.Now()
 	for _, e := range []*Event{
-		{Merchant: "served", State: Waiting}, {Merchant: "served", State: Waiting}, {Merchant: "served", State: Dead},
-		{Merchant: "unserved", State: Waiting}, {Merchant: "refunds", State: Waiting}, {Merchant: "gone", State: Waiting},
-		{Merchant: "done", State: Delivered}, {Merchant: "away", State: Dead},
+		{Merchant: "served", State: Waiting},
+		{Merchant: "served", State: Waiting},
+		{Merchant: "served", State: Dead},
+		{Merchant: "unserved", State: Waiting},
+		{Merchant: "refunds", State: Waiting},
+		{Merchant: "gone", State: Waiting},
+		{Merchant: "done", State: Delivered},
+		{Merchant: "away", State: Dead},
 	} {
 		e.ID, e.Kind, e.Due = fmt.Sprintf("evt_%d", len(o.events)), wepay.Payment, now
 		if err := o.Put(t.Context(), e); err != nil {

@@ -39,6 +39,9 @@ const (
 	// when the caller has left: a lease that nobody knows of holds its event up.
 	leaseTimeout = 3 * time.Second
 
+	// leaveTimeout bounds it once the caller has left, who may be waited for.
+	leaveTimeout = 500 * time.Millisecond
+
 	// consumerKeep is how long after the last pull a queue's consumer is kept:
 	// merchants come and go, and each consumer costs the servers something.
 	consumerKeep = 24 * time.Hour
@@ -213,9 +216,21 @@ func giveBack(batch jetstream.MessageBatch) {
 	}
 }
 
+// whileLeasing returns a context for what is to be leased when the caller leaves
+// just then. NATS has only a moment for that: what it does not say is found out,
+// and taken back, without the caller.
+func whileLeasing(ctx context.Context) (context.Context, context.CancelFunc) {
+	leasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(leaveTimeout, cancel) })
+	return leasing, func() {
+		stop()
+		cancel()
+	}
+}
+
 // take leases those of the messages that are free, those due first before others.
 func (s *store) take(ctx context.Context, msgs []jetstream.Msg, term time.Duration) ([]*lease, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
+	ctx, cancel := whileLeasing(ctx)
 	defer cancel()
 	taken, failed := make([]*lease, len(msgs)), make([]error, len(msgs))
 	var writing sync.WaitGroup
@@ -304,15 +319,15 @@ func (s *store) takeBack(l *lease) {
 		})
 		if err == nil && last.Mark == l.record.Mark {
 			l.record.seq = last.seq
-			s.release([]*lease{l})
+			s.release([]*lease{l}, tidyTimeout)
 		}
 	}()
 }
 
 // release has leases end before their time. What cannot be told NATS now ends
 // with its term.
-func (s *store) release(leases []*lease) {
-	ctx, cancel := context.WithTimeout(s.open, tidyTimeout)
+func (s *store) release(leases []*lease, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(s.open, timeout)
 	defer cancel()
 	var writing sync.WaitGroup
 	for _, l := range leases {

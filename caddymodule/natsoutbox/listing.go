@@ -35,7 +35,7 @@ func (s *store) subjects(ctx context.Context, pattern string) ([]string, error) 
 
 // subjectsTimeout is how long NATS may take to tell the subjects before it is
 // asked once more: where there are many they come in several answers.
-const subjectsTimeout = 10 * time.Second
+const subjectsTimeout = 20 * time.Second
 
 // readAtOnce is how many events are read at the same time.
 const readAtOnce = 32
@@ -125,88 +125,4 @@ func (s *store) getAll(ctx context.Context, ids []string) ([]*record, error) {
 		})
 	}
 	return records, reading.Wait()
-}
-
-// tally is the last count of very many events.
-type tally struct {
-	turn
-	until  time.Time
-	counts []caddymodule.Count
-}
-
-// What is counted is counted again, unless there were so many events that to
-// count them for each look at the metrics would be a burden: then the count is
-// good for a minute.
-const (
-	tallyFrom = 100_000
-	tallyKeep = time.Minute
-)
-
-// count returns how many events there are, by what the subjects say.
-func (s *store) count(ctx context.Context) ([]caddymodule.Count, error) {
-	if err := s.tally.take(ctx); err != nil {
-		return nil, err
-	}
-	defer s.tally.end()
-	if time.Now().Before(s.tally.until) {
-		return slices.Clone(s.tally.counts), ctx.Err()
-	}
-	subjects, err := s.subjects(ctx, s.stream.eventSubjects())
-	if err != nil {
-		return nil, err
-	}
-	sums := make(map[caddymodule.Count]int)
-	seen := make(map[string]caddymodule.Count, len(subjects))
-	for _, subject := range subjects {
-		state, id, merchant, ok := s.stream.parse(subject)
-		if !ok {
-			continue
-		}
-		is := caddymodule.Count{Merchant: merchant, State: state}
-		if other, twice := seen[id]; twice {
-			sums[other]--
-			if is, ok, err = s.settleTwice(ctx, id); err != nil {
-				return nil, err
-			} else if !ok {
-				continue
-			}
-		}
-		seen[id] = is
-		sums[is]++
-	}
-	var counts []caddymodule.Count
-	for is, n := range sums {
-		if is.Events = n; n > 0 {
-			counts = append(counts, is)
-		}
-	}
-	if len(subjects) >= tallyFrom {
-		s.tally.counts, s.tally.until = slices.Clone(counts), time.Now().Add(tallyKeep)
-	}
-	return counts, nil
-}
-
-// settleTwice finds out what has become of an event that is in two states: it
-// is going from one to the other, or who moved it got no further than to say so.
-// What is left of the earlier is removed: it would count again when the later is
-// forgotten.
-func (s *store) settleTwice(ctx context.Context, id string) (is caddymodule.Count, ok bool, err error) {
-	r, _, err := s.get(ctx, id)
-	if errors.Is(err, caddymodule.ErrNoEvent) {
-		return is, false, nil
-	}
-	if err != nil {
-		return is, false, err
-	}
-	subjects, err := s.subjects(ctx, s.stream.anyState(id))
-	if err != nil {
-		return is, false, err
-	}
-	for _, subject := range subjects {
-		msg, err := s.events.GetLastMsgForSubject(ctx, subject)
-		if err == nil && msg.Sequence < r.seq {
-			s.tidy(ctx, s.events, msg.Sequence)
-		}
-	}
-	return caddymodule.Count{Merchant: r.Merchant, State: r.State}, true, nil
 }

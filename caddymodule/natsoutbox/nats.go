@@ -141,6 +141,14 @@ func (n *NATS) Open(ctx context.Context) error {
 // key tells apart what cannot share a connection.
 func (n *NATS) key() string { return n.server.hash + "/" + string(n.stream) }
 
+// A Close that NATS does not answer has two parts: to give back the leases, and
+// to wait for what is on its way. Together they may take a second; see
+// caddymodule.Outbox.
+const (
+	releaseTimeout = 500 * time.Millisecond
+	drainTimeout   = 400 * time.Millisecond
+)
+
 // Close gives back the leases, and the connection to others or as the last.
 func (n *NATS) Close() error {
 	n.mu.Lock()
@@ -152,7 +160,7 @@ func (n *NATS) Close() error {
 	held := slices.Collect(maps.Keys(n.held))
 	n.held = nil
 	n.mu.Unlock()
-	n.store.release(held)
+	n.store.release(held, releaseTimeout)
 	_, err := stores.Delete(n.key())
 	return err
 }

@@ -82,7 +82,7 @@ func (n *NATS) Lease(ctx context.Context, queue caddymodule.Queue, limit int, te
 		}
 	}
 	if !n.hold(taken) {
-		s.release(taken)
+		s.release(taken, tidyTimeout)
 		return nil, caddymodule.ErrOutboxClosed
 	}
 	var leases []*caddymodule.Lease
@@ -143,6 +143,9 @@ func (n *NATS) Get(ctx context.Context, id string) (*caddymodule.Event, error) {
 		return nil, err
 	}
 	defer cancel()
+	if err := s.reach(ctx); err != nil {
+		return nil, err
+	}
 	r, _, err := s.get(ctx, idToken(id))
 	if err != nil {
 		return nil, err
@@ -157,6 +160,9 @@ func (n *NATS) List(ctx context.Context, filter caddymodule.Filter, after string
 		return nil, "", err
 	}
 	defer cancel()
+	if err := s.reach(ctx); err != nil {
+		return nil, "", err
+	}
 	return s.list(ctx, filter, after, limit)
 }
 
@@ -202,6 +208,9 @@ func (n *NATS) change(ctx context.Context, id string, change func(*record) (*cad
 		return err
 	}
 	defer cancel()
+	if err := s.reach(ctx); err != nil {
+		return err
+	}
 	for {
 		before, letter, err := s.get(ctx, idToken(id))
 		if err != nil {

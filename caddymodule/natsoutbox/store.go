@@ -26,6 +26,7 @@ import (
 // new one, or by whoever finds it.
 type store struct {
 	stream names
+	hosts  string // of the servers
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	logger *zap.Logger
@@ -38,6 +39,7 @@ type store struct {
 	mu        sync.Mutex
 	events    jetstream.Stream // nil: not prepared
 	letters   jetstream.Stream
+	used      identity // of the stream
 	consumers map[caddymodule.Queue]jetstream.Consumer
 	swept     map[caddymodule.Queue]sweeping
 
@@ -83,7 +85,7 @@ func newStore(ctx context.Context, server server, stream names, logger *zap.Logg
 		return nil, fmt.Errorf("NATS at %s: %w", server.hosts, err)
 	}
 	s := &store{
-		stream: stream, nc: nc, js: js, logger: logger, consumers: make(map[caddymodule.Queue]jetstream.Consumer),
+		stream: stream, hosts: server.hosts, nc: nc, js: js, logger: logger, consumers: make(map[caddymodule.Queue]jetstream.Consumer),
 		swept: make(map[caddymodule.Queue]sweeping), sweepEvery: sweepEvery, overlooked: overlooked,
 		clock: clock{local: time.Now, logger: logger},
 		room:  room{turn: newTurn()}, tally: tally{turn: newTurn()}, paging: paging{turn: newTurn()},
@@ -104,12 +106,22 @@ func (s *store) beginDraining() bool {
 	return true
 }
 
-// Destruct ends the connection.
+// Destruct ends the connection, with what is still on its way where NATS does
+// not answer.
 func (s *store) Destruct() error {
+	s.reportLeft()
 	s.closing.Lock()
 	s.close()
 	s.closing.Unlock()
-	s.draining.Wait()
+	drained := make(chan struct{})
+	go func() {
+		s.draining.Wait() // nothing of it outlives the connection for long
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-time.After(drainTimeout):
+	}
 	s.nc.Close()
 	return nil
 }

@@ -75,6 +75,7 @@ func (s *store) prepare(ctx context.Context, replicas int) error {
 	defer s.mu.Unlock()
 	if s.events == nil {
 		s.events, s.letters = events, letters
+		s.use(identity{s.stream.events(), events.CachedInfo().Created.UnixNano()})
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (s *store) sweep(ctx context.Context, q caddymodule.Queue, limit int, term 
 		return nil
 	}
 	// As what was pulled is leased when the caller has left, so is this.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
+	ctx, cancel := whileLeasing(ctx)
 	defer cancel()
 	for range sweepLength {
 		r, err := s.following(ctx, q, at)
