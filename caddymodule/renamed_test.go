@@ -1,0 +1,66 @@
+package caddymodule_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What waits for a merchant whose name is gone stays, and is handed over once
+// when there is one of that name again: beside the one that it has become.
+func TestRenamedMerchant(t *testing.T) {
+	w, shop := newStored(t)
+	w.patience = redials
+	tried := make(chan struct{}, 100)
+	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) {
+		tried <- struct{}{}
+		rw.WriteHeader(http.StatusBadGateway)
+	})
+	if a := w.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
+		t.Fatalf("WeChat hears %s", a.body)
+	}
+	<-tried
+	renamed := *shop
+	renamed.name, renamed.notify, renamed.orders, renamed.form = "shop2", "pay_notify/shop2", w.orders.URL+"/paid/shop", none
+	load := func(sellers ...*seller) {
+		t.Helper()
+		if err := w.load(layout{sellers: sellers, options: w.outbox()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(&renamed)
+	heard := w.orders.listen()
+	for _, id := range []string{"order-1", "order-2"} { // the first one again: it is known
+		if a := w.post("pay_notify", renamed.notification(t, id)); a.body != taken {
+			t.Fatalf("WeChat hears %s", a.body)
+		}
+	}
+	if event := await(t, heard); event != shop.eventID("order-2") {
+		t.Errorf("the order service hears of %s", event)
+	}
+	log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	if err != nil || !strings.Contains(string(log), "events wait for a merchant that is not configured") {
+		t.Errorf("nothing is logged of what waits (%v)", err)
+	}
+	load(&renamed, shop)
+	if event := await(t, heard); event != shop.eventID("order-1") {
+		t.Errorf("the order service hears of %s", event)
+	}
+	w.post("pay_notify", shop.notification(t, "order-3"))
+	if event := await(t, heard); event != shop.eventID("order-3") {
+		t.Errorf("the order service hears of %s", event)
+	}
+	load(&renamed)
+	if err := w.load(layout{sellers: []*seller{&renamed}}); err != nil { // closes the file
+		t.Fatal(err)
+	}
+	text, err := w.caddy("wepay", "outbox", "--path", filepath.Join(w.dir, "outbox.db"))
+	if lines := strings.Fields(text); err != nil || strings.Join(lines, " ") != "MERCHANT STATE EVENTS shop delivered 1 shop2 delivered 2" {
+		t.Errorf("at last there is %s (%v)", text, err)
+	}
+	if len(heard) > 0 {
+		t.Errorf("the order service hears of %s again", <-heard)
+	}
+}
