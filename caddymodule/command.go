@@ -215,12 +215,12 @@ func (c *outboxClient) table(heading string, fill func(line func(cells ...any)) 
 // change lines, or how the terminal shows what comes after it.
 func plain[T ~string](text T) string {
 	if strings.ContainsFunc(string(text), isControl) {
-		return strconv.Quote(string(text))
+		return strconv.QuoteToGraphic(string(text))
 	}
 	return string(text)
 }
 
-func isControl(r rune) bool { return !unicode.IsPrint(r) }
+func isControl(r rune) bool { return !unicode.IsGraphic(r) }
 
 // plainJSON is JSON that says the same, without anything of that kind but the
 // ends of its lines.

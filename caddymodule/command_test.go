@@ -194,7 +194,7 @@ func TestOutboxCommandsAtTerminal(t *testing.T) {
 	if err := o.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const hostile = "小店\x1b[2J\u009b31m\u202e\U000e0001"
+	const hostile = "小　店\x1b[2J\u009b31m\u202e\U000e0001"
 	e := &Event{ID: "evt_1", Merchant: hostile, Kind: wepay.Payment, State: Dead, Reason: hostile, Payload: json.RawMessage("{\"attach\":\"\u009b31m\"}")}
 	if err := o.Put(t.Context(), e); err != nil {
 		t.Fatal(err)
@@ -203,10 +203,10 @@ func TestOutboxCommandsAtTerminal(t *testing.T) {
 	defer server.Close()
 	for _, args := range [][]string{nil, {"list"}, {"list", "--json"}, {"show", "evt_1"}} {
 		out, err := run(append(args, "--address", server.Listener.Addr().String())...)
-		if err != nil || !strings.Contains(out, "小店") {
+		if err != nil || !strings.Contains(out, "小　店") {
 			t.Errorf("%s: got %s (%v)", args, out, err)
 		}
-		if at := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 {
+		if at := strings.IndexFunc(out, func(r rune) bool { return r != '\n' && !unicode.IsGraphic(r) }); at >= 0 {
 			t.Errorf("%s: got %q", args, out)
 		}
 	}

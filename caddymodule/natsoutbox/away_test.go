@@ -126,7 +126,7 @@ func TestLeft(t *testing.T) {
 		return logs.FilterMessageSnippet("the config has this outbox no more").All()
 	}
 
-	o, logs, p := open("LEFT")
+	o, logs, _ := open("LEFT")
 	put(t, o, "evt_1", "evt_2", "evt_3", "evt_4")
 	settle(t, o, leaseOne(t, o, long), caddymodule.Dead)
 	settle(t, o, leaseOne(t, o, long), caddymodule.Delivered)
@@ -154,7 +154,7 @@ func TestLeft(t *testing.T) {
 		t.Errorf("with nothing left: %v", told)
 	}
 
-	o, logs, p = open("HUNG")
+	o, logs, p := open("HUNG")
 	put(t, o, "evt_1")
 	p.setDeaf(true)
 	began := time.Now()
@@ -227,7 +227,7 @@ http://127.0.0.1:%d {
 		t.Fatal(err)
 	}
 	err = cmd.Wait()
-	if took := time.Since(began); err != nil || took > 3500*time.Millisecond { // the process itself needs some of it
+	if took := time.Since(began); err != nil || took > 4*time.Second { // a second is for the process itself
 		text, _ := os.ReadFile(output.Name())
 		t.Errorf("it ends after %s (%v)\n%s", took, err, text)
 	} else {
