@@ -164,6 +164,25 @@ func TestImportFails(t *testing.T) {
 	}
 }
 
+// awayNow is an outbox whose server does not answer.
+type awayNow struct{ *memoryOutbox }
+
+func (awayNow) Get(context.Context, string) (*Event, error) {
+	return nil, fmt.Errorf("%w: nobody answers", ErrOutboxAway)
+}
+
+// An import for which there is nobody ends at once.
+func TestImportAway(t *testing.T) {
+	o := newMemoryOutbox()
+	if err := o.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	status, body := asked(awayNow{o}, nil, "POST", "/import", line(t, nil)+"\n"+`{"exported":1}`)
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "line 1: the outbox is away: nobody answers") || len(o.events) > 0 {
+		t.Errorf("HTTP %d %s, %d events are stored", status, body, len(o.events))
+	}
+}
+
 // An event that cannot be replayed does not keep the others from it.
 func TestReplayAllButOne(t *testing.T) {
 	o := stocked(t)
