@@ -90,7 +90,7 @@ type App struct {
 
 	ctx         caddy.Context
 	events      *caddyevents.App
-	gracePeriod time.Duration
+	gracePeriod time.Duration // of the HTTP app; 0: none is configured
 }
 
 // The time limits' defaults; see App.
@@ -203,7 +203,6 @@ func (a *App) startOutbox() error {
 // findGracePeriod asks the HTTP app, which is set up by now, how long a
 // shutdown may take.
 func (a *App) findGracePeriod() error {
-	a.gracePeriod = defaultGracePeriod
 	app, err := a.ctx.AppIfConfigured("http")
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		return nil
@@ -211,15 +210,27 @@ func (a *App) findGracePeriod() error {
 	if err != nil {
 		return fmt.Errorf("getting the http app: %w", err)
 	}
-	if configured := time.Duration(app.(*caddyhttp.App).GracePeriod); configured > 0 {
-		a.gracePeriod = configured
-	}
+	a.gracePeriod = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	return nil
 }
 
-// defaultGracePeriod is how long a shutdown or a reload waits for deliveries
-// where the config has no grace_period.
+// defaultGracePeriod is how long a shutdown waits for deliveries where the config
+// has no grace_period.
 const defaultGracePeriod = 5 * time.Second
+
+// grace is how long to wait for deliveries. A reload is in no hurry: it waits, as
+// it does for requests, until each has been taken or has failed, since who gives
+// up on one that is under way has it delivered once more.
+func (a *App) grace(exiting bool) time.Duration {
+	switch {
+	case a.gracePeriod > 0:
+		return a.gracePeriod
+	case exiting:
+		return defaultGracePeriod
+	default:
+		return time.Duration(a.CallbackTimeout)*5/4 + time.Second // deliveries have four fifths
+	}
+}
 
 // reportOutbox logs what somebody should know of: events that were given up,
 // and events of merchants that are gone.
@@ -270,7 +281,7 @@ func (a *App) Stop() error {
 		a.keeper.stop()
 	}
 	if a.dispatcher != nil {
-		a.dispatcher.stop(a.gracePeriod)
+		a.dispatcher.stop(a.grace(caddy.Exiting()))
 	}
 	return nil
 }

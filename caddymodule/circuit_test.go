@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -136,23 +138,23 @@ func TestGrowing(t *testing.T) {
 // turn to be tried or not; what is not so old waits.
 func TestGivenUpWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dispatch(t, unreachable, "shop")
-		const events = 300
+		const events, giveUp = 300, 3 * time.Hour
+		d := dispatchAs(t, func(o *OutboxOptions, _ map[string]*callback) { o.GiveUp = caddy.Duration(giveUp) }, unreachable, "shop")
 		for n := range events {
 			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 		}
-		d.pass(defaultGiveUp - time.Hour)
+		d.pass(giveUp - time.Hour)
 		if dead := d.told(); len(dead) > 0 {
 			t.Fatalf("%d are given up too soon", len(dead))
 		}
 		d.put("shop", wepay.Payment, "evt_young", "")
-		d.pass(time.Hour + 12*time.Minute) // the longest wait, with what it may be off by
+		d.pass(time.Hour + 11*time.Minute) // the longest wait, and that of the circuit
 		if dead := d.told(); len(dead) != events {
 			t.Errorf("%d are given up", len(dead))
 		}
 		for n := range events {
 			e := d.get(fmt.Sprintf("evt_%d", n))
-			if e.State != Dead || e.Ended.Sub(e.Since) < defaultGiveUp || !strings.Contains(e.Reason, "away") && e.Attempts == 0 {
+			if e.State != Dead || e.Ended.Sub(e.Since) < giveUp || !strings.Contains(e.Reason, "away") && e.Attempts == 0 {
 				t.Fatalf("got %+v", e)
 			}
 		}
