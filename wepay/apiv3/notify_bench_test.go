@@ -74,7 +74,7 @@ func takeNotification(b *testing.B) func() {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if n := o.Notification(merchant); n.Fields.Get("total_fee") != "888" {
+		if n := o.Notification(merchant, merchant.AppID); n.Fields.Get("total_fee") != "888" {
 			b.Fatal("the total_fee is another")
 		}
 	}
