@@ -8,7 +8,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +58,51 @@ func BenchmarkRatio(b *testing.B) {
 	b.ReportMetric(float64(least[n/2]), "cryptography-ns")
 	b.ReportMetric(float64(took[n/2])/float64(least[n/2]), "ratio")
 	b.ReportMetric(float64(took[n/20])/float64(least[n/20]), "quiet-ratio")
+}
+
+// BenchmarkSearch is what a forgery costs that names neither a merchant nor a key
+// that is known: a trial with the APIv3 key of each of 10,000 accounts. It reports
+// the medians for one as large as a payment's and for one as large as is read.
+func BenchmarkSearch(b *testing.B) {
+	all := make([]*Platform, 10_000)
+	for n := range all {
+		all[n] = NewPlatform(&wepay.Merchant{Name: "shop", APIv3Key: fmt.Sprintf("%032d", n)}, nil, WithTransport(http.DefaultTransport), WithClock(func() time.Time { return sent }))
+	}
+	platforms, s := NewPlatforms(all...), newSender(b)
+	const largest = 64 << 10
+	for name, plain := range map[string]string{
+		"usual":   vectorInto[notificationVector](b, "N1").Plaintext,
+		"largest": strings.Repeat("x", largest/4*3-600),
+	} {
+		b.Run(name, func(b *testing.B) {
+			body := s.body("TRANSACTION.SUCCESS", "transaction", plain, nil)
+			if len(body) > largest {
+				b.Fatalf("%d bytes are more than are read", len(body))
+			}
+			header := s.header(body, sent)
+			header.Set("Wechatpay-Serial", "048D5A6B7C8D9E0F1A2B3C4D5E6F708192A3B4C5")
+			u, err := ReadNotification(header, body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			search := func() {
+				if _, err := platforms.Find(b.Context(), u); !errors.Is(err, wepay.ErrUnknownKey) {
+					b.Fatal(err)
+				}
+			}
+			search() // which readies the keys
+			b.ReportAllocs()
+			var took []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				search()
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2])/1e6, "median-ms")
+			b.ReportMetric(float64(len(body)), "B/body")
+		})
+	}
 }
 
 func takeNotification(b *testing.B) func() {

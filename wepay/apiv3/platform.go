@@ -45,8 +45,8 @@ type Store interface {
 }
 
 // The least time between two questions for certificates: of notifications, so
-// that whoever names serial numbers at random does not have us hammer WeChat;
-// and of replies, which come from WeChat itself.
+// that what WeChat does not list does not have us hammer it; and of replies, which
+// come while WeChat is asked anyway.
 const (
 	askForNotification = time.Minute
 	askForReply        = 5 * time.Second
