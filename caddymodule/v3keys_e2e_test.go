@@ -235,6 +235,42 @@ func TestCertificatesOutliveCaddy(t *testing.T) {
 	}
 }
 
+// A certificate that cannot be used does not keep the others from being used, and
+// the log says which it is.
+func TestUnusableCertificate(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.awaitKept(shop)
+	path := filepath.Join(w.dir, "caddy", "wepay", "certificates", shop.mchID+".json")
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bad = `{"serial_no":"0000000000000000000000000000000000000BAD","encrypt_certificate":{"algorithm":"AEAD_SM4_GCM"}}`
+	if err := os.WriteFile(path, replacing(`"data":[`, `"data":[`+bad+`,`)(kept), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.patience = redials
+	if err := w.load(layout{sellers: []*seller{shop}, site: counting}); err != nil {
+		t.Fatal(err)
+	}
+	d := w.paidEvent(shop, shop.paid3("order-1"))
+	if err := d.Release(); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitAnswer(d)
+	checkTakenV3(t, d)
+	if got := w.fetches(); got != 1 {
+		t.Errorf("WeChat was asked %d times for certificates", got)
+	}
+	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if says := `"msg":"platform certificate left out","merchant":"shop","error":"opening certificate 0000000000000000000000000000000000000BAD: `; strings.Count(string(text), says) != 1 {
+		t.Errorf("the log does not say which certificate is left out")
+	}
+}
+
 // `caddy validate`, and a reload that is refused, ask nobody.
 func TestValidatingFetchesNothing(t *testing.T) {
 	w, shop := newWorld(t), newV3Seller("shop", 1)

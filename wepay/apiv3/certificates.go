@@ -250,13 +250,13 @@ func parseCertificate(text []byte) (*certificate, error) {
 // out.
 func (p *Platform) replace(fresh *certificates) {
 	p.certificates.Store(fresh)
+	if p.changed != nil {
+		p.changed()
+	}
 	for _, err := range fresh.unusable {
 		if p.unusable != nil {
 			p.unusable(p.merchant, err)
 		}
-	}
-	if p.changed != nil {
-		p.changed()
 	}
 }
 

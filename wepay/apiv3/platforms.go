@@ -33,8 +33,9 @@ func NewPlatforms(all ...*Platform) *Platforms {
 func (ps *Platforms) All() []*Platform { return ps.all }
 
 // Find returns the accounts that hold the key that a notification is signed with.
-// For a certificate that none holds WeChat is asked about the account whose APIv3
-// key opens the content, on the terms of Platform.Key; the errors are Key's, too.
+// For a certificate that none holds it is the account whose APIv3 key opens the
+// content, about which WeChat is asked on the terms of Platform.Key; the errors
+// are Key's, too.
 func (ps *Platforms) Find(ctx context.Context, u *Unverified) ([]*Platform, error) {
 	serial := u.Serial()
 	if holders := ps.holding(serial); len(holders) > 0 {
@@ -48,7 +49,7 @@ func (ps *Platforms) Find(ctx context.Context, u *Unverified) ([]*Platform, erro
 	for _, p := range opening { // several, where accounts were given one APIv3 key
 		_, err := p.key(ctx, serial, askForNotification)
 		if err == nil {
-			return ps.holding(serial), nil
+			return []*Platform{p}, nil // whatever others have it, too
 		}
 		if !errors.Is(failed, wepay.ErrNoAnswer) { // it may have been the one that could not be asked
 			failed = err
@@ -72,9 +73,6 @@ func (ps *Platforms) opening(ctx context.Context, u *Unverified) ([]*Platform, e
 		defer func() { <-searching }()
 	case <-ctx.Done():
 		return nil, unsearched(ctx)
-	}
-	if holders := ps.holding(u.Serial()); len(holders) > 0 {
-		return holders, nil // it came while others searched
 	}
 	var opening []*Platform
 	for _, p := range ps.all {

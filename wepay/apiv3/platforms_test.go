@@ -140,6 +140,22 @@ func TestPlatformsOfOneAPIv3Key(t *testing.T) {
 	}
 }
 
+// A certificate that has just come is found, also before all are sorted by it.
+func TestFindWhatHasJustCome(t *testing.T) {
+	a := newLister(t, "a", keyOf(1), 1)
+	ps := apiv3.NewPlatforms(a.Platform)
+	if _, err := ps.Find(t.Context(), naming(t, serialOf(1), keyOf(2), start)); !errors.Is(err, wepay.ErrUnknownKey) {
+		t.Errorf("a stranger's: got %v", err)
+	}
+	apiv3.Untold(a.Platform)
+	if err := a.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := ps.Find(t.Context(), naming(t, serialOf(1), keyOf(1), start)); err != nil || !slices.Equal(found, []*apiv3.Platform{a.Platform}) {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
 // Who finds no time to try all keys is refused as a stranger.
 func TestFindWaitsForOthers(t *testing.T) {
 	a := newLister(t, "a", keyOf(1), 1)
