@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,31 +92,6 @@ func list(t testing.TB, all ...listed) string {
 			l.listedAs, sealed(t, l.sealedBy, text)))
 	}
 	return `{"data":[` + strings.Join(entries, ",") + `]}`
-}
-
-// naming is a notification of a time that names the key it is signed with, and
-// brings what an APIv3 key opens.
-func naming(t testing.TB, serial, key string, at time.Time) *apiv3.Unverified {
-	t.Helper()
-	return unverified(t, serial, at, fmt.Sprintf(`{"event_type":"x","resource_type":"encrypt-resource","resource":{"algorithm":"AEAD_AES_256_GCM","nonce":"61f9c719728a","associated_data":"certificate","ciphertext":%q}}`,
-		sealed(t, key, "{}")))
-}
-
-func unverified(t testing.TB, serial string, at time.Time, body string) *apiv3.Unverified {
-	t.Helper()
-	u, err := apiv3.ReadNotification(http.Header{
-		"Wechatpay-Timestamp": {strconv.FormatInt(at.Unix(), 10)}, "Wechatpay-Nonce": {"n"}, "Wechatpay-Serial": {serial}, "Wechatpay-Signature": {"AAAA"},
-	}, []byte(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-// naming is one for the shop, of now.
-func (s *shop) naming(serial string) *apiv3.Unverified {
-	s.t.Helper()
-	return naming(s.t, serial, apiV3Key, s.clock.Now())
 }
 
 func serialOf(n int64) string { return fmt.Sprintf("%040X", n) }

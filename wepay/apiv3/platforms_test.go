@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,31 @@ func (l *lister) lists(t *testing.T, serials ...int64) {
 	if len(all) > 0 {
 		l.body = list(t, all...)
 	}
+}
+
+// naming is a notification of a time that names the key it is signed with, and
+// brings what an APIv3 key opens.
+func naming(t testing.TB, serial, key string, at time.Time) *apiv3.Unverified {
+	t.Helper()
+	return unverified(t, serial, at, fmt.Sprintf(`{"event_type":"x","resource_type":"encrypt-resource","resource":{"algorithm":"AEAD_AES_256_GCM","nonce":"61f9c719728a","associated_data":"certificate","ciphertext":%q}}`,
+		sealed(t, key, "{}")))
+}
+
+func unverified(t testing.TB, serial string, at time.Time, body string) *apiv3.Unverified {
+	t.Helper()
+	u, err := apiv3.ReadNotification(http.Header{
+		"Wechatpay-Timestamp": {strconv.FormatInt(at.Unix(), 10)}, "Wechatpay-Nonce": {"n"}, "Wechatpay-Serial": {serial}, "Wechatpay-Signature": {"AAAA"},
+	}, []byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// naming is one for the shop, of now.
+func (s *shop) naming(serial string) *apiv3.Unverified {
+	s.t.Helper()
+	return naming(s.t, serial, apiV3Key, s.clock.Now())
 }
 
 // keyOf is an account's APIv3 key.
