@@ -42,7 +42,7 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		account.v2 = apiv2.NewClient(merchant,
 			apiv2.WithTransport(transport), apiv2.WithTimeout(timeout), apiv2.WithRiskEndpoint(s.risk))
 	}
-	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout), apiv3.WithOmissions(a.warnOfOmission)}
+	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout), apiv3.WithOmissions(a.warnOfOmission), apiv3.WithUnusable(a.warnOfUnusable)}
 	account.platform = s.platforms.of(merchant, options)
 	switch {
 	case account.platform != nil && merchant.RequireV3() == nil:
@@ -93,6 +93,11 @@ func (a *App) warnOfOmission(o apiv3.Omission) {
 		zap.String("number", o.Number), zap.String("omitted", o.Omitted))
 }
 
+// warnOfUnusable says which platform certificate is left out.
+func (a *App) warnOfUnusable(merchant *wepay.Merchant, err error) {
+	a.logger.Warn("platform certificate left out", zap.String("merchant", merchant.Name), zap.Error(err))
+}
+
 // doubt warns of what is valid and hardly meant.
 func (a *App) doubt(merchant *wepay.Merchant, reason string) {
 	a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", reason))
@@ -104,28 +109,32 @@ func (a *App) warnOfRefunds() {
 	byMchID := make(map[string][]*wepay.Merchant)
 	for _, m := range a.merchants.All() {
 		for _, other := range byMchID[m.MchID] {
-			if !refundsDiffer(m, other) {
-				continue
+			if difference := refundsDiffer(m, other); difference != "" {
+				a.doubt(m, fmt.Sprintf(
+					"API v3 does not say the appid of a refund, so that its notification cannot be told from one of merchant %q, %s: have the two sent to pay_notify/%s and pay_notify/%s",
+					other.Name, difference, m.Name, other.Name))
 			}
-			a.doubt(m, fmt.Sprintf(
-				"API v3 does not say the appid of a refund, so that its notification cannot be told from one of merchant %q, which goes elsewhere: have the two sent to pay_notify/%s and pay_notify/%s",
-				other.Name, m.Name, other.Name))
 		}
 		byMchID[m.MchID] = append(byMchID[m.MchID], m)
 	}
 }
 
-// refundsDiffer says whether a refund's notification over API v3 could be for
-// either of two merchants of one account, which want it in different ways.
-func refundsDiffer(m, other *wepay.Merchant) bool {
+// refundsDiffer says what is lost where a refund's notification over API v3 could
+// be for either of two merchants of one account; "": nothing.
+func refundsDiffer(m, other *wepay.Merchant) string {
+	payloadV3, otherV3 := m.Payload == wepay.V3, other.Payload == wepay.V3
 	switch {
 	case m.AppID == other.AppID || m.SubMchID != other.SubMchID: // NewMerchants compares those of one appid
-		return false
+		return ""
 	case m.API != wepay.V3 && other.API != wepay.V3, m.APIv3Key == "", m.APIv3Key != other.APIv3Key:
-		return false
+		return ""
 	case strings.HasSuffix(m.NotifyURL, "/"+m.Name) && strings.HasSuffix(other.NotifyURL, "/"+other.Name):
-		return false
+		return ""
+	case m.CallbackURL(wepay.Refunded) != other.CallbackURL(wepay.Refunded) || payloadV3 != otherV3:
+		return "which goes elsewhere"
+	case payloadV3:
+		return "" // whose payload has none
 	default:
-		return m.CallbackURL(wepay.Refunded) != other.CallbackURL(wepay.Refunded) || (m.Payload == wepay.V3) != (other.Payload == wepay.V3)
+		return "and is handed over without an appid"
 	}
 }

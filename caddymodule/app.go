@@ -91,7 +91,7 @@ type App struct {
 
 	ctx         caddy.Context
 	events      *caddyevents.App
-	gracePeriod time.Duration
+	gracePeriod time.Duration // of the HTTP app; 0: none is configured
 }
 
 // The time limits' defaults; see App.
@@ -202,7 +202,6 @@ func (a *App) startOutbox() error {
 // findGracePeriod asks the HTTP app, which is set up by now, how long a
 // shutdown may take.
 func (a *App) findGracePeriod() error {
-	a.gracePeriod = defaultGracePeriod
 	app, err := a.ctx.AppIfConfigured("http")
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		return nil
@@ -210,18 +209,30 @@ func (a *App) findGracePeriod() error {
 	if err != nil {
 		return fmt.Errorf("getting the http app: %w", err)
 	}
-	if configured := time.Duration(app.(*caddyhttp.App).GracePeriod); configured > 0 {
-		a.gracePeriod = configured
-	}
+	a.gracePeriod = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	return nil
 }
 
-// defaultGracePeriod is how long a shutdown or a reload waits for deliveries
-// where the config has no grace_period.
+// defaultGracePeriod is how long a shutdown waits for deliveries where the config
+// has no grace_period.
 const defaultGracePeriod = 5 * time.Second
 
-// closePeriod is what the outbox has of that to close; see Outbox.
-const closePeriod = time.Second
+// closePeriod is what the outbox has of a grace_period to close; see Outbox.
+const closePeriod = 500 * time.Millisecond
+
+// grace is how long to wait for deliveries. A reload is in no hurry: it waits, as
+// it does for requests, until each has been taken or has failed, since who gives
+// up on one that is under way has it delivered once more.
+func (a *App) grace(exiting bool) time.Duration {
+	switch {
+	case a.gracePeriod > 0:
+		return a.gracePeriod - min(closePeriod, a.gracePeriod/4)
+	case exiting:
+		return defaultGracePeriod
+	default:
+		return time.Duration(a.CallbackTimeout)*5/4 + time.Second // deliveries have four fifths
+	}
+}
 
 // reportOutbox logs what somebody should know of: events that were given up,
 // and events that wait and are not handed over, since their merchant is gone or
@@ -295,7 +306,7 @@ func (a *App) Stop() error {
 		a.keeper.stop()
 	}
 	if a.dispatcher != nil {
-		a.dispatcher.stop(a.gracePeriod - min(closePeriod, a.gracePeriod/2))
+		a.dispatcher.stop(a.grace(caddy.Exiting()))
 	}
 	return nil
 }

@@ -1,10 +1,16 @@
 package caddymodule
 
 import (
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/wepay"
 )
 
 // Merchants whose events go to one order service share what is known of it.
@@ -126,4 +132,36 @@ func TestGrowing(t *testing.T) {
 	if got := growing(time.Second, 1<<62, 1000); got != 1<<62 {
 		t.Errorf("the longest is %s", got)
 	}
+}
+
+// What is too old when its order service is away is given up, whether it was its
+// turn to be tried or not; what is not so old waits.
+func TestGivenUpWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const events, giveUp = 300, 3 * time.Hour
+		d := dispatchAs(t, func(o *OutboxOptions, _ map[string]*callback) { o.GiveUp = caddy.Duration(giveUp) }, unreachable, "shop")
+		for n := range events {
+			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
+		}
+		d.pass(giveUp - time.Hour)
+		if dead := d.told(); len(dead) > 0 {
+			t.Fatalf("%d are given up too soon", len(dead))
+		}
+		d.put("shop", wepay.Payment, "evt_young", "")
+		d.pass(time.Hour + 11*time.Minute) // the longest wait, and that of the circuit
+		if dead := d.told(); len(dead) != events {
+			t.Errorf("%d are given up", len(dead))
+		}
+		for n := range events {
+			e := d.get(fmt.Sprintf("evt_%d", n))
+			if e.State != Dead || e.Ended.Sub(e.Since) < giveUp || !strings.Contains(e.Reason, "away") && e.Attempts == 0 {
+				t.Fatalf("got %+v", e)
+			}
+		}
+		d.backend.answers(replies(204, ""))
+		d.pass(11 * time.Minute)
+		if e := d.get("evt_young"); e.State != Delivered {
+			t.Errorf("got %+v", e)
+		}
+	})
 }

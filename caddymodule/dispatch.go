@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,8 +21,8 @@ type dispatcher struct {
 	metrics   *metrics
 	giveUp    func(*Event) // called for an event that is dead now
 
-	workers *semaphore.Weighted // whose waiters are served in turn
-	share   int                 // of the workers that one queue may have, or one of several order services
+	workers *hands
+	share   int // of the workers that one queue may have
 
 	leasing, delivering, settling context.Context
 	stopLeasing, abort, abandon   context.CancelFunc
@@ -41,7 +42,7 @@ func newDispatcher(outbox Outbox, callbacks map[string]*callback, logger *zap.Lo
 	options := outbox.Options()
 	d := &dispatcher{
 		outbox: outbox, callbacks: callbacks, options: options, logger: logger, metrics: metrics, giveUp: giveUp,
-		workers: semaphore.NewWeighted(int64(options.Workers)),
+		workers: newHands(options.Workers),
 		share:   max(options.Workers/2, 1),
 	}
 	d.leasing, d.stopLeasing = context.WithCancel(context.Background())
@@ -60,9 +61,9 @@ func (d *dispatcher) start() {
 				continue // what waits from before stays until there is one again
 			}
 			lane := &lane{
-				dispatcher: d, queue: Queue{merchant, kind}, callback: callback, circuit: service.circuit,
+				dispatcher: d, queue: Queue{merchant, kind}, callback: callback, service: service,
 				places: make(chan struct{}, leasedAhead*d.share),
-				hands:  []*semaphore.Weighted{semaphore.NewWeighted(int64(d.share)), service.hands, d.workers},
+				own:    semaphore.NewWeighted(int64(d.share)),
 			}
 			d.lanes.Go(lane.run)
 		}
@@ -71,8 +72,8 @@ func (d *dispatcher) start() {
 
 // service is what is known of an order service.
 type service struct {
-	circuit *circuit
-	hands   *semaphore.Weighted // its share of the workers
+	*circuit
+	handed
 }
 
 // services returns the order services by their URLs: merchants may share one.
@@ -85,13 +86,7 @@ func (d *dispatcher) services() map[string]*service {
 			}
 		}
 	}
-	share := d.share
-	if len(services) == 1 {
-		share = d.options.Workers // there is nobody to leave any for
-	}
-	for _, service := range services {
-		service.hands = semaphore.NewWeighted(int64(share))
-	}
+	d.workers.sole = len(services) == 1
 	return services
 }
 
@@ -113,9 +108,10 @@ type lane struct {
 
 	queue    Queue
 	callback *callback
-	circuit  *circuit
-	places   chan struct{}         // taken by what is leased
-	hands    []*semaphore.Weighted // that an event needs: of the queue, of its order service, of all
+	service  *service
+	places   chan struct{}       // taken by what is leased
+	own      *semaphore.Weighted // workers that the queue may have; whose waiters are served in turn
+	aged     atomic.Bool         // an event was given up for its age, and there may be more
 }
 
 // run leases events as long as there are places for them.
@@ -184,9 +180,12 @@ func (l *lane) lease() ([]*Lease, error) {
 			<-l.places
 		}
 	}()
-	free, err := l.circuit.await(l.leasing, cap(l.places))
-	if err != nil {
-		return nil, err
+	free := cap(l.places)
+	if !l.aged.Load() { // else what is too old is given up while nothing may be sent, too
+		var err error
+		if free, err = l.service.await(l.leasing, free); err != nil {
+			return nil, err
+		}
 	}
 	for taken < free {
 		select {
@@ -198,30 +197,38 @@ func (l *lane) lease() ([]*Lease, error) {
 		break
 	}
 	leases, err := l.outbox.Lease(l.leasing, l.queue, taken, l.term())
+	if err != nil {
+		return nil, err
+	}
 	taken -= len(leases)
-	return leases, err
+	return leases, nil
 }
 
 // handOver delivers an event as soon as there is a worker, unless something
 // stands against it now, and ends its lease, which lasts until a time.
 func (l *lane) handOver(lease *Lease, until time.Time) {
-	if due, tried, err := l.attempt(lease.Event, until); tried {
+	switch due, tried, err := l.attempt(lease.Event, until); {
+	case tried:
 		l.settle(lease, until, err)
-	} else {
+	case err != nil:
+		l.giveUpUntried(lease, until, err)
+	default:
 		l.giveBack(lease, until, due)
 	}
 }
 
 // attempt delivers an event, and reports whether that was tried to the end and
-// what came of it; else when it is due again. It holds a worker meanwhile, and
-// none while that is noted.
+// what came of it; else when it is due again, or why it is too late for that. It
+// holds a worker meanwhile, and none while that is noted.
 func (l *lane) attempt(e *Event, until time.Time) (due time.Time, tried bool, err error) {
-	for _, needed := range l.hands {
-		if err := needed.Acquire(l.leasing, 1); err != nil {
-			return time.Now(), false, nil
-		}
-		defer needed.Release(1)
+	if l.own.Acquire(l.leasing, 1) != nil {
+		return time.Now(), false, nil
 	}
+	defer l.own.Release(1)
+	if l.workers.acquire(l.leasing, l.service) != nil {
+		return time.Now(), false, nil
+	}
+	defer l.workers.release(l.service)
 	now := time.Now()
 	if until.Sub(now) < l.callback.timeout {
 		return now, false, nil
@@ -229,8 +236,12 @@ func (l *lane) attempt(e *Event, until time.Time) (due time.Time, tried bool, er
 	if due, held := l.heldUp(e, now); held {
 		return due, false, nil
 	}
-	ok, probe, retry := l.circuit.enter(now)
+	ok, probe, retry := l.service.enter(now)
 	if !ok {
+		if l.tooOld(e, now) {
+			return now, false, errAway
+		}
+		l.aged.Store(false)
 		return retry, false, nil
 	}
 	err = l.callback.deliver(l.delivering, e)
@@ -270,8 +281,8 @@ func (l *lane) heldUp(e *Event, now time.Time) (due time.Time, held bool) {
 func (l *lane) report(err error, probe bool) {
 	var failed *notTaken
 	if !errors.As(err, &failed) || failed.refused() {
-		l.circuit.succeed()
+		l.service.succeed()
 		return
 	}
-	l.circuit.fail(time.Now(), probe, min(failed.retryAfter, time.Duration(l.options.GiveUp)))
+	l.service.fail(time.Now(), probe, min(failed.retryAfter, time.Duration(l.options.GiveUp)))
 }

@@ -12,18 +12,20 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// An order service that hangs holds up nobody else's events, whichever and
-// whosever events it has.
+// Order services that hang hold up nobody else's events, whichever and whosever
+// events they have.
 func TestDeliveryIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hanging := map[string]bool{"dead": true}
+		hanging := map[string]bool{"dead": true, "gone": true, "away": true}
 		d := dispatch(t, func(r *http.Request) (*http.Response, error) {
 			if hanging[r.URL.Host] {
 				return hangs(r)
 			}
 			return replies(204, "")(r)
-		}, "dead1", "dead2", "shop")
+		}, "dead1", "dead2", "gone1", "away1", "shop")
 		for n := range 100 {
+			d.put("gone1", wepay.Payment, fmt.Sprintf("evt_gone1_%d", n), "")
+			d.put("away1", wepay.Payment, fmt.Sprintf("evt_away1_%d", n), "")
 			d.put("dead1", wepay.Payment, fmt.Sprintf("evt_dead1_%d", n), "")
 			d.put("dead1", wepay.Refunded, fmt.Sprintf("evt_refund_%d", n), "")
 			d.put("dead2", wepay.Payment, fmt.Sprintf("evt_dead2_%d", n), "")
@@ -41,8 +43,8 @@ func TestDeliveryIsFair(t *testing.T) {
 	})
 }
 
-// There are never more deliveries at once than workers, and of one queue, or of
-// one of several order services, half as many.
+// There are never more deliveries at once than workers, of one queue, or of one of
+// several order services, half as many, and some are left for those that come.
 func TestDeliveriesAtOnce(t *testing.T) {
 	type events struct {
 		merchant string
@@ -52,13 +54,14 @@ func TestDeliveriesAtOnce(t *testing.T) {
 		name    string
 		workers int
 		events  []events // a hundred of each
-		want    int
+		want    int      // at least
+		most    int
 	}{
-		{"one queue", 16, []events{{"shop", wepay.Payment}}, 8},
-		{"one order service", 16, []events{{"shop", wepay.Payment}, {"shop", wepay.Refunded}}, 16},
-		{"one of several order services", 16, []events{{"shop1", wepay.Payment}, {"shop2", wepay.Refunded}, {"mini", "none"}}, 8},
-		{"several order services", 16, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}, {"counter", wepay.Payment}}, 16},
-		{"one worker", 1, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}}, 1},
+		{"one queue", 16, []events{{"shop", wepay.Payment}}, 8, 8},
+		{"one order service", 16, []events{{"shop", wepay.Payment}, {"shop", wepay.Refunded}}, 16, 16},
+		{"one of several order services", 16, []events{{"shop1", wepay.Payment}, {"shop2", wepay.Refunded}, {"mini", "none"}}, 8, 8},
+		{"several order services", 16, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}, {"counter", wepay.Payment}}, 12, 14},
+		{"one worker", 1, []events{{"shop", wepay.Payment}, {"mini", wepay.Payment}}, 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -73,8 +76,8 @@ func TestDeliveriesAtOnce(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				if heard := len(d.backend.hearings()); heard != test.want {
-					t.Errorf("%d deliveries at once, want %d", heard, test.want)
+				if heard := len(d.backend.hearings()); heard < test.want || heard > test.most {
+					t.Errorf("%d deliveries at once, want %d to %d", heard, test.want, test.most)
 				}
 				want := max(test.workers/2, 1) * leasedAhead
 				if _, _, limit := d.store.did(); limit != want {

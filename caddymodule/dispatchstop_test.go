@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -23,6 +25,9 @@ func TestDispatcherStops(t *testing.T) {
 	}{
 		{"finished", 3 * time.Second, 5 * time.Second, Delivered, 3 * time.Second},
 		{"given back", time.Hour, 5 * time.Second, Waiting, 4 * time.Second},
+		{"finished in a reload", defaultDeliveryTimeout, graceOf(0, false), Delivered, defaultDeliveryTimeout},
+		{"given back as the server stops", time.Hour, graceOf(0, true), Waiting, 4 * time.Second},
+		{"given back in a reload with a grace_period", time.Hour, graceOf(2*time.Second, false), Waiting, 1200 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -53,6 +58,13 @@ func TestDispatcherStops(t *testing.T) {
 			})
 		})
 	}
+}
+
+// graceOf is the grace of an app with the usual time-out and a grace_period, or
+// none.
+func graceOf(configured time.Duration, exiting bool) time.Duration {
+	app := &App{CallbackTimeout: caddy.Duration(defaultDeliveryTimeout), gracePeriod: configured}
+	return app.grace(exiting)
 }
 
 // What was taken in the last moment is taken.

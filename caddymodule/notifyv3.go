@@ -21,7 +21,7 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
-	platforms, err := h.known(ctx, unverified.Serial(), name)
+	platforms, err := h.known(ctx, unverified, name)
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
@@ -29,18 +29,19 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 	if err != nil {
 		return h.suspect(platforms, name), nil, err
 	}
-	receiver, err := h.merchants.Receiver(name, opened.Recipient())
+	recipient := opened.Recipient()
+	receiver, err := h.merchants.Receiver(name, recipient)
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
-	return receiver, opened.Notification(receiver), nil
+	return receiver, opened.Notification(receiver, h.merchants.AppID(name, recipient)), nil
 }
 
 // known returns what knows the key that a notification is signed with: of the
 // merchant that the path names, else of all.
-func (h *Handler) known(ctx context.Context, serial, name string) ([]*apiv3.Platform, error) {
+func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name string) ([]*apiv3.Platform, error) {
 	if name == "" {
-		return h.app.platforms.Find(ctx, serial)
+		return h.app.platforms.Find(ctx, unverified)
 	}
 	merchant := h.merchants.Named(name)
 	if merchant == nil {
@@ -53,7 +54,7 @@ func (h *Handler) known(ctx context.Context, serial, name string) ([]*apiv3.Plat
 	case platform == nil:
 		return nil, fmt.Errorf("%w: %w", wepay.ErrUnknownKey, merchant.NotAble("public_key, or private_key and mch_serial,"))
 	}
-	if _, err := platform.Key(ctx, serial); err != nil {
+	if _, err := platform.Key(ctx, unverified); err != nil {
 		return nil, err
 	}
 	return []*apiv3.Platform{platform}, nil
@@ -66,7 +67,7 @@ func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.
 	var done verification
 	tried := make(map[string]bool, 1)
 	for _, platform := range platforms {
-		key, err := platform.Key(ctx, unverified.Serial())
+		key, err := platform.Key(ctx, unverified)
 		if err != nil {
 			return nil, err
 		}

@@ -30,8 +30,8 @@ type Outbox interface {
 	// Close gives back what Open took. Leases end with it, and calls that wait
 	// return [ErrOutboxClosed], as later ones do; a store that another config of
 	// this process still has open may go on serving those that came before. It
-	// does not wait for a server elsewhere that does not answer for more than a
-	// second in all: that is what the app leaves it of Caddy's grace period.
+	// does not wait for a server elsewhere that does not answer for more than
+	// half a second in all: that is what the app leaves it of a grace_period.
 	// Without an Open that succeeded it does nothing.
 	Close() error
 

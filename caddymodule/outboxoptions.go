@@ -23,7 +23,8 @@ type OutboxOptions struct {
 	// repeats it; at least 25h. Default: 7d.
 	Keep caddy.Duration `json:"keep,omitempty"`
 
-	// How many events are handed over at the same time. Default: 16.
+	// How many events are handed over at the same time. Some are left for other
+	// order services when one of them hangs. Default: 16.
 	Workers int `json:"workers,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -26,6 +27,27 @@ func (l *lane) giveBack(lease *Lease, until, due time.Time) {
 	l.store(lease, until)
 }
 
+// errAway is why an event is given up that is too old, and was not tried again.
+var errAway = errors.New("the order service is away")
+
+// giveUpUntried gives up an event that is too old to wait for an order service
+// that is away: as no event is tried then but one now and then, it would wait for
+// ever.
+func (l *lane) giveUpUntried(lease *Lease, until time.Time, err error) {
+	e := lease.Event
+	if e.Reason != "" {
+		err = fmt.Errorf("%w, as before: %s", err, e.Reason)
+	}
+	e.Reason = err.Error()
+	e.State, e.Ended = Dead, time.Now()
+	l.conclude(lease, until, "dead", err)
+}
+
+// tooOld reports whether an event is given up unless it is taken now.
+func (l *lane) tooOld(e *Event, now time.Time) bool {
+	return now.Sub(e.Since) >= time.Duration(l.options.GiveUp)
+}
+
 // settle stores what came of an attempt.
 func (l *lane) settle(lease *Lease, until time.Time, err error) {
 	e, now := lease.Event, time.Now()
@@ -36,6 +58,12 @@ func (l *lane) settle(lease *Lease, until time.Time, err error) {
 	} else {
 		result = l.postpone(e, err, now)
 	}
+	l.conclude(lease, until, result, err)
+}
+
+// conclude tells what has become of an event, and stores it.
+func (l *lane) conclude(lease *Lease, until time.Time, result string, err error) {
+	e := lease.Event
 	l.metrics.deliveries.WithLabelValues(e.Merchant, result).Inc()
 	fields := []zap.Field{
 		zap.String("merchant", e.Merchant), zap.String("event", e.ID), zap.String("kind", string(e.Kind)), zap.Int("attempts", e.Attempts),
@@ -65,8 +93,9 @@ func (l *lane) postpone(e *Event, err error, now time.Time) string {
 		failed = &notTaken{err: err}
 	}
 	e.Reason, e.Refused = failed.err.Error(), failed.refused()
-	if failed.gone() || now.Sub(e.Since) >= time.Duration(l.options.GiveUp) {
+	if old := l.tooOld(e, now); old || failed.gone() {
 		e.State, e.Ended = Dead, now
+		l.aged.Store(old)
 		return "dead"
 	}
 	wait := growing(time.Duration(l.options.Retry[0]), time.Duration(l.options.Retry[1]), e.Attempts)

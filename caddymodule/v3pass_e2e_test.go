@@ -325,19 +325,21 @@ func TestPassThroughV3Refused(t *testing.T) {
 // Whoever may not ask for money may not ask for this either.
 func TestPassThroughV3IsShut(t *testing.T) {
 	for _, test := range []struct {
-		site   string
-		status int
+		site    string
+		status  int
+		headers []string
 	}{
-		{"wepay", 403},
-		{"wepay {\n\t\tallow 10.0.0.1\n\t}", 403},
-		{"wepay {\n\t\ttoken a-token-of-the-site\n\t}", 401},
+		{"wepay", 403, nil},
+		{"wepay {\n\t\tallow 10.0.0.1\n\t}", 403, nil},
+		{"wepay {\n\t\ttoken a-token-of-the-site\n\t}", 401, nil},
+		{"wepay {\n\t\tallow 127.0.0.1\n\t}", 403, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}},
 	} {
 		w, shop := newWorld(t), newV3Seller("shop", 1)
 		l := w.stalls(stall{shop, []string{"passthrough"}})
 		l.site = test.site
 		w.serve(l)
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-			a := w.pass(method, "/v3/pay/transactions/id/1?merchant=shop&"+url.Values{"mchid": {shop.mchID}}.Encode(), "")
+			a := w.pass(method, "/v3/pay/transactions/id/1?merchant=shop&"+url.Values{"mchid": {shop.mchID}}.Encode(), "", test.headers...)
 			if a.status != test.status || a.Errcode != 401 {
 				t.Errorf("%s of %s: HTTP %d %s", method, test.site, a.status, a.body)
 			}

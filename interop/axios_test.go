@@ -137,7 +137,7 @@ func checkPluginNotification(t *testing.T, url string, merchant *wepay.Merchant,
 	}
 	unverified := must(apiv3.ReadNotification(header, []byte(told.Body)))(t)
 	sealed := must(unverified.Verify(merchant.PublicKey, time.Now()))(t)
-	notification := must(sealed.Open(apiV3Key))(t).Notification(merchant)
+	notification := must(sealed.Open(apiV3Key))(t).Notification(merchant, merchant.AppID)
 	if notification.Kind != wepay.Payment || notification.Fields.Get("out_trade_no") != number || notification.Fields.Get("total_fee") != "1200" {
 		t.Errorf("the client is told %s %v", notification.Kind, notification.Fields)
 	}

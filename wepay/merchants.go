@@ -173,10 +173,7 @@ func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 // is for any merchant of that account where it is for nobody by those. A name
 // admits only that merchant. The error wraps ErrForeign.
 func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
-	candidates := ms.candidates(name, r.MchID, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
-	if len(candidates) == 0 && r.api() == V3 {
-		candidates = ms.candidates(name, r.Account, "", func(m *Merchant) bool { return m.APIv3Key == r.APIv3Key })
-	}
+	candidates := ms.receivers(name, r)
 	if len(candidates) == 0 {
 		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id, and the key of its API", ErrForeign)
 	}
@@ -186,6 +183,31 @@ func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 		}
 	}
 	return candidates[0], nil
+}
+
+// AppID returns the appid of a notification, also of one that does not say it: that
+// of the merchants which it can be for, or "" where theirs differ.
+func (ms *Merchants) AppID(name string, r Recipient) string {
+	if r.AppID != "" {
+		return r.AppID
+	}
+	appID := ""
+	for i, m := range ms.receivers(name, r) {
+		if i > 0 && m.AppID != appID {
+			return ""
+		}
+		appID = m.AppID
+	}
+	return appID
+}
+
+// receivers are all merchants that a notification can be for.
+func (ms *Merchants) receivers(name string, r Recipient) []*Merchant {
+	receivers := ms.candidates(name, r.MchID, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
+	if len(receivers) == 0 && r.api() == V3 {
+		receivers = ms.candidates(name, r.Account, "", func(m *Merchant) bool { return m.APIv3Key == r.APIv3Key })
+	}
+	return receivers
 }
 
 // candidates are the merchants of an account that receive a notification: the

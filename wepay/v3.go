@@ -69,6 +69,8 @@ func (m *Merchant) Uses(api API) bool {
 func (m *Merchant) RequireV3() error {
 	serial, key := m.SigningKey()
 	switch {
+	case key == nil && serial == "":
+		return m.NotAble("private_key and mch_serial (or pfx, or cert)")
 	case key == nil:
 		return m.NotAble("private_key (or pfx, or cert)")
 	case serial == "":

@@ -57,6 +57,45 @@ func TestReceiverOfV3(t *testing.T) {
 	}
 }
 
+// A refund of API v3 does not say its appid: it is that of those whom it can be for,
+// as long as they have one.
+func TestAppID(t *testing.T) {
+	account := mch("1900000112")
+	shop, mini := v3(t, named("shop")), v3(t, named("mini"), app("wxmini"))
+	again := v3(t, named("again"))
+	alone := v3(t, named("alone"), mch("1900000111"))
+	first, second := partner(named("first"), account, sub("1")), partner(named("second"), account, sub("2"), app("wxmini"))
+	for _, m := range []*wepay.Merchant{first, second} {
+		m.APIv3Key = apiV3Key
+	}
+	refund := wepay.Recipient{MchID: shop.MchID, APIv3Key: apiV3Key}
+	of := func(m *wepay.Merchant, subMchID string) wepay.Recipient {
+		return wepay.Recipient{MchID: m.MchID, SubMchID: subMchID, APIv3Key: apiV3Key}
+	}
+	said := refund
+	said.AppID = "wxmini"
+	for name, test := range map[string]struct {
+		all  []*wepay.Merchant
+		by   string
+		r    wepay.Recipient
+		want string
+	}{
+		"of one":                     {[]*wepay.Merchant{shop, alone}, "", refund, shop.AppID},
+		"of two that have one":       {[]*wepay.Merchant{shop, again}, "", refund, shop.AppID},
+		"of two that have two":       {[]*wepay.Merchant{shop, mini}, "", refund, ""},
+		"of three that have two":     {[]*wepay.Merchant{mini, shop, again}, "", refund, ""},
+		"by a name":                  {[]*wepay.Merchant{shop, mini}, "mini", refund, "wxmini"},
+		"of nobody":                  {[]*wepay.Merchant{alone}, "", refund, ""},
+		"which is said":              {[]*wepay.Merchant{shop, mini}, "", said, "wxmini"},
+		"of a partner":               {[]*wepay.Merchant{first, second}, "", of(second, "2"), "wxmini"},
+		"of a partner's own account": {[]*wepay.Merchant{first, second}, "", wepay.Recipient{Account: first.MchID, APIv3Key: apiV3Key}, ""},
+	} {
+		if got := together(t, test.all...).AppID(test.by, test.r); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
 // What is about an account's own money is for whoever has the account, be it a
 // partner, who acts for others otherwise.
 func TestReceiverOfTheAccount(t *testing.T) {

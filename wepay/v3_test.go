@@ -181,6 +181,7 @@ func TestRequireV3(t *testing.T) {
 	}{
 		"nothing lacks": {func(*wepay.Merchant) {}, ""},
 		"a key":         {func(m *wepay.Merchant) { m.PrivateKey = nil }, "private_key"},
+		"both":          {func(m *wepay.Merchant) { m.PrivateKey, m.MchSerial = nil, "" }, "private_key and mch_serial"},
 		"its serial":    {func(m *wepay.Merchant) { m.MchSerial = "" }, "mch_serial"},
 		"the APIv3 key": {func(m *wepay.Merchant) { m.APIv3Key = "" }, "apiv3_key"},
 	} {

@@ -142,11 +142,11 @@ func (n *NATS) Open(ctx context.Context) error {
 func (n *NATS) key() string { return n.server.hash + "/" + string(n.stream) }
 
 // A Close that NATS does not answer has two parts: to give back the leases, and
-// to wait for what is on its way. Together they may take a second; see
-// caddymodule.Outbox.
+// to wait for what is on its way. Together they may take half a
+// second as the process ends; see caddymodule.Outbox.
 const (
-	releaseTimeout = 500 * time.Millisecond
-	drainTimeout   = 400 * time.Millisecond
+	releaseTimeout = 250 * time.Millisecond
+	drainTimeout   = 200 * time.Millisecond
 )
 
 // Close gives back the leases, and the connection to others or as the last.

@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -26,7 +27,10 @@ func (c *certificate) inForce(now time.Time) bool {
 
 // certificates are all that WeChat listed in one reply; nil: none. They do not
 // change.
-type certificates struct{ bySerial map[string]*certificate }
+type certificates struct {
+	bySerial map[string]*certificate
+	unusable map[string]error // why others are left out
+}
 
 func (cs *certificates) key(serial string, now time.Time) *rsa.PublicKey {
 	if cs == nil {
@@ -45,6 +49,9 @@ func (cs *certificates) whyNot(serial string) string {
 		c := cs.bySerial[serial]
 		return fmt.Sprintf("that certificate is in force from %s to %s only (is this machine's clock right?)",
 			c.notBefore.Format(time.DateOnly), c.notAfter.Format(time.DateOnly))
+	}
+	if cs != nil && cs.unusable[serial] != nil {
+		return "it cannot be used: " + cs.unusable[serial].Error()
 	}
 	return "WeChat Pay does not list that certificate"
 }
@@ -101,11 +108,11 @@ func (p *Platform) Refresh(ctx context.Context) error {
 // before.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
 func (p *Platform) fetch(ctx context.Context) error {
-	if err := p.merchant.RequireV3(); err != nil {
-		return err
-	}
 	failing := func(err error) error {
 		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, err)
+	}
+	if err := p.merchant.RequireV3(); err != nil {
+		return failing(err)
 	}
 	// A certificate that WeChat has retired must not keep the new ones from coming,
 	// so that none is named; the public key counts as in use only where it is.
@@ -114,7 +121,7 @@ func (p *Platform) fetch(ctx context.Context) error {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.Code, told.Message, hint(told.Code)))
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.Code, told.Message, p.hint(told.Code)))
 	}
 	fresh, err := p.open(answer.body)
 	if err != nil {
@@ -131,11 +138,13 @@ func (p *Platform) fetch(ctx context.Context) error {
 }
 
 // hint says what to do about a refusal of certificates.
-func hint(code string) string {
-	switch code {
-	case "RESOURCE_NOT_EXISTS":
+func (p *Platform) hint(code string) string {
+	switch {
+	case code == "RESOURCE_NOT_EXISTS" && p.merchant.PublicKey != nil:
+		return ": the account has none any more, and is known by public_key alone"
+	case code == "RESOURCE_NOT_EXISTS":
 		return ": the account has none; set public_key to WeChat Pay's public key (微信支付公钥) from the merchant platform"
-	case "SIGN_ERROR":
+	case code == "SIGN_ERROR":
 		return ": are mch_id, mch_serial and private_key of one certificate, and is this machine's clock right?"
 	default:
 		return ""
@@ -161,7 +170,8 @@ func (p *Platform) believeCertificates(answer *reply, fresh *certificates) error
 	return s.verify(key, answer.body, now)
 }
 
-// open decrypts the certificates of a reply with the APIv3 key.
+// open decrypts the certificates of a reply with the APIv3 key. One that cannot be
+// used is left out, unless that leaves none.
 func (p *Platform) open(body []byte) (*certificates, error) {
 	var listed struct {
 		Data []struct {
@@ -176,28 +186,39 @@ func (p *Platform) open(body []byte) (*certificates, error) {
 	if err != nil {
 		return nil, err
 	}
-	cs := &certificates{bySerial: make(map[string]*certificate, len(listed.Data))}
+	cs := &certificates{bySerial: make(map[string]*certificate, len(listed.Data)), unusable: make(map[string]error)}
+	none := fmt.Errorf("%w: the list is empty", wepay.ErrMalformed)
 	for _, item := range listed.Data {
-		text, err := item.Encrypted.open(gcm)
+		c, err := p.openCertificate(gcm, item.Serial, &item.Encrypted)
 		if err != nil {
-			return nil, fmt.Errorf("opening certificate %s: %w", item.Serial, err)
-		}
-		c, err := parseCertificate(text)
-		if err != nil {
-			return nil, fmt.Errorf("reading certificate %s: %w", item.Serial, err)
-		}
-		if c.serial != item.Serial {
-			return nil, fmt.Errorf("%w: certificate %s is listed as %s", wepay.ErrMalformed, c.serial, item.Serial)
-		}
-		if _, own := p.merchant.SigningKey(); own.PublicKey.Equal(c.key) {
-			return nil, fmt.Errorf("%w: certificate %s is the merchant's own", wepay.ErrMalformed, c.serial)
+			none, cs.unusable[item.Serial] = err, err
+			continue
 		}
 		cs.bySerial[c.serial] = c
 	}
 	if len(cs.bySerial) == 0 {
-		return nil, fmt.Errorf("%w: the list is empty", wepay.ErrMalformed)
+		return nil, none
 	}
 	return cs, nil
+}
+
+// openCertificate decrypts one that is listed under a serial number.
+func (p *Platform) openCertificate(gcm cipher.AEAD, serial string, encrypted *sealed) (*certificate, error) {
+	text, err := encrypted.open(gcm)
+	if err != nil {
+		return nil, fmt.Errorf("opening certificate %s: %w", serial, err)
+	}
+	c, err := parseCertificate(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificate %s: %w", serial, err)
+	}
+	if c.serial != serial {
+		return nil, fmt.Errorf("%w: certificate %s is listed as %s", wepay.ErrMalformed, c.serial, serial)
+	}
+	if _, own := p.merchant.SigningKey(); own.PublicKey.Equal(c.key) {
+		return nil, fmt.Errorf("%w: certificate %s is the merchant's own", wepay.ErrMalformed, c.serial)
+	}
+	return c, nil
 }
 
 // minKeyBits is the length of WeChat Pay's RSA keys.
@@ -225,10 +246,17 @@ func parseCertificate(text []byte) (*certificate, error) {
 	return &certificate{wepay.CertificateSerial(cert), key, cert.NotBefore, cert.NotAfter}, nil
 }
 
+// replace takes certificates in place of those before, and reports which are left
+// out.
 func (p *Platform) replace(fresh *certificates) {
 	p.certificates.Store(fresh)
 	if p.changed != nil {
 		p.changed()
+	}
+	for _, err := range fresh.unusable {
+		if p.unusable != nil {
+			p.unusable(p.merchant, err)
+		}
 	}
 }
 

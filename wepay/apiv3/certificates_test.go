@@ -43,7 +43,7 @@ func TestDue(t *testing.T) {
 	// WeChat signs with a certificate although there is the public key: that is a
 	// migration, and what signs has to be kept up to date.
 	s = openShop(t, ways[1])
-	if _, err := s.platform.Key(t.Context(), s.signs()); err != nil {
+	if _, err := s.platform.Key(t.Context(), s.naming(s.signs())); err != nil {
 		t.Fatal(err)
 	}
 	if at, due := s.platform.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) || s.platform.Serial() != s.merchant.PublicKeyID {
@@ -112,7 +112,7 @@ func sealed(t testing.TB, key, text string) string {
 	return base64.StdEncoding.EncodeToString(gcm.Seal(nil, []byte("61f9c719728a"), []byte(text), []byte("certificate")))
 }
 
-// What WeChat lists is believed only as a whole.
+// What WeChat lists is believed as far as it can be used.
 func TestListOfCertificates(t *testing.T) {
 	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
 	good := listed{serial: 0x0A1B}
@@ -137,15 +137,16 @@ func TestListOfCertificates(t *testing.T) {
 		"signed by a stranger": {list(t, good), 3, wepay.ErrUnknownKey, "does not list"},
 		"expired":              {list(t, listed{serial: 1, from: start.Add(-2 * time.Hour), to: start.Add(-time.Second)}), 1, wepay.ErrUnknownKey, "clock"},
 		"not yet in force":     {list(t, listed{serial: 1, from: start.Add(time.Second), to: start.Add(time.Hour)}), 1, wepay.ErrUnknownKey, "clock"},
-		"the merchant's own":   {list(t, good, listed{serial: 1, key: &own.PublicKey}), 0x0A1B, wepay.ErrMalformed, "merchant's own"},
+		"the merchant's own":   {list(t, listed{serial: 1, key: &own.PublicKey}), 1, wepay.ErrMalformed, "merchant's own"},
 		"listed as another":    {list(t, listed{serial: 1, listedAs: serialOf(2)}), 2, wepay.ErrMalformed, "is listed as"},
 		"another APIv3 key":    {list(t, listed{serial: 1, sealedBy: strings.Repeat("x", 32)}), 1, wepay.ErrAPIv3Key, "apiv3_key"},
 		"no PEM":               {list(t, listed{serial: 1, plaintext: "x"}), 1, nil, "no certificate in PEM"},
 		"a key too small":      {list(t, listed{serial: 1, key: &small.PublicKey}), 1, nil, "its key is of 1024 bits"},
-		"one too small of two": {list(t, good, listed{serial: 1, key: &small.PublicKey}), 0x0A1B, nil, "its key is of 1024 bits"},
+		"signed by one small":  {list(t, good, listed{serial: 1, key: &small.PublicKey}), 1, wepay.ErrUnknownKey, "its key is of 1024 bits"},
+		"two of no use":        {list(t, listed{serial: 1, key: &small.PublicKey}, listed{serial: 2, plaintext: "x"}), 1, nil, "no certificate in PEM"},
 		"a key that is no RSA": {list(t, listed{serial: 1, key: &curve.PublicKey}), 1, nil, "its key is not RSA"},
 		"broken PEM":           {list(t, listed{serial: 1, plaintext: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}), 1, nil, "reading certificate"},
-		"listed twice":         {list(t, listed{serial: 1, key: &own.PublicKey}, listed{serial: 1}), 1, wepay.ErrMalformed, "merchant's own"},
+		"listed twice":         {list(t, listed{serial: 1, key: &own.PublicKey}, listed{serial: 1}), 1, nil, ""},
 		"a key":                {list(t, listed{serial: 1, plaintext: vectorKeys(t).PlatformPublic}), 1, nil, "no certificate in PEM"},
 		"another algorithm":    {strings.Replace(list(t, good), "AES_256", "SM4", 1), 0x0A1B, wepay.ErrMalformed, "AEAD_AES_256_GCM"},
 		"an odd nonce":         {strings.Replace(list(t, good), "61f9c719728a", "61f9c719728ab", 1), 0x0A1B, wepay.ErrMalformed, "nonce"},
@@ -166,6 +167,52 @@ func TestListOfCertificates(t *testing.T) {
 				t.Errorf("took %s", p.Serial())
 			}
 		})
+	}
+}
+
+// A certificate that cannot be used is left out and reported, when it is fetched
+// and when it is loaded; the others are taken.
+func TestUnusableCertificates(t *testing.T) {
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	for name, test := range map[string]struct {
+		other listed
+		text  string
+	}{
+		"too small":          {listed{serial: 1, key: &small.PublicKey}, "its key is of 1024 bits"},
+		"no PEM":             {listed{serial: 1, plaintext: "x"}, "no certificate in PEM"},
+		"listed as another":  {listed{serial: 2, listedAs: serialOf(1)}, "is listed as"},
+		"another APIv3 key":  {listed{serial: 1, sealedBy: strings.Repeat("x", 32)}, "apiv3_key"},
+		"the merchant's own": {listed{serial: 1, key: &own.PublicKey}, "merchant's own"},
+	} {
+		for _, body := range []string{list(t, listed{serial: 3}, test.other), list(t, test.other, listed{serial: 3})} {
+			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+				return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(3), body)}
+			})
+			m, kept := w.merchant(t), new(store)
+			m.PublicKey, m.PublicKeyID = nil, ""
+			var reported []string
+			newPlatform := func() *apiv3.Platform {
+				return apiv3.NewPlatform(m, kept, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)),
+					apiv3.WithUnusable(func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }))
+			}
+			fetched, loaded := newPlatform(), newPlatform()
+			if err := fetched.Refresh(t.Context()); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			loaded.Load(t.Context())
+			for _, p := range []*apiv3.Platform{fetched, loaded} {
+				if !p.Holds(serialOf(3)) || p.Holds(serialOf(1)) || p.Holds(serialOf(2)) || p.Serial() != serialOf(3) {
+					t.Errorf("%s: names %q", name, p.Serial())
+				}
+			}
+			if len(reported) != 2 || reported[0] != reported[1] || !strings.HasPrefix(reported[0], "shop ") || !strings.Contains(reported[0], test.text) {
+				t.Errorf("%s: reported %q", name, reported)
+			}
+		}
 	}
 }
 
@@ -221,7 +268,7 @@ func TestCertificateExpires(t *testing.T) {
 	// refused demands that a certificate is known, and verifies nothing now.
 	refused := func(serial int64) {
 		t.Helper()
-		if _, err := p.Key(t.Context(), serialOf(serial)); !errors.Is(err, wepay.ErrUnknownKey) || !strings.Contains(err.Error(), "is in force from 2026-01-01 to 2026-01-01 only (is this machine's clock right?)") {
+		if _, err := p.Key(t.Context(), naming(t, serialOf(serial), apiV3Key, w.clock.Now())); !errors.Is(err, wepay.ErrUnknownKey) || !strings.Contains(err.Error(), "is in force from 2026-01-01 to 2026-01-01 only (is this machine's clock right?)") {
 			t.Errorf("certificate %d: got %v", serial, err)
 		}
 	}
@@ -259,7 +306,7 @@ func TestVectorA3(t *testing.T) {
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	key, err := p.Key(t.Context(), k.PlatformSerial)
+	key, err := p.Key(t.Context(), naming(t, k.PlatformSerial, k.APIv3Key, time.Unix(1700000000, 0)))
 	if err != nil || !key.Equal(publicKey(t, k.PlatformPublic)) || p.Serial() != k.PlatformSerial {
 		t.Errorf("got %v, %v, names %s", key, err, p.Serial())
 	}
@@ -315,7 +362,7 @@ func TestKeptCertificatesAge(t *testing.T) {
 // more, which is nothing to be asked again and again.
 func TestDueAfterMigration(t *testing.T) {
 	s := openShop(t, ways[1])
-	if _, err := s.platform.Key(t.Context(), s.signs()); err != nil {
+	if _, err := s.platform.Key(t.Context(), s.naming(s.signs())); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.wechat.Migrate(mchID, wepaytest.ByPublicKey, 1); err != nil {

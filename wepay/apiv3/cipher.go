@@ -57,9 +57,15 @@ func newGCM(key string) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// open decrypts with an APIv3 key's GCM. The error wraps wepay.ErrMalformed, or
-// wepay.ErrAPIv3Key where another key is needed.
-func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
+// The lengths of a nonce and of the tag that ends a ciphertext, in bytes.
+const (
+	nonceSize = 12
+	tagSize   = 16
+)
+
+// bytes returns the ciphertext of what can be opened. The error wraps
+// wepay.ErrMalformed.
+func (s *sealed) bytes() ([]byte, error) {
 	if s.Algorithm != algorithm {
 		return nil, fmt.Errorf("%w: it is not encrypted by %s", wepay.ErrMalformed, algorithm)
 	}
@@ -67,9 +73,19 @@ func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: its ciphertext is not base64", wepay.ErrMalformed)
 	}
-	// Open panics on a nonce of another length.
-	if len(s.Nonce) != gcm.NonceSize() || len(text) < gcm.Overhead() {
+	// GCM panics on a nonce of another length.
+	if len(s.Nonce) != nonceSize || len(text) < tagSize {
 		return nil, fmt.Errorf("%w: its nonce or its ciphertext has a wrong length", wepay.ErrMalformed)
+	}
+	return text, nil
+}
+
+// open decrypts with an APIv3 key's GCM. The error wraps wepay.ErrMalformed, or
+// wepay.ErrAPIv3Key where another key is needed.
+func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
+	text, err := s.bytes()
+	if err != nil {
+		return nil, err
 	}
 	plain, err := gcm.Open(text[:0], []byte(s.Nonce), text, []byte(s.AssociatedData))
 	if err != nil {

@@ -24,8 +24,8 @@ type slow struct {
 	answer chan struct{} // what the test sends
 	ended  chan error    // why a question was given up
 	list   string
-	header http.Header // which signs it
-	serial string      // of the certificate
+	header http.Header       // which signs it
+	names  *apiv3.Unverified // a notification of WeChat's that is signed with it
 }
 
 // newSlow is made in a bubble, where whoever waits takes no time.
@@ -33,14 +33,14 @@ func newSlow(t *testing.T, store apiv3.Store) *slow {
 	t.Helper()
 	s := &slow{
 		asked: make(chan struct{}, 9), answer: make(chan struct{}, 9), ended: make(chan error, 9),
-		list: list(t, listed{serial: 1}), serial: serialOf(1),
+		list: list(t, listed{serial: 1}), names: naming(t, serialOf(1), apiV3Key, start),
 	}
 	m := (&wechat{Server: new(httptest.Server), keys: vectorKeys(t)}).merchant(t)
 	m.PublicKey, m.PublicKeyID, m.Endpoints = nil, "", []string{"https://wechat.invalid", "https://spare.invalid"}
 	s.Platform = apiv3.NewPlatform(m, store, apiv3.WithTransport(s), apiv3.WithTimeout(time.Hour),
 		apiv3.WithClock(func() time.Time { return start }))
 	t.Cleanup(s.Close)
-	s.header = signedBy(t, wechatsKey(t), s.serial, s.list)
+	s.header = signedBy(t, wechatsKey(t), s.names.Serial(), s.list)
 	return s
 }
 
@@ -59,7 +59,7 @@ func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
 func (s *slow) ask(ctx context.Context) <-chan error {
 	got := make(chan error, 1)
 	go func() {
-		_, err := s.Key(ctx, s.serial)
+		_, err := s.Key(ctx, s.names)
 		got <- err
 	}()
 	synctest.Wait()
@@ -95,12 +95,12 @@ func TestFindWaitsForDownload(t *testing.T) {
 		all := apiv3.NewPlatforms(s.Platform)
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		defer cancel()
-		if _, err := all.Find(ctx, s.serial); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := all.Find(ctx, s.names); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who gave up got %v", err)
 		}
 		found := make(chan []*apiv3.Platform, 1)
 		go func() {
-			platforms, err := all.Find(t.Context(), s.serial)
+			platforms, err := all.Find(t.Context(), s.names)
 			if err != nil {
 				t.Error(err)
 			}
@@ -111,7 +111,7 @@ func TestFindWaitsForDownload(t *testing.T) {
 		if got := <-found; len(got) != 1 || got[0] != s.Platform || len(s.asked) != 1 {
 			t.Errorf("found %v, WeChat was asked %d times", got, len(s.asked))
 		}
-		if _, err := all.Find(t.Context(), serialOf(2)); !errors.Is(err, wepay.ErrUnknownKey) || len(s.asked) != 1 {
+		if _, err := all.Find(t.Context(), naming(t, serialOf(2), apiV3Key, start)); !errors.Is(err, wepay.ErrUnknownKey) || len(s.asked) != 1 {
 			t.Errorf("another one: got %v, WeChat was asked %d times", err, len(s.asked))
 		}
 	})
@@ -218,7 +218,7 @@ func TestStoreHangs(t *testing.T) {
 		s.answer <- struct{}{}
 		synctest.Wait()
 		s.Close()
-		if !s.Holds(s.serial) {
+		if !s.Holds(s.names.Serial()) {
 			t.Error("what was fetched is not held")
 		}
 	})
@@ -237,11 +237,11 @@ func TestOneFetchForAll(t *testing.T) {
 		<-release
 		return nil, errors.New("no network")
 	})))
-	serial := strings.Repeat("A", 40)
+	names := s.naming(strings.Repeat("A", 40))
 	gave, cancel := context.WithCancel(t.Context())
 	var first, all sync.WaitGroup
 	first.Go(func() {
-		if _, err := s.platform.Key(gave, serial); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
+		if _, err := s.platform.Key(gave, names); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("who gave up got %v", err)
 		}
 	})
@@ -250,7 +250,7 @@ func TestOneFetchForAll(t *testing.T) {
 	first.Wait()
 	for range 20 {
 		all.Go(func() {
-			if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
+			if _, err := s.platform.Key(t.Context(), names); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -38,7 +38,7 @@ func ExampleReadNotification() {
 		if err != nil {
 			return nil, err
 		}
-		key, err := platform.Key(context.Background(), unverified.Serial())
+		key, err := platform.Key(context.Background(), unverified)
 		if err != nil {
 			return nil, err
 		}
@@ -54,7 +54,7 @@ func ExampleReadNotification() {
 		if err != nil {
 			return nil, err
 		}
-		return opened.Notification(merchant), nil
+		return opened.Notification(merchant, merchants.AppID("", opened.Recipient())), nil
 	}
 	notification, err := take()
 	if err != nil {

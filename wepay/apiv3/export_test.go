@@ -31,3 +31,13 @@ func Decrypt(key *rsa.PrivateKey, value string) (string, error) { return decrypt
 
 // CheckPath is what Client.Pass takes for a path.
 func CheckPath(path string) error { return checkPath(path) }
+
+// Search has somebody try the keys of all accounts, until it is ended.
+func Search() (end func()) {
+	searching <- struct{}{}
+	return func() { <-searching }
+}
+
+// Untold has a platform tell nobody that its certificates are others, as long as
+// it would be about to.
+func Untold(p *Platform) { p.changed = nil }

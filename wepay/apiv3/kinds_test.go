@@ -115,7 +115,7 @@ func (c *customer) take(d *wepaytest.Delivery, err error) (*wepay.Notification, 
 	if err != nil {
 		return nil, err
 	}
-	key, err := NewPlatform(c.merchant, nil).Key(c.tb.Context(), u.Serial())
+	key, err := NewPlatform(c.merchant, nil).Key(c.tb.Context(), u)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (c *customer) take(d *wepaytest.Delivery, err error) (*wepay.Notification, 
 	if err != nil {
 		return nil, err
 	}
-	return o.Notification(merchant), nil
+	return o.Notification(merchant, c.merchants.AppID("", o.Recipient())), nil
 }
 
 // told is take of what is right.

@@ -13,7 +13,8 @@ import (
 )
 
 // Unverified is a notification whose signature has not been checked. Nothing
-// can be read from it but which key it says it is signed with.
+// can be read from it but which key it says it is signed with, and it is a reason
+// for Platforms.Find and Platform.Key to ask WeChat for that.
 type Unverified struct {
 	signature signature
 	body      []byte
@@ -46,7 +47,12 @@ func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) 
 	if err := u.signature.verify(key, u.body, now); err != nil {
 		return nil, err
 	}
-	envelope, err := parse(u.body)
+	return readEnvelope(u.body)
+}
+
+// readEnvelope reads a notification's body. The error wraps wepay.ErrMalformed.
+func readEnvelope(body []byte) (*Sealed, error) {
+	envelope, err := parse(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err)
 	}
@@ -146,12 +152,13 @@ func (o *Opened) account() string {
 }
 
 // Notification is what the merchant that Recipient means was told. A refund of
-// API v3 does not say its appid, which is the merchant's.
-func (o *Opened) Notification(merchant *wepay.Merchant) *wepay.Notification {
+// API v3 does not say its appid, which is what wepay.Merchants.AppID finds; ""
+// leaves it out.
+func (o *Opened) Notification(merchant *wepay.Merchant, appID string) *wepay.Notification {
 	fields := o.fields
-	if o.kind == wepay.Refunded && fields.Get("appid") == "" {
+	if o.kind == wepay.Refunded && fields.Get("appid") == "" && appID != "" {
 		fields = fields.Clone()
-		fields.Set("appid", merchant.AppID)
+		fields.Set("appid", appID)
 	}
 	return &wepay.Notification{Kind: o.kind, Merchant: merchant, Fields: fields, Omitted: o.omitted, Resource: o.resource}
 }

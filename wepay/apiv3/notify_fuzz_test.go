@@ -77,7 +77,7 @@ func FuzzResource(f *testing.F) {
 // checkOpened checks what holds for all that is taken.
 func checkOpened(t *testing.T, o *Opened) {
 	t.Helper()
-	n := o.Notification(&wepay.Merchant{MchID: "1", AppID: "wx1"})
+	n := o.Notification(&wepay.Merchant{MchID: "1"}, "wx1")
 	if !slices.IsSortedFunc(n.Fields, func(a, b wepay.Field) int {
 		if a.Name < b.Name {
 			return -1

@@ -47,7 +47,7 @@ func TestVectorsUnderV2Names(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := o.Notification(&wepay.Merchant{AppID: "wxd678efh567hg6787"})
+			n := o.Notification(&wepay.Merchant{}, "wxd678efh567hg6787")
 			want := vectorInto[map[string]string](t, c.mapped)
 			maps.Copy(want, c.added)
 			if n.Kind != c.kind || !slices.Equal(n.Fields, wepay.NewFields(want)) || n.Omitted != "" {

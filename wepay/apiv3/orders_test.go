@@ -90,6 +90,7 @@ func TestOrderBody(t *testing.T) {
 	for field, value := range map[string]string{
 		"body": "🧦", "attach": "𝄞", "detail": `{"goods_detail":[{"goods_name":"🧦"}]}`, "scene_info": `{"store_info":null}`,
 		"total_fee": "1.5", "openid": "", "notify_url": "https://example.com",
+		"user_type": "IDCARD", "user_creid": "1", "user_truename": "张三",
 	} {
 		in := order("ORDER-0002", "1200")
 		in.Set(field, value)

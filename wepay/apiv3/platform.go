@@ -45,8 +45,8 @@ type Store interface {
 }
 
 // The least time between two questions for certificates: of notifications, so
-// that whoever names serial numbers at random does not have us hammer WeChat;
-// and of replies, which come from WeChat itself.
+// that what WeChat does not list does not have us hammer it; and of replies, which
+// come while WeChat is asked anyway.
 const (
 	askForNotification = time.Minute
 	askForReply        = 5 * time.Second
@@ -66,25 +66,36 @@ func (p *Platform) Merchant() *wepay.Merchant { return p.merchant }
 // Key returns the key of WeChat's that a notification's serial number names: the
 // id of the public key, or a platform certificate's. For a certificate that is
 // not known WeChat is asked, once for all who wait, and not more often than once
-// in a minute. The error wraps wepay.ErrUnknownKey, or wepay.ErrNoAnswer where
-// WeChat could not be asked.
-func (p *Platform) Key(ctx context.Context, serial string) (*rsa.PublicKey, error) {
+// in a minute; and only about a notification whose content opens with the
+// account's APIv3 key, as no stranger's does. That is a reason to ask, and vouches
+// for nothing. The error wraps wepay.ErrUnknownKey, or wepay.ErrNoAnswer where
+// WeChat could not be asked, or wepay.ErrStale or wepay.ErrMalformed.
+func (p *Platform) Key(ctx context.Context, u *Unverified) (*rsa.PublicKey, error) {
+	serial := u.Serial()
+	if key := p.held(serial); key != nil {
+		return key, nil
+	}
+	if err := p.checkSerial(serial); err != nil {
+		return nil, err
+	}
+	t, err := u.trial(p.now())
+	if err != nil {
+		return nil, err
+	}
+	if !t.opens(p) {
+		return nil, p.unknown(serial, "apiv3_key does not open the content either, so that WeChat Pay is not asked: it is a stranger's, another account's, or apiv3_key is wrong")
+	}
 	return p.key(ctx, serial, askForNotification)
 }
 
-// key is Key for whoever may ask WeChat again after a time.
+// key returns the key that a serial number names, for whoever may have WeChat
+// asked again after a time. The errors are Key's.
 func (p *Platform) key(ctx context.Context, serial string, again time.Duration) (*rsa.PublicKey, error) {
 	if key := p.held(serial); key != nil {
 		return key, nil
 	}
-	if strings.HasPrefix(serial, wepay.PublicKeyPrefix) {
-		return nil, p.unknown(serial, "it is WeChat Pay's public key of another account, or public_key is missing")
-	}
-	if parsed, err := wepay.ParseSerial(serial); err != nil || parsed != serial {
-		return nil, fmt.Errorf("%w: %s names neither a certificate nor a public key", wepay.ErrUnknownKey, headerSerial)
-	}
-	if own, _ := p.merchant.SigningKey(); own == serial {
-		return nil, p.unknown(serial, "it is the merchant's own certificate")
+	if err := p.checkSerial(serial); err != nil {
+		return nil, err
 	}
 	p.Load(ctx)
 	if key := p.held(serial); key != nil {
@@ -97,6 +108,28 @@ func (p *Platform) key(ctx context.Context, serial string, again time.Duration) 
 		return key, nil
 	}
 	return nil, p.unknown(serial, p.certificates.Load().whyNot(serial))
+}
+
+// checkSerial says why a serial number that is not known cannot be that of a
+// platform certificate of the account.
+func (p *Platform) checkSerial(serial string) error {
+	own, _ := p.merchant.SigningKey()
+	switch {
+	case strings.HasPrefix(serial, wepay.PublicKeyPrefix):
+		return p.unknown(serial, "it is WeChat Pay's public key of another account, or public_key is missing")
+	case !namesCertificate(serial):
+		return fmt.Errorf("%w: %s names neither a certificate nor a public key", wepay.ErrUnknownKey, headerSerial)
+	case serial == own:
+		return p.unknown(serial, "it is the merchant's own certificate")
+	default:
+		return nil
+	}
+}
+
+// namesCertificate says whether a serial number has the form of a certificate's.
+func namesCertificate(serial string) bool {
+	parsed, err := wepay.ParseSerial(serial)
+	return err == nil && parsed == serial
 }
 
 func (p *Platform) unknown(serial, why string) error {

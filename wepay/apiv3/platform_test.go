@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -127,7 +128,7 @@ func TestRestart(t *testing.T) {
 	serial := s.platform.Serial()
 	s.wechat.Misbehave(certificatesPath, wepaytest.Fault{Kind: wepaytest.Reset, Standing: true})
 	s.connect()
-	if key, err := s.platform.Key(t.Context(), serial); err != nil || key == nil {
+	if key, err := s.platform.Key(t.Context(), s.naming(serial)); err != nil || key == nil {
 		t.Errorf("got %v, %v", key, err)
 	}
 	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
@@ -181,11 +182,12 @@ func TestStoreIsCorrupted(t *testing.T) {
 	}
 }
 
-// Whoever names serial numbers at random does not have us hammer WeChat.
+// What brings a content that the account's APIv3 key opens has WeChat asked, though
+// not more often than once in a minute.
 func TestUnknownSerials(t *testing.T) {
 	s := openShop(t, ways[0])
 	ask := func(n int) error {
-		_, err := s.platform.Key(t.Context(), fmt.Sprintf("%040X", n))
+		_, err := s.platform.Key(t.Context(), s.naming(fmt.Sprintf("%040X", n)))
 		return err
 	}
 	for n := range 50 {
@@ -202,12 +204,71 @@ func TestUnknownSerials(t *testing.T) {
 	if s.fetches() != 2 {
 		t.Errorf("%d fetches in two minutes", s.fetches())
 	}
-	for _, serial := range []string{"", "x", strings.ToLower(s.signs()), s.signs() + "0", "PUB_KEY_ID_01", s.merchant.MchSerial} {
-		if _, err := s.platform.Key(t.Context(), serial); !errors.Is(err, wepay.ErrUnknownKey) {
+	s.clock.Advance(time.Minute)
+	for _, serial := range []string{"x", strings.ToLower(s.signs()), s.signs() + "0", "PUB_KEY_ID_01", s.merchant.MchSerial} {
+		if _, err := s.platform.Key(t.Context(), s.naming(serial)); !errors.Is(err, wepay.ErrUnknownKey) {
 			t.Errorf("%q: got %v", serial, err)
 		}
 	}
 	if s.fetches() != 2 {
 		t.Errorf("%d fetches for what names no certificate", s.fetches())
+	}
+}
+
+// Whoever has not the APIv3 key does not have WeChat asked, nor the store, by
+// whatever serial numbers: it is refused as a stranger's.
+func TestSerialsOfStrangers(t *testing.T) {
+	s := openShop(t, ways[0])
+	all := apiv3.NewPlatforms(s.platform)
+	now := s.clock.Now()
+	for name, u := range map[string]*apiv3.Unverified{
+		"under another key":    naming(t, serialOf(1), strings.Repeat("x", 32), now),
+		"for this moment only": naming(t, serialOf(1), apiV3Key, now.Add(-6*time.Minute)),
+		"nothing":              unverified(t, serialOf(1), now, ""),
+		"no JSON":              unverified(t, serialOf(1), now, "<xml>"),
+		"no resource":          unverified(t, serialOf(1), now, `{"resource_type":"encrypt-resource"}`),
+		"an odd nonce":         unverified(t, serialOf(1), now, `{"resource_type":"encrypt-resource","resource":{"algorithm":"AEAD_AES_256_GCM","nonce":"1","ciphertext":"AAAAAAAAAAAAAAAAAAAAAAAA"}}`),
+		"a short ciphertext":   unverified(t, serialOf(1), now, `{"resource_type":"encrypt-resource","resource":{"algorithm":"AEAD_AES_256_GCM","nonce":"61f9c719728a","ciphertext":"AAAA"}}`),
+		"of a certificate":     unverified(t, serialOf(1), now, `{"resource_type":"encrypt-resource","resource":{"algorithm":"AEAD_AES_256_GCM","nonce":"61f9c719728a","associated_data":"transaction","ciphertext":"`+sealed(t, apiV3Key, "{}")+`"}}`),
+	} {
+		want := wepay.ErrUnknownKey
+		if name == "for this moment only" {
+			want = wepay.ErrStale
+		}
+		if _, err := s.platform.Key(t.Context(), u); !errors.Is(err, want) || errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if _, err := all.Find(t.Context(), u); !errors.Is(err, want) || errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("%s among all: got %v", name, err)
+		}
+	}
+	if s.fetches() != 0 || s.store.loads != 0 {
+		t.Errorf("%d fetches, %d loads", s.fetches(), s.store.loads)
+	}
+}
+
+// An account that cannot ask WeChat says what it lacks, to whoever has its APIv3
+// key alone.
+func TestCertificateWithoutPrivateKey(t *testing.T) {
+	s := openShop(t, ways[1], func(m *wepay.Merchant) {
+		m.API, m.PartnerKey, m.PrivateKey, m.MchSerial = wepay.V2, strings.Repeat("k", 32), nil, ""
+	})
+	_, err := s.platform.Key(t.Context(), s.naming(s.signs()))
+	const says = `this needs private_key and mch_serial (or pfx, or cert) in the merchant's configuration`
+	if !errors.Is(err, wepay.ErrNoAnswer) || !errors.Is(err, wepay.ErrNotAble) || !strings.Contains(err.Error(), says) {
+		t.Errorf("got %v", err)
+	}
+	_, err = s.platform.Key(t.Context(), naming(t, s.signs(), strings.Repeat("x", 32), s.clock.Now()))
+	if !errors.Is(err, wepay.ErrUnknownKey) || errors.Is(err, wepay.ErrNoAnswer) {
+		t.Errorf("a stranger: got %v", err)
+	}
+}
+
+// What is set already is not to be set.
+func TestNoCertificatesAnyMore(t *testing.T) {
+	s := openShop(t, ways[2])
+	_, err := s.platform.Key(t.Context(), s.naming(serialOf(1)))
+	if !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), "known by public_key alone") || strings.Contains(err.Error(), "set public_key") {
+		t.Errorf("got %v", err)
 	}
 }

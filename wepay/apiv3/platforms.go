@@ -6,21 +6,18 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Platforms finds the accounts that a notification may be for by the serial
-// number of the key that signed it, which is all that it says before it is
-// opened.
+// Platforms finds the accounts that a notification may be for: by the serial
+// number of the key that signed it, or by whose APIv3 key opens it, which is all
+// that it says before it is verified.
 type Platforms struct {
 	all []*Platform
 
 	mu       sync.Mutex
 	bySerial map[string][]*Platform // nil: to be made anew
-	asked    time.Time              // when WeChat was asked last for one nobody holds
-	about    *Platform              // the account that it was asked about
 }
 
 // NewPlatforms puts accounts together. A platform can be in one of them only.
@@ -35,32 +32,69 @@ func NewPlatforms(all ...*Platform) *Platforms {
 // All returns the accounts.
 func (ps *Platforms) All() []*Platform { return ps.all }
 
-// Find returns the accounts that hold a key. For a certificate that none holds
-// WeChat is asked, about the account that it was not asked about for longest, and
-// not more often than once in a minute: who comes meanwhile waits for the answer,
-// or has what came of it. The errors are Platform.Key's.
-func (ps *Platforms) Find(ctx context.Context, serial string) ([]*Platform, error) {
+// Find returns the accounts that hold the key that a notification is signed with.
+// For a certificate that none holds it is the account whose APIv3 key opens the
+// content, about which WeChat is asked on the terms of Platform.Key; the errors
+// are Key's, too.
+func (ps *Platforms) Find(ctx context.Context, u *Unverified) ([]*Platform, error) {
+	serial := u.Serial()
 	if holders := ps.holding(serial); len(holders) > 0 {
 		return holders, nil
 	}
-	for _, p := range ps.all {
-		p.Load(ctx)
-	}
-	if holders := ps.holding(serial); len(holders) > 0 {
-		return holders, nil
-	}
-	unknown := fmt.Errorf("%w: no merchant here has the key of %s", wepay.ErrUnknownKey, headerSerial)
-	candidate, again := ps.candidate(serial)
-	if candidate == nil {
-		return nil, unknown
-	}
-	if _, err := candidate.Key(ctx, serial); err != nil {
-		if again && errors.Is(err, wepay.ErrUnknownKey) {
-			return nil, unknown // it may be another account's
-		}
+	opening, err := ps.opening(ctx, u)
+	if err != nil {
 		return nil, err
 	}
-	return ps.holding(serial), nil
+	failed := fmt.Errorf("%w: no merchant here has the key of %s, nor the apiv3_key that opens the content", wepay.ErrUnknownKey, headerSerial)
+	for _, p := range opening { // several, where accounts were given one APIv3 key
+		_, err := p.key(ctx, serial, askForNotification)
+		if err == nil {
+			return []*Platform{p}, nil // whatever others have it, too
+		}
+		if !errors.Is(failed, wepay.ErrNoAnswer) { // it may have been the one that could not be asked
+			failed = err
+		}
+	}
+	return nil, failed
+}
+
+// opening returns the accounts whose APIv3 key opens what a notification brings,
+// which costs a trial for each of all.
+func (ps *Platforms) opening(ctx context.Context, u *Unverified) ([]*Platform, error) {
+	if len(ps.all) == 0 || !namesCertificate(u.Serial()) {
+		return nil, nil
+	}
+	t, err := u.trial(ps.all[0].now())
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case searching <- struct{}{}:
+		defer func() { <-searching }()
+	case <-ctx.Done():
+		return nil, unsearched(ctx)
+	}
+	var opening []*Platform
+	for _, p := range ps.all {
+		if ctx.Err() != nil {
+			return nil, unsearched(ctx)
+		}
+		if t.opens(p) {
+			opening = append(opening, p)
+		}
+	}
+	return opening, nil
+}
+
+// searching is held by whoever tries the keys of all accounts: one at a time in a
+// process, so that strangers keep one processor busy at most.
+var searching = make(chan struct{}, 1)
+
+// unsearched is for who had no time for that. Strangers can bring it about, so
+// that it is no failure to get an answer.
+func unsearched(ctx context.Context) error {
+	return fmt.Errorf("%w: too many notifications came that name unknown keys, to try each merchant's apiv3_key on them (name the merchant in notify_url): %w",
+		wepay.ErrUnknownKey, context.Cause(ctx))
 }
 
 // holding returns those that hold a key now.
@@ -83,36 +117,6 @@ func (ps *Platforms) forget() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.bySerial = nil
-}
-
-// candidate returns the account to ask WeChat about for a certificate that
-// nobody holds, or again the one that it was asked about less than a minute ago;
-// nil: nobody.
-func (ps *Platforms) candidate(serial string) (candidate *Platform, again bool) {
-	if parsed, err := wepay.ParseSerial(serial); err != nil || parsed != serial {
-		return nil, false
-	}
-	var longest *Platform
-	var since time.Time
-	for _, p := range ps.all {
-		p.mu.Lock()
-		asked := p.asked
-		p.mu.Unlock()
-		if longest == nil || asked.Before(since) {
-			longest, since = p, asked
-		}
-	}
-	if longest == nil {
-		return nil, false
-	}
-	now := longest.now()
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.about != nil && now.Sub(ps.asked) < askForNotification {
-		return ps.about, true
-	}
-	ps.asked, ps.about = now, longest
-	return longest, false
 }
 
 // serials are all that name a key of the account.

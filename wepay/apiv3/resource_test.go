@@ -110,7 +110,7 @@ func TestPayment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := o.Notification(&wepay.Merchant{AppID: "another"})
+			n := o.Notification(&wepay.Merchant{}, "another")
 			differ(t, n.Fields, was, test.want)
 			if n.Kind != wepay.Payment || (n.Omitted != "") != test.omitted {
 				t.Errorf("it is a %s, and omitted is %q", n.Kind, n.Omitted)
@@ -215,7 +215,7 @@ func TestCombined(t *testing.T) {
 		want["mch_id"+i], want["sub_mch_id"+i], want["out_trade_no"+i], want["transaction_id"+i] = "1900000109", "1900000209", number, "42"+number
 		want["total_fee"+i], want["cash_fee"+i], want["time_end"+i] = "100", "60", "20231115061318"
 	}
-	n := o.Notification(&wepay.Merchant{})
+	n := o.Notification(&wepay.Merchant{}, "")
 	differ(t, n.Fields, want, nil)
 	if !strings.HasPrefix(n.Omitted, "of sub_orders[1] coupon_*") || o.Recipient() != (wepay.Recipient{MchID: "1900000109", AppID: "wx1", SubMchID: "1900000209", APIv3Key: s.keys.APIv3Key}) {
 		t.Errorf("omitted %q, for %+v", n.Omitted, o.Recipient())
@@ -269,7 +269,7 @@ func TestRefund(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n := o.Notification(&wepay.Merchant{AppID: "wx1"})
+			n := o.Notification(&wepay.Merchant{}, "wx1")
 			was := maps.Clone(was)
 			was["appid"] = "wx1"
 			differ(t, n.Fields, was, test.want)
@@ -320,14 +320,14 @@ func TestEventIDsOfBothAPIs(t *testing.T) {
 		"return_code": "SUCCESS", "result_code": "SUCCESS", "appid": merchant.AppID, "mch_id": merchant.MchID, "nonce_str": "n", "sign": "s",
 		"out_trade_no": "T20231115061320001", "transaction_id": "4200002001202311156789012345", "total_fee": "888", "is_subscribe": "Y",
 	})}
-	if got := payment.Notification(merchant).EventID(); got != paid.EventID() {
+	if got := payment.Notification(merchant, "").EventID(); got != paid.EventID() {
 		t.Errorf("the payment is %s, over v2 %s", got, paid.EventID())
 	}
 	refunded := &wepay.Notification{Kind: wepay.Refunded, Merchant: merchant, Fields: wepay.NewFields(map[string]string{
 		"return_code": "SUCCESS", "appid": merchant.AppID, "mch_id": merchant.MchID, "nonce_str": "n", "refund_status": "SUCCESS",
 		"transaction_id": "4200002001202311156789012345", "refund_id": "50300907922023111512345678901", "refund_account": "REFUND_SOURCE_RECHARGE_FUNDS",
 	})}
-	told := refund.Notification(merchant)
+	told := refund.Notification(merchant, "wx1")
 	if told.EventID() != refunded.EventID() || told.PrecedingID() != paid.EventID() {
 		t.Errorf("the refund is %s behind %s, over v2 %s behind %s", told.EventID(), told.PrecedingID(), refunded.EventID(), paid.EventID())
 	}

@@ -26,7 +26,8 @@ type wire struct {
 	timeout   time.Duration
 	now       func() time.Time
 	endpoints *endpoints.Endpoints
-	omission  func(Omission) // nil: nobody wants to know
+	omission  func(Omission)               // nil: nobody wants to know
+	unusable  func(*wepay.Merchant, error) // nil: the same
 }
 
 // Option changes how a client or a platform works.
@@ -60,6 +61,13 @@ type Omission struct {
 // WithOmissions has each omission reported, by the goroutine that asked.
 func WithOmissions(report func(Omission)) Option {
 	return func(w *wire) { w.omission = report }
+}
+
+// WithUnusable has each certificate reported that WeChat lists and that cannot be
+// used, with a merchant of the account, by the goroutine that fetches or loads
+// them. The others are taken.
+func WithUnusable(report func(merchant *wepay.Merchant, err error)) Option {
+	return func(w *wire) { w.unusable = report }
 }
 
 func newWire(merchant *wepay.Merchant, options []Option) wire {
