@@ -180,14 +180,17 @@ func (f *fleet) awaitCaddy(i int) {
 		}
 	})
 	await(f, fmt.Sprintf("caddy %d", i), func() bool {
-		text, err := f.send(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", f.ports[i]), "", "")
+		text, err := f.send(patience, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", f.ports[i]), "", "")
 		return err == nil && text == "the rest of the site"
 	})
 }
 
-// send sends a request as long as WeChat would wait, and returns the answer.
-func (f *fleet) send(method, url, contentType, body string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+// patience is how long WeChat waits for an answer.
+const patience = 5 * time.Second
+
+// send sends a request and returns the answer.
+func (f *fleet) send(within time.Duration, method, url, contentType, body string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -209,7 +212,7 @@ func (f *fleet) send(method, url, contentType, body string) (string, error) {
 // reload gives a Caddy another config.
 func (f *fleet) reload(i, workers int) {
 	f.Helper()
-	if _, err := f.send(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/load", f.admins[i]), "text/caddyfile", f.caddyfile(i, workers)); err != nil {
+	if _, err := f.send(time.Minute, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/load", f.admins[i]), "text/caddyfile", f.caddyfile(i, workers)); err != nil {
 		f.Errorf("reloading caddy %d: %v", i, err)
 	}
 }
@@ -233,7 +236,7 @@ func (f *fleet) notification(n int) (text, id string) {
 
 // tell tells a Caddy of an event, and reports whether it hears SUCCESS.
 func (f *fleet) tell(caddy int, text string) bool {
-	answer, err := f.send(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/apis/v1/wepay/pay_notify", f.ports[caddy]), "text/xml", text)
+	answer, err := f.send(patience, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/apis/v1/wepay/pay_notify", f.ports[caddy]), "text/xml", text)
 	return err == nil && strings.Contains(answer, "SUCCESS")
 }
 
