@@ -45,10 +45,11 @@ func (s *boltStore) counted() (events int) {
 	return events
 }
 
-// replaceBy puts another file in the place of this one, which is kept under
+// replaceBy closes the file and puts another one in its place. It is kept under
 // another name.
 func (s *boltStore) replaceBy(aside string) (kept string, err error) {
-	if err := s.checkPlace(); err != nil { // another process has done it meanwhile
+	// Another process may have done it meanwhile.
+	if err := errors.Join(s.checkPlace(), s.db.Close()); err != nil {
 		return "", err
 	}
 	path := realPath(s.path)
