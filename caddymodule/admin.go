@@ -167,6 +167,9 @@ const (
 type eventPage struct {
 	Events []*Event `json:"events"`
 	Next   string   `json:"next,omitempty"`
+
+	// How many events cannot be read and are left out.
+	Damaged int `json:"damaged,omitempty"`
 }
 
 func serveEvents(o Outbox, w http.ResponseWriter, r *http.Request) error {
@@ -181,15 +184,16 @@ func serveEvents(o Outbox, w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	page := eventPage{Events: []*Event{}}
+	var damaged Damaged
 	events, next, err := o.List(r.Context(), filter, r.FormValue("after"), limit)
-	if err != nil {
+	if err != nil && !errors.As(err, &damaged) {
 		return err
 	}
 	for _, e := range events {
 		e.Payload = nil
 		page.Events = append(page.Events, e)
 	}
-	page.Next = next
+	page.Next, page.Damaged = next, damaged.Events
 	return answer(w, page)
 }
 
@@ -336,17 +340,24 @@ func replayDead(ctx context.Context, o Outbox, merchant string) (replayed int, e
 	return replayed, errors.Join(append(failed, err)...)
 }
 
-// each goes through the events that a filter selects.
+// each goes through the events that a filter selects. It returns Damaged when it
+// has gone through all that can be read.
 func each(ctx context.Context, o Outbox, filter Filter, do func(*Event) error) error {
+	var all Damaged
 	for after := ""; ; {
+		var damaged Damaged
 		events, next, err := o.List(ctx, filter, after, longestPage)
-		if err != nil {
+		if err != nil && !errors.As(err, &damaged) {
 			return err
 		}
+		all.Events += damaged.Events
 		for _, e := range events {
 			if err := do(e); err != nil {
 				return err
 			}
+		}
+		if next == "" && all.Events > 0 {
+			return all
 		}
 		if next == "" {
 			return nil

@@ -30,6 +30,7 @@ type Bolt struct {
 	logger *zap.Logger
 
 	mu     sync.Mutex
+	key    string        // of boltStores
 	store  *boltStore    // nil: not yet open
 	closed chan struct{} // closed by Close
 }
@@ -86,17 +87,24 @@ func (b *Bolt) Open(context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox's directory: %w", err)
 	}
-	value, _, err := boltStores.LoadOrNew(realPath(b.path), func() (caddy.Destructor, error) {
+	key := realPath(b.path)
+	value, joined, err := boltStores.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return openBoltStore(b.path, b.logger)
 	})
 	if err != nil {
 		return err
 	}
 	store := value.(*boltStore)
+	if joined {
+		if err := store.checkPlace(); err != nil {
+			_, left := boltStores.Delete(key)
+			return errors.Join(err, left)
+		}
+	}
 	store.keep.Store(int64(b.Keep))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.store, b.closed = store, make(chan struct{})
+	b.key, b.store, b.closed = key, store, make(chan struct{})
 	return nil
 }
 
@@ -108,18 +116,18 @@ func (b *Bolt) Close() error {
 	}
 	close(closed)
 	store.release(b)
-	_, err := boltStores.Delete(realPath(b.path))
+	_, err := boltStores.Delete(b.key)
 	return err
 }
 
 // openBoltReadOnly opens a file that no server has open, to look into it.
 func openBoltReadOnly(path string) (*boltFile, error) {
-	store, err := openBoltFile(path, true)
+	store, err := openBoltFile(path, true, zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
-	if store.untrue != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w; a server that opens it makes its indexes anew", path, store.untrue), store.db.Close())
+	if store.untrue != nil && !errors.Is(store.untrue, errMarked) {
+		return nil, errors.Join(fmt.Errorf("%s: %w; a server that opens it makes it anew from what can be read", path, store.untrue), store.db.Close())
 	}
 	return &boltFile{Bolt{store: store, closed: make(chan struct{})}}, nil
 }

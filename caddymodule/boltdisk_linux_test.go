@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +37,48 @@ func remount(t *testing.T, dir string, flags uintptr, data string) {
 func TestBoltSmallDisk(t *testing.T) {
 	dir := disk(t, "512k")
 	checkFull(t, filepath.Join(dir, "outbox.db"), func() {}, func() { remount(t, dir, 0, "size=64m") })
+}
+
+// On a disk that new events have filled there is room for what becomes of those
+// that are there: each is handed over, and forgotten, and others come.
+func TestBoltFullDiskDelivers(t *testing.T) {
+	for _, size := range []string{"400k", "2m"} {
+		t.Run(size, func(t *testing.T) {
+			b := newBolt(filepath.Join(disk(t, size), "outbox.db"))
+			if err := b.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			stored := 0
+			for ; err == nil; stored++ {
+				err = b.Put(t.Context(), waitingEvent(fmt.Sprintf("evt_%d", stored)))
+			}
+			stored--
+			if !errors.Is(err, errNoRoom) || !strings.Contains(err.Error(), b.path) || stored < 50 {
+				t.Fatalf("%d events fit (%v)", stored, err)
+			}
+			if err := b.Put(t.Context(), waitingEvent("evt_0")); err != nil { // which is known
+				t.Error(err)
+			}
+			if got := heard(t, b); len(got) != stored {
+				t.Errorf("%d events are heard, of %d", len(got), stored)
+			}
+			b.store.keep.Store(0)
+			for b.store.forget() == forgetPause {
+			}
+			if counts, err := b.Count(t.Context()); err != nil || len(counts) > 0 {
+				t.Errorf("left: %v (%v)", counts, err)
+			}
+			for n := range stored / 2 {
+				if err := b.Put(t.Context(), waitingEvent(fmt.Sprintf("evt_more_%d", n))); err != nil {
+					t.Fatalf("with room again, event %d: %v", n, err)
+				}
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // A file that cannot be written, or made, is refused by its name, and nothing is

@@ -16,8 +16,8 @@ import (
 // openBoltFile opens a file that is an outbox, or makes one. A damaged one
 // is copied aside and refused: to begin with an empty one in its place would
 // lose what was acknowledged.
-func openBoltFile(path string, readOnly bool) (*boltStore, error) {
-	s := &boltStore{path: path, logger: zap.NewNop(), numbers: new(boltNumbers), leases: newBoltLeases(), rebuild: make(chan struct{}, 1), closed: make(chan struct{})}
+func openBoltFile(path string, readOnly bool, logger *zap.Logger) (*boltStore, error) {
+	s := newBoltStore(path, logger)
 	if !readOnly {
 		if err := makeBoltFile(path); err != nil {
 			return nil, fmt.Errorf("making %s: %w", path, err)
@@ -40,30 +40,66 @@ func openBoltFile(path string, readOnly bool) (*boltStore, error) {
 	}
 }
 
-// open opens the file for writing only once it was looked at without. The pages
-// that were looked at are out of memory then.
+func newBoltStore(path string, logger *zap.Logger) *boltStore {
+	return &boltStore{
+		path: path, logger: logger, numbers: &boltNumbers{byID: make(map[idHash]uint64)}, leases: newBoltLeases(),
+		damage: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+}
+
+// open opens the file for writing only once it was looked at without, and is
+// whole or made anew. The pages that were looked at are out of memory then.
 func (s *boltStore) open(readOnly bool) error {
-	return guard(s.path, func() error {
-		if err := s.inspect(); err != nil {
+	err := s.look()
+	if err != nil || readOnly {
+		return err
+	}
+	if s.untrue != nil {
+		if err := errors.Join(s.mend(), s.db.Close()); err != nil {
 			return err
 		}
-		s.untrue = s.readIndexes()
-		if readOnly {
-			return nil
-		}
-		last, err := s.lastTransaction()
-		if err := errors.Join(err, s.db.Close()); err != nil {
+		if err := s.look(); err != nil {
 			return err
 		}
-		if err := s.openDB(false); err != nil {
-			return err
-		}
-		if now, err := s.lastTransaction(); err != nil || now == last {
-			return err
-		}
-		s.untrue = s.readIndexes() // something was written meanwhile
+	}
+	last, err := s.lastTransaction()
+	if err := errors.Join(s.untrue, err, s.db.Close()); err != nil {
+		return err
+	}
+	if err := guard(s.path, func() error { return s.openDB(false) }); err != nil {
+		return errors.Join(err, s.leave())
+	}
+	now, err := s.lastTransaction()
+	if err == nil && now != last { // something was written meanwhile
+		err = s.readIndexes()
+	}
+	if err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+// look opens the file for reading, makes sure that it is an outbox, and finds
+// out whether it is whole.
+func (s *boltStore) look() error {
+	if err := guard(s.path, s.inspect); err != nil {
+		return errors.Join(err, s.leave())
+	}
+	if s.untrue = s.readIndexes(); s.untrue == nil {
+		s.untrue = s.read((*boltTx).checkUnlisted)
+	}
+	return nil
+}
+
+// leave gives a file back of which bbolt could not be made.
+func (s *boltStore) leave() error {
+	if s.file == nil {
 		return nil
-	})
+	}
+	if err := s.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 func (s *boltStore) lastTransaction() (id int, err error) {
@@ -77,7 +113,8 @@ func (s *boltStore) lastTransaction() (id int, err error) {
 func (s *boltStore) openDB(readOnly bool) (err error) {
 	options := boltOptions(readOnly)
 	options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		return os.OpenFile(name, flag&^os.O_CREATE, mode) // what is gone is not made here
+		s.file, err = os.OpenFile(name, flag&^os.O_CREATE, mode) // what is gone is not made here
+		return s.file, err
 	}
 	s.db, err = bolt.Open(s.path, 0o600, options)
 	return err
@@ -117,39 +154,57 @@ func (s *boltStore) inspect() error {
 	return nil
 }
 
-// makeBoltFile makes a file unless there is one. It is made aside and then gets
-// its name, so that one that was half made is never taken for one that is
-// damaged.
+// makeBoltFile makes a file unless there is one.
 func makeBoltFile(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	dir := filepath.Dir(path)
-	file, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
+	aside, err := makeAside(path, func(*boltStore) error { return nil })
 	if err != nil {
 		return err
 	}
-	aside := file.Name()
-	defer os.Remove(aside) // which is another name by then, or was of no use
-	if err := file.Close(); err != nil {
-		return err
-	}
-	db, err := bolt.Open(aside, 0o600, boltOptions(false))
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).prepare() })
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
+	defer os.Remove(aside)                                                       // which is another name by then
 	if err := os.Link(aside, path); err != nil && !errors.Is(err, os.ErrExist) { // another process was quicker
 		return err
 	}
+	return syncNames(path)
+}
+
+// makeAside makes a file beside another one, and has it filled. It gets that
+// one's name only when it is whole, so that one that was half made is never taken
+// for one that is damaged.
+func makeAside(path string, fill func(*boltStore) error) (aside string, err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return "", err
+	}
+	name := file.Name()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(name))
+		}
+	}()
+	if err := file.Close(); err != nil {
+		return "", err
+	}
+	s := newBoltStore(name, zap.NewNop())
+	if s.db, err = bolt.Open(name, 0o600, boltOptions(false)); err != nil {
+		return "", err
+	}
+	err = s.db.Update(func(tx *bolt.Tx) error { return (&boltTx{Tx: tx}).prepare() })
+	if err == nil {
+		err = fill(s)
+	}
+	return name, errors.Join(err, s.db.Close())
+}
+
+// syncNames makes the name of a file, and of its directory, durable: else it may
+// be gone after the loss of power, however often it was synced itself.
+func syncNames(path string) error {
+	dir := filepath.Dir(path)
 	return errors.Join(syncDirectory(dir), syncDirectory(filepath.Dir(dir)))
 }
 
-// syncDirectory makes the names in a directory durable: else a file may be gone
-// after the loss of power, however often it was synced itself.
 func syncDirectory(dir string) error {
 	if runtime.GOOS == "windows" { // which cannot, and need not
 		return nil
@@ -179,7 +234,7 @@ func keepAside(path string) (kept string, err error) {
 	if err != nil {
 		return "", err
 	}
-	kept = path + ".damaged-" + info.ModTime().UTC().Format("20060102T150405.000000000Z")
+	kept = damagedName(path, info.ModTime())
 	to, err := os.OpenFile(kept, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return kept, nil

@@ -14,6 +14,9 @@ import (
 
 // mistrustIndexes has the indexes made anew soon.
 func (s *boltStore) mistrustIndexes(why string) {
+	if s.writes == nil { // it is just being opened, or looked into
+		return
+	}
 	select {
 	case s.rebuild <- struct{}{}:
 		s.logger.Error("the outbox's indexes are damaged and are made anew from the events", zap.String("path", s.path), zap.String("reason", why))
@@ -64,8 +67,17 @@ func (tx *boltTx) readIndexes() error {
 	if ended != 0 {
 		return fmt.Errorf("%d more events have ended than are noted: %w", ended, errDamaged)
 	}
-	return tx.readIDs(known)
+	if err := tx.readIDs(known); err != nil {
+		return err
+	}
+	if met := tx.Bucket(boltMeta).Get(boltDamaged); met != nil {
+		return fmt.Errorf("%w on %s", errMarked, met)
+	}
+	return nil
 }
+
+// errMarked says that the indexes are whole, and something else is not.
+var errMarked = fmt.Errorf("%w: a page that could not be read was met", errDamaged)
 
 // merchantOf returns the merchant of a queue whose key begins another key.
 func merchantOf(key []byte) (merchant []byte, ok bool) {
@@ -76,6 +88,39 @@ func merchantOf(key []byte) (merchant []byte, ok bool) {
 	return key[n : n+int(length)], true
 }
 
+// boltAside holds indexes that are damaged until the file is made anew: their
+// pages cannot be told to be free.
+var boltAside = []byte("aside")
+
+// renew empties an index.
+func (tx *boltTx) renew(name []byte) error {
+	if !tx.store.damaged.Load() {
+		if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+			return err
+		}
+	} else if err := tx.setAside(name); err != nil {
+		return err
+	}
+	_, err := tx.CreateBucket(name)
+	return err
+}
+
+func (tx *boltTx) setAside(name []byte) error {
+	aside, err := tx.CreateBucketIfNotExists(boltAside)
+	if err != nil {
+		return err
+	}
+	number, err := aside.NextSequence()
+	if err != nil {
+		return err
+	}
+	place, err := aside.CreateBucket(numberKey(number))
+	if err != nil {
+		return err
+	}
+	return tx.MoveBucket(name, nil, place)
+}
+
 // rebuildIndexes makes the indexes anew. An event that is damaged itself stays
 // where it is, and is in none.
 func (s *boltStore) rebuildIndexes() error {
@@ -83,20 +128,16 @@ func (s *boltStore) rebuildIndexes() error {
 	case <-s.rebuild: // whoever found something before this is answered with it
 	default:
 	}
-	var damaged int
+	var damaged, pages int
 	var anew *boltTx
 	err := s.change(func(tx *boltTx) error {
 		anew = tx
 		for _, name := range boltIndexes {
-			if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
-				return err
-			}
-			if _, err := tx.CreateBucket(name); err != nil {
+			if err := tx.renew(name); err != nil {
 				return err
 			}
 		}
-		err := tx.Bucket(boltEvents).ForEach(func(key, record []byte) error {
-			number := numberOf(key)
+		err := tx.records(func(number uint64, record []byte) error {
 			e, err := decodeRecord(record)
 			if err != nil {
 				damaged++
@@ -107,13 +148,16 @@ func (s *boltStore) rebuildIndexes() error {
 				return err
 			}
 			return tx.index(numbered{e, number})
+		}, func(err error) {
+			pages++
+			s.suspect(err)
 		})
 		return errors.Join(err, tx.noteCounts())
 	})
 	if err != nil {
 		return fmt.Errorf("making the indexes of %s anew: %w", s.path, err)
 	}
-	s.logger.Warn("the outbox's indexes are made anew", zap.String("path", s.path), zap.Int("damaged", damaged))
+	s.logger.Warn("the outbox's indexes are made anew", zap.String("path", s.path), zap.Int("damaged", damaged), zap.Int("damaged_pages", pages))
 	s.numbers.replace(anew.known)
 	s.leases.settle(nil, anew.touched)
 	return nil

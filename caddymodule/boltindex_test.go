@@ -115,12 +115,25 @@ func TestBoltIndexDamaged(t *testing.T) {
 					t.Error("they are to be made anew once more")
 				}
 				checkStock(t, b)
-				if len(logged.FilterMessageSnippet("indexes are damaged").All()) == 0 {
+				if len(logged.FilterMessageSnippet("damaged and").All()) == 0 {
 					t.Error("the log says nothing of it")
+				}
+				if kept := keptOf(t, b.path); !test.met && len(kept) != 1 { // found when it was opened
+					t.Errorf("kept aside: %q", kept)
 				}
 			})
 		}
 	}
+}
+
+// keptOf returns the damaged files that are kept beside one.
+func keptOf(t *testing.T, path string) []string {
+	t.Helper()
+	kept, err := filepath.Glob(path + ".damaged-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 // checkStock demands that each event can be had, and closes the outbox.

@@ -109,7 +109,13 @@ func (s *boltStore) lease(holder *Bolt, q Queue, limit int, term time.Duration) 
 		})
 		return nil
 	})
-	return leases, next, err
+	if err != nil {
+		for _, lease := range leases {
+			delete(l.held, lease.Token.(*boltLease).number)
+		}
+		return nil, time.Time{}, err
+	}
+	return leases, next, nil
 }
 
 // waitsIn reports whether an event waits in a queue until a time.

@@ -28,6 +28,9 @@ const (
 	freelistPage = 0x10
 
 	bucketElement = 0x01
+
+	deepest = 8         // pages below each other
+	noPage  = 1<<64 - 1 // is where the free pages are written down
 )
 
 // boltPages reads a file's pages.
@@ -103,7 +106,7 @@ func (p *boltPages) checkNames(id uint64, depth int) error {
 		return err
 	case flags == leafPage:
 		return checkElements(id, page, count, p.checkBucket)
-	case flags != branchPage || depth > 8 || pageHeader+count*pageElement > uint64(len(page)):
+	case flags != branchPage || depth > deepest || pageHeader+count*pageElement > uint64(len(page)):
 		return fmt.Errorf("%w: page %d does not name buckets", errDamaged, id)
 	}
 	for n := range count {
@@ -111,7 +114,7 @@ func (p *boltPages) checkNames(id uint64, depth int) error {
 		if err := checkBounds(id, page, at, count, binary.NativeEndian.Uint32(page[at:]), binary.NativeEndian.Uint32(page[at+4:])); err != nil {
 			return err
 		}
-		if err := p.checkNames(binary.NativeEndian.Uint64(page[at+8:]), depth+1); err != nil {
+		if err := p.checkNames(childOf(page, n), depth+1); err != nil {
 			return err
 		}
 	}
@@ -120,22 +123,32 @@ func (p *boltPages) checkNames(id uint64, depth int) error {
 
 // checkElements checks the elements of a leaf, and has their values checked.
 func checkElements(id uint64, page []byte, count uint64, check func(flags uint32, value []byte) error) error {
-	if pageHeader+count*pageElement > uint64(len(page)) {
-		return fmt.Errorf("%w: page %d has no room for %d elements", errDamaged, id, count)
-	}
 	for n := range count {
-		at := pageHeader + n*pageElement
-		field := func(n uint64) uint32 { return binary.NativeEndian.Uint32(page[at+4*n:]) }
-		flags, position, key, value := field(0), field(1), field(2), field(3)
-		if err := checkBounds(id, page, at, count, position, key, value); err != nil {
+		flags, _, value, err := elementOf(id, page, count, n)
+		if err != nil {
 			return err
 		}
-		begin := at + uint64(position) + uint64(key)
-		if err := check(flags, page[begin:begin+uint64(value)]); err != nil {
+		if err := check(flags, value); err != nil {
 			return fmt.Errorf("page %d: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// elementOf returns one of the elements of a leaf.
+func elementOf(id uint64, page []byte, count, n uint64) (flags uint32, key, value []byte, err error) {
+	if pageHeader+count*pageElement > uint64(len(page)) {
+		return 0, nil, nil, fmt.Errorf("%w: page %d has no room for %d elements", errDamaged, id, count)
+	}
+	at := pageHeader + n*pageElement
+	field := func(n uint64) uint32 { return binary.NativeEndian.Uint32(page[at+4*n:]) }
+	position, keySize, valueSize := field(1), field(2), field(3)
+	if err := checkBounds(id, page, at, count, position, keySize, valueSize); err != nil {
+		return 0, nil, nil, err
+	}
+	begin := at + uint64(position)
+	middle := begin + uint64(keySize)
+	return field(0), page[begin:middle], page[middle : middle+uint64(valueSize)], nil
 }
 
 // checkBounds checks that what an element at a place says lies behind all
@@ -175,8 +188,7 @@ func (p *boltPages) checkBucket(flags uint32, value []byte) error {
 
 // checkFree checks the list of free pages, which are in order.
 func (p *boltPages) checkFree(id uint64) error {
-	const none = 1<<64 - 1 // is written down: bbolt looks for them
-	if id == none {
+	if id == noPage { // bbolt looks for them
 		return nil
 	}
 	page, flags, count, err := p.read(id)

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"go.uber.org/zap"
 )
 
@@ -20,15 +19,19 @@ import (
 // into one transaction, and is durable after one sync.
 type boltStore struct {
 	path    string
+	file    *os.File // that is open, wherever it is by now
 	db      *bolt.DB
 	logger  *zap.Logger
 	numbers *boltNumbers
 	leases  *boltLeases
 	keep    atomic.Int64          // nanoseconds
 	broken  atomic.Pointer[error] // why nothing can be written any more
-	untrue  error                 // what was wrong with the indexes when the file was opened
+	untrue  error                 // what was wrong with the file when it was opened
+	damaged atomic.Bool           // a damaged page was met
+	looked  time.Time             // when the writer looked at what is damaged
 
 	writes  chan *boltWrite
+	damage  chan struct{} // the writer is to look at what is damaged
 	rebuild chan struct{} // the indexes are to be made anew
 	closed  chan struct{} // closed when nothing more is written
 	done    chan struct{} // closed when the writer has ended
@@ -76,18 +79,11 @@ func realPath(path string) string {
 
 // openBoltStore opens a file, or makes one, and writes to it until Destruct.
 func openBoltStore(path string, logger *zap.Logger) (*boltStore, error) {
-	s, err := openBoltFile(path, false)
+	s, err := openBoltFile(path, false, logger)
 	if err != nil {
 		return nil, err
 	}
-	s.logger = logger
 	s.writes, s.done = make(chan *boltWrite, batchLimit), make(chan struct{})
-	if s.untrue != nil {
-		logger.Error("the outbox's indexes are damaged", zap.String("path", path), zap.Error(s.untrue))
-		if err := s.rebuildIndexes(); err != nil {
-			return nil, errors.Join(err, s.db.Close())
-		}
-	}
 	go s.run()
 	return s, nil
 }
@@ -112,19 +108,17 @@ func (s *boltStore) reportLeft() {
 	if caddy.Exiting() {
 		return
 	}
-	waiting := 0
+	left := make(map[State]int)
 	err := s.read(func(tx *boltTx) error {
 		counts, err := tx.counts()
 		for _, count := range counts {
-			if count.State == Waiting {
-				waiting += count.Events
-			}
+			left[count.State] += count.Events
 		}
 		return err
 	})
-	if err != nil || waiting > 0 {
-		s.logger.Warn("the config has this outbox no more: what waits there is not handed over",
-			zap.String("path", s.path), zap.Int("waiting", waiting), zap.Error(err))
+	if err != nil || left[Waiting] > 0 || left[Dead] > 0 {
+		s.logger.Warn("the config has this outbox no more: what waits or is dead there is not handed over",
+			zap.String("path", s.path), zap.Int("waiting", left[Waiting]), zap.Int("dead", left[Dead]), zap.Error(err))
 	}
 }
 
@@ -172,7 +166,9 @@ func (s *boltStore) run() {
 		case w := <-s.writes:
 			s.writeBatch(s.gather(w))
 		case <-timer.C:
-			timer.Reset(s.forget())
+			timer.Reset(s.lookAfter())
+		case <-s.damage:
+			s.lookAtDamage()
 		case <-s.rebuild:
 			if err := s.rebuildIndexes(); err != nil {
 				s.logger.Error("the outbox's indexes stay damaged until the next start", zap.Error(err))
@@ -237,11 +233,13 @@ func (s *boltStore) update(batch []*boltWrite) error {
 	var done *boltTx
 	err := s.change(func(tx *boltTx) error {
 		done = tx
-		stats, pages := s.db.Stats(), int(tx.Size())/s.db.Info().PageSize
-		s.db.NoFreelistSync = stats.FreePageN+stats.PendingPageN > max(longFreelist, pages/longFreePart)
+		stats, pageSize := s.db.Stats(), s.db.Info().PageSize
+		tx.free = int64(stats.FreePageN * pageSize)
+		pages := int(tx.Size()) / pageSize
+		s.db.NoFreelistSync = !s.damaged.Load() && stats.FreePageN+stats.PendingPageN > max(longFreelist, pages/longFreePart)
 		for _, w := range batch {
 			switch err := w.apply(tx); {
-			case errors.Is(err, ErrNoEvent), errors.Is(err, ErrWrongState), errors.Is(err, ErrLeaseLost):
+			case errors.Is(err, ErrNoEvent), errors.Is(err, ErrWrongState), errors.Is(err, ErrLeaseLost), errors.Is(err, errNoRoom):
 				w.err = err
 			case err != nil:
 				return err
@@ -257,62 +255,20 @@ func (s *boltStore) update(batch []*boltWrite) error {
 	return nil
 }
 
-func (s *boltStore) read(look func(*boltTx) error) error {
-	err := s.transact(s.db.View, look)
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrOutboxClosed
+// lookAfter does what is to be done once a minute, and returns when to go on.
+func (s *boltStore) lookAfter() time.Duration {
+	if err := s.checkPlace(); err != nil {
+		s.logger.Error("the outbox's file is not where it belongs", zap.Error(err))
 	}
-	return err
-}
-
-// change runs a transaction that writes. Where bbolt itself panics, in ending
-// it, its lock may be held for good and what it knows of the file be wrong:
-// nothing more is written then.
-func (s *boltStore) change(do func(*boltTx) error) error {
-	ended := false
-	err := s.transact(func(run func(*bolt.Tx) error) error {
-		err := s.db.Update(func(tx *bolt.Tx) error {
-			return guard(s.path, func() error { return run(tx) })
-		})
-		ended = true
-		return err
-	}, func(tx *boltTx) error {
-		tx.ended, tx.changes = make(map[uint64]*boltLease), make(map[boltCount]int64)
-		tx.known, tx.unknown = make(map[idHash]uint64), make(map[idHash]uint64)
-		return do(tx)
-	})
-	if !ended {
-		err = fmt.Errorf("nothing more can be written until the server is restarted: %w", err)
-		s.broken.Store(&err)
-		s.logger.Error("the outbox is broken: WeChat hears FAIL until the server is restarted", zap.Error(err))
-	}
-	return err
-}
-
-// transact runs a transaction in which pages that are not what they should be
-// are an error and no panic, nor a fault.
-func (s *boltStore) transact(run func(func(*bolt.Tx) error) error, do func(*boltTx) error) error {
-	return guard(s.path, func() error {
-		return run(func(tx *bolt.Tx) error {
-			return do(&boltTx{Tx: tx, store: s})
-		})
-	})
-}
-
-// guard makes errors of panics and faults.
-func guard(path string, do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = fmt.Errorf("%s: %w: %v", path, errDamaged, cause)
-		}
-	}()
-	return do()
+	return s.forget()
 }
 
 // forget removes those that ended longer ago than they are kept, and returns when
-// to go on.
+// to go on. Beside a damaged page nothing can be removed.
 func (s *boltStore) forget() time.Duration {
+	if s.damaged.Load() {
+		return forgetEvery
+	}
 	before := time.Now().Add(-time.Duration(s.keep.Load()))
 	found := 0
 	w := &boltWrite{done: make(chan struct{}), apply: func(tx *boltTx) (err error) {

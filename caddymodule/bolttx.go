@@ -39,6 +39,8 @@ type boltTx struct {
 	changes map[boltCount]int64   // of counts
 	known   map[idHash]uint64     // numbers of events that have come
 	unknown map[idHash]uint64     // numbers of events that are forgotten
+	free    int64                 // bytes of the file that may be written over
+	room    *error                // whether there is room for new events; nil: it was not asked for yet
 }
 
 // numbered is an event and its number in the file.
@@ -89,20 +91,29 @@ func (tx *boltTx) get(id string) (numbered, error) {
 	return e, nil
 }
 
-// at returns the event of a number.
-func (tx *boltTx) at(number uint64) (numbered, error) {
-	record := tx.Bucket(boltEvents).Get(numberKey(number))
-	if record == nil {
-		return numbered{}, ErrNoEvent
-	}
-	e, err := decodeRecord(record)
-	return numbered{e, number}, err
+// at returns the event of a number. One in a damaged page is damaged, and no
+// other.
+func (tx *boltTx) at(number uint64) (e numbered, err error) {
+	err = guard(tx.store.path, func() error {
+		record := tx.Bucket(boltEvents).Get(numberKey(number))
+		if record == nil {
+			return ErrNoEvent
+		}
+		event, err := decodeRecord(record)
+		e = numbered{event, number}
+		return err
+	})
+	tx.store.suspect(err)
+	return e, err
 }
 
 // add stores an event unless it is known already. One that is known but damaged
 // is stored once more: it is whole now.
 func (tx *boltTx) add(e *Event) error {
 	if _, err := tx.get(e.ID); !errors.Is(err, ErrNoEvent) && !errors.Is(err, errDamaged) {
+		return err
+	}
+	if err := tx.checkRoom(); err != nil {
 		return err
 	}
 	number, err := tx.Bucket(boltEvents).NextSequence()
@@ -208,7 +219,8 @@ func (tx *boltTx) counts() ([]Count, error) {
 	return counts, err
 }
 
-// list pages by the numbers.
+// list pages by the numbers. Those that are damaged are passed over, and told of
+// with the page that they would be on.
 func (tx *boltTx) list(filter Filter, after string, limit int) (events []*Event, next string, err error) {
 	last := uint64(0) // the first event's number is 1
 	if after != "" {
@@ -216,21 +228,62 @@ func (tx *boltTx) list(filter Filter, after string, limit int) (events []*Event,
 			return nil, "", fmt.Errorf("after %q: %w", after, ErrNoPage)
 		}
 	}
-	cursor := tx.Bucket(boltEvents).Cursor()
-	for key, record := cursor.Seek(numberKey(last + 1)); key != nil; key, record = cursor.Next() {
-		e, err := decodeRecord(record)
-		if err != nil {
-			return nil, "", fmt.Errorf("event number %x: %w", key, err)
+	var damaged []uint64
+	err = tx.from(last+1, func(e numbered, err error) bool {
+		switch {
+		case err != nil:
+			damaged = append(damaged, e.number)
+		case !filter.Match(e.Event):
+		case len(events) == limit:
+			next = strconv.FormatUint(last, 10)
+			return false
+		default:
+			events, last = append(events, e.Event), e.number
 		}
-		if !filter.Match(e) {
-			continue
-		}
-		if len(events) == limit {
-			return events, strconv.FormatUint(last, 10), nil
-		}
-		events, last = append(events, e), numberOf(key)
+		return true
+	})
+	slices.Sort(damaged)
+	damaged = slices.Compact(damaged) // one may be met twice in a page
+	if next != "" {
+		damaged = slices.DeleteFunc(damaged, func(number uint64) bool { return number > last })
 	}
-	return events, "", nil
+	if err == nil && len(damaged) > 0 {
+		tx.store.logger.Error("events in the outbox are damaged and left out of what is listed", zap.Uint64s("numbers", damaged))
+		err = Damaged{len(damaged)}
+	}
+	return events, next, err
+}
+
+// from calls look for the events from a number on, in order, as long as it
+// returns true, and with an error for those that are damaged.
+func (tx *boltTx) from(number uint64, look func(e numbered, err error) (more bool)) error {
+	for more := true; more; {
+		err := guard(tx.store.path, func() error {
+			cursor := tx.Bucket(boltEvents).Cursor()
+			for key, record := cursor.Seek(numberKey(number)); key != nil && more; key, record = cursor.Next() {
+				e, err := decodeRecord(record)
+				found := numbered{e, numberOf(key)}
+				if err == nil { // else the key may be damaged as well
+					number = max(number, found.number) + 1
+				}
+				more = look(found, err)
+			}
+			more = false
+			return nil
+		})
+		if err == nil {
+			return nil
+		}
+		tx.store.suspect(err)
+		key, _ := tx.Bucket(boltIDs).Cursor().Seek(numberKey(number)) // of the next that there should be
+		if key == nil {
+			return nil
+		}
+		damaged := numbered{number: numberOf(key)}
+		number = max(number, damaged.number) + 1
+		more = look(damaged, err)
+	}
+	return nil
 }
 
 // forget removes up to limit of those that ended before a time, and returns how
@@ -244,8 +297,13 @@ func (tx *boltTx) forget(before time.Time, limit int) (found int, err error) {
 	}
 	for _, key := range gone {
 		switch e, err := tx.at(numberOf(key)); {
+		case errors.Is(err, errDamagedPage): // beside which nothing can be removed
+			return 0, err
 		case errors.Is(err, errDamaged):
-			tx.store.logger.Error("an event in the outbox is damaged and stays there", zap.Error(err))
+			tx.store.logger.Error("an event in the outbox is damaged and stays there", zap.Uint64("number", numberOf(key)), zap.Error(err))
+			if err := tx.Bucket(boltEnded).Delete(key); err != nil { // it would be met, and in the others' way, each time
+				return 0, err
+			}
 		case err != nil || !bytes.Equal(endedKey(e), key):
 			tx.store.mistrustIndexes("an event did not end when it is said to")
 		default:

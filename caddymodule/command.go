@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -41,7 +43,7 @@ var commands []func() *cobra.Command
 func AddCommand(command func() *cobra.Command) { commands = append(commands, command) }
 
 func outboxCommand() *cobra.Command {
-	return (&outboxClient{out: os.Stdout, in: os.Stdin}).root()
+	return (&outboxClient{out: os.Stdout, errOut: os.Stderr, in: os.Stdin}).root()
 }
 
 // root is the command `outbox` with those below it.
@@ -164,17 +166,45 @@ are left as they are.`, cobra.MaximumNArgs(1), func(args []string) error {
 func (c *outboxClient) export(merchant, state string, args []string) error {
 	uri := "/export?" + url.Values{"merchant": {merchant}, "state": {state}}.Encode()
 	if len(args) == 0 {
-		return c.copy(http.MethodGet, uri, nil, c.out)
+		end := &lastLine{to: c.out}
+		return errors.Join(c.copy(http.MethodGet, uri, nil, end), end.damaged())
 	}
 	file, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.copy(http.MethodGet, uri, nil, file), file.Sync(), file.Close())
-	if err != nil { // what is not whole is of no use
-		err = errors.Join(err, os.Remove(args[0]))
+	end := &lastLine{to: file}
+	err = errors.Join(c.copy(http.MethodGet, uri, nil, end), file.Sync(), file.Close())
+	if err != nil { // what is cut off is of no use
+		return errors.Join(err, os.Remove(args[0]))
 	}
-	return err
+	return end.damaged()
+}
+
+// lastLine passes on what is written, and keeps the last line of it.
+type lastLine struct {
+	to   io.Writer
+	line []byte
+}
+
+func (l *lastLine) Write(text []byte) (int, error) {
+	for line := range bytes.Lines(text) {
+		if bytes.HasSuffix(l.line, []byte{'\n'}) {
+			l.line = l.line[:0]
+		}
+		l.line = append(l.line, line...)
+	}
+	return l.to.Write(text)
+}
+
+// damaged is an error where an export ends with it that some events could not be
+// read: a backup must not lack them without a word.
+func (l *lastLine) damaged() error {
+	var end exportEnd
+	if json.Unmarshal(l.line, &end) != nil || end.Damaged == 0 {
+		return nil
+	}
+	return fmt.Errorf("the export has all events that can be read, and lacks others: %w", Damaged{end.Damaged})
 }
 
 func (c *outboxClient) counts() error {
@@ -263,7 +293,7 @@ func (c *outboxClient) list(merchant, state string, asJSON bool) error {
 // pages goes through all pages.
 func (c *outboxClient) pages(merchant, state string, do func(*Event)) error {
 	query := url.Values{"merchant": {merchant}, "state": {state}, "limit": {fmt.Sprint(longestPage)}}
-	for {
+	for damaged := 0; ; {
 		var page eventPage
 		if err := c.get("/events?"+query.Encode(), &page); err != nil {
 			return err
@@ -271,7 +301,11 @@ func (c *outboxClient) pages(merchant, state string, do func(*Event)) error {
 		for _, e := range page.Events {
 			do(e)
 		}
+		damaged += page.Damaged
 		if page.Next == "" {
+			if damaged > 0 {
+				fmt.Fprintln(c.errOut, Damaged{damaged})
+			}
 			return nil
 		}
 		query.Set("after", page.Next)

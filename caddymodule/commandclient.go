@@ -18,8 +18,8 @@ import (
 type outboxClient struct {
 	address, config, adapter, path string
 
-	out io.Writer
-	in  io.Reader
+	out, errOut io.Writer
+	in          io.Reader
 }
 
 // ask asks the server, or the file.
@@ -127,23 +127,34 @@ func askFile(path, uri string) (*http.Response, error) {
 	if err != nil {
 		return nil, errors.Join(err, outbox.Close())
 	}
+	return answerOf(outbox, outboxRoutes(func() (Outbox, error) { return outbox, nil }), req)
+}
+
+// answerOf is what a handler answers of an outbox, which is closed then.
+func answerOf(outbox Outbox, handler http.Handler, req *http.Request) (*http.Response, error) {
 	out, in := io.Pipe()
 	w := &fileAnswer{header: make(http.Header), status: make(chan int, 1), PipeWriter: in}
 	go func() {
-		defer func() {
-			if cause := recover(); cause != nil { // as net/http does
-				w.CloseWithError(fmt.Errorf("the answer is cut off: %v", cause))
-			}
-		}()
-		outboxRoutes(func() (Outbox, error) { return outbox, nil }).ServeHTTP(w, req)
-		w.WriteHeader(http.StatusOK)
-		w.CloseWithError(outbox.Close())
+		err := serveToEnd(handler, w, req)
+		w.WriteHeader(http.StatusOK) // whoever waits for it goes on, whatever came
+		w.CloseWithError(errors.Join(err, outbox.Close()))
 	}()
 	if status := <-w.status; status >= http.StatusBadRequest {
 		text, err := io.ReadAll(out)
 		return nil, errors.Join(said(string(text)), err)
 	}
 	return &http.Response{StatusCode: http.StatusOK, Header: w.header, Body: out}, nil
+}
+
+// serveToEnd answers, and makes an error of a panic, as net/http does.
+func serveToEnd(handler http.Handler, w http.ResponseWriter, req *http.Request) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the answer is cut off: %v", cause)
+		}
+	}()
+	handler.ServeHTTP(w, req)
+	return nil
 }
 
 // fileAnswer is an answer that is read while it is written.

@@ -24,9 +24,11 @@ type exported struct {
 	Payload string `json:"payload,omitempty"`
 }
 
-// exportEnd is the last line of an export that is whole.
+// exportEnd is the last line of an export that is whole, but for events that
+// cannot be read.
 type exportEnd struct {
 	Exported *int `json:"exported"`
+	Damaged  int  `json:"damaged,omitempty"`
 }
 
 // serveExport writes whole events as lines of JSON, with the customers' data
@@ -45,10 +47,15 @@ func serveExport(o Outbox, w http.ResponseWriter, r *http.Request) error {
 		number++
 		return json.NewEncoder(w).Encode(exported{e, string(e.Payload)})
 	})
-	if err != nil {
+	var damaged Damaged
+	switch {
+	case err == nil || errors.As(err, &damaged):
+		return json.NewEncoder(w).Encode(exportEnd{&number, damaged.Events})
+	case number == 0: // nothing was sent
+		return err
+	default:
 		panic(http.ErrAbortHandler) // the reader sees that it is cut off
 	}
-	return json.NewEncoder(w).Encode(exportEnd{&number})
 }
 
 // longestLine bounds a line of an import, in bytes.

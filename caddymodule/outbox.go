@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -59,7 +60,8 @@ type Outbox interface {
 	// List returns up to limit events that a filter selects, in an order of the
 	// store's own that stays the same, from after a page's end on: "" for the
 	// first page. The next page's is "" where there is none. It returns
-	// [ErrNoPage] for what cannot be a page's end.
+	// [ErrNoPage] for what cannot be a page's end. A store that cannot read some
+	// of its events leaves them out, and returns [Damaged] with the others.
 	List(ctx context.Context, filter Filter, after string, limit int) (events []*Event, next string, err error)
 
 	// Count returns how many events there are, for each merchant and state that
@@ -104,6 +106,14 @@ var (
 	// handed over by somebody else.
 	ErrLeaseLost = errors.New("the lease of the event is lost")
 )
+
+// Damaged says that some events cannot be read, and how many are left out for
+// that of what comes with it.
+type Damaged struct{ Events int }
+
+func (d Damaged) Error() string {
+	return fmt.Sprintf("damaged events are left out: %d", d.Events)
+}
 
 // Event is a verified notification on its way to the merchant's order service.
 type Event struct {

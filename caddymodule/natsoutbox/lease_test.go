@@ -158,8 +158,8 @@ func TestDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(t, o, "evt_1")
-	deliver(t, o, 1)
+	put(t, o, "evt_1", "evt_2")
+	deliver(t, o, 2)
 	nothingLeft(t, o)
 	if log.FilterMessageSnippet("damaged").Len() != 4 || log.Len() != 4 {
 		t.Errorf("logged: %v", log.All())
@@ -171,6 +171,21 @@ func TestDamaged(t *testing.T) {
 	}
 	if got := counts(t, o); got[caddymodule.Waiting] != 4 {
 		t.Errorf("counted: %v", got)
+	}
+	listed, damaged := 0, 0
+	for after := ""; ; {
+		var is caddymodule.Damaged
+		events, next, err := o.List(within(t, lots), caddymodule.Filter{}, after, 1)
+		if err != nil && !errors.As(err, &is) {
+			t.Fatal(err)
+		}
+		listed, damaged = listed+len(events), damaged+is.Events
+		if after = next; next == "" {
+			break
+		}
+	}
+	if listed != 2 || damaged != 4 {
+		t.Errorf("%d events are listed, and %d said to be damaged", listed, damaged)
 	}
 }
 

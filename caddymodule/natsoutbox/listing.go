@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/windsome/caddy-wepay/caddymodule"
@@ -82,7 +83,8 @@ func (s *store) ids(ctx context.Context, pattern, after string) ([]string, error
 }
 
 // list returns a page of events in the order of their IDs' tokens, which no
-// event changes whatever becomes of it.
+// event changes whatever becomes of it. Messages that are no events are told of
+// with the page that they would be on.
 func (s *store) list(ctx context.Context, filter caddymodule.Filter, after string, limit int) (events []*caddymodule.Event, next string, err error) {
 	if !isToken(after) {
 		return nil, "", fmt.Errorf("after %q: %w", after, caddymodule.ErrNoPage)
@@ -91,25 +93,39 @@ func (s *store) list(ctx context.Context, filter caddymodule.Filter, after strin
 	if err != nil {
 		return nil, "", err
 	}
+	var damaged caddymodule.Damaged
+	since := 0 // damaged ones that come after the last event
+	told := func() error {
+		if damaged.Events > 0 {
+			return damaged
+		}
+		return nil
+	}
 	for chunk := range slices.Chunk(ids, min(limit+1, 1024)) {
 		records, err := s.getAll(ctx, chunk)
 		if err != nil {
 			return nil, "", err
 		}
 		for i, r := range records {
-			if r == nil || !filter.Match(r.Event) {
-				continue // it has changed meanwhile
+			switch {
+			case r == nil: // it is gone meanwhile
+			case r.Event == nil:
+				since++
+			case !filter.Match(r.Event): // it has changed meanwhile
+			case len(events) == limit:
+				return events, next, told()
+			default:
+				events, next = append(events, r.Event), chunk[i]
+				damaged.Events, since = damaged.Events+since, 0
 			}
-			if len(events) == limit {
-				return events, next, nil
-			}
-			events, next = append(events, r.Event), chunk[i]
 		}
 	}
-	return events, "", nil
+	damaged.Events += since
+	return events, "", told()
 }
 
-// getAll reads events by their IDs' tokens. Those that are gone are nil.
+// getAll reads events by their IDs' tokens. Those that are gone are nil, and
+// those that are damaged have no event.
 func (s *store) getAll(ctx context.Context, ids []string) ([]*record, error) {
 	records := make([]*record, len(ids))
 	reading, ctx := errgroup.WithContext(ctx)
@@ -117,7 +133,12 @@ func (s *store) getAll(ctx context.Context, ids []string) ([]*record, error) {
 	for i, id := range ids {
 		reading.Go(func() error {
 			r, _, err := s.get(ctx, id)
-			if errors.Is(err, caddymodule.ErrNoEvent) {
+			switch {
+			case errors.Is(err, caddymodule.ErrNoEvent):
+				return nil
+			case errors.Is(err, errDamaged):
+				s.logger.Error("a message of the outbox is damaged and left out of what is listed", zap.String("id", id), zap.Error(err))
+				records[i] = new(record)
 				return nil
 			}
 			records[i] = r

@@ -35,6 +35,9 @@ func (r *record) encode() ([]byte, error) {
 	return append(append(text, '\n'), r.Payload...), nil
 }
 
+// errDamaged says that a message is not what was written.
+var errDamaged = errors.New("damaged message")
+
 func decode(data []byte, seq uint64) (*record, error) {
 	line, payload, found := bytes.Cut(data, []byte{'\n'})
 	r := &record{Event: new(caddymodule.Event), seq: seq}
@@ -43,7 +46,7 @@ func decode(data []byte, seq uint64) (*record, error) {
 		err = json.Unmarshal(line, r)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("message %d of the stream is no event: %w", seq, err)
+		return nil, fmt.Errorf("%w: number %d of the stream is no event: %w", errDamaged, seq, err)
 	}
 	if len(payload) > 0 {
 		r.Payload = bytes.Clone(payload)

@@ -208,7 +208,7 @@ func (s *store) last(ctx context.Context, id string) (r *record, err error) {
 func (s *store) decode(subject string, data []byte, seq uint64) (*record, error) {
 	r, err := decode(data, seq)
 	if err == nil && s.stream.event(r.Event) != subject {
-		return nil, fmt.Errorf("message %d of the stream is about another event than its subject says", seq)
+		return nil, fmt.Errorf("%w: number %d of the stream is about another event than its subject says", errDamaged, seq)
 	}
 	return r, err
 }
