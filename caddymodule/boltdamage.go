@@ -115,6 +115,7 @@ func (s *boltStore) lookAtDamage() {
 	}
 	if err := s.transact(s.db.View, (*boltTx).touchIndexes); err != nil {
 		s.mistrustIndexes(err.Error())
+		s.remakeIndexes()
 	}
 }
 

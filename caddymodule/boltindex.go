@@ -121,6 +121,13 @@ func (tx *boltTx) setAside(name []byte) error {
 	return tx.MoveBucket(name, nil, place)
 }
 
+// remakeIndexes is rebuildIndexes of a file that is in use.
+func (s *boltStore) remakeIndexes() {
+	if err := s.rebuildIndexes(); err != nil {
+		s.logger.Error("the outbox's indexes stay damaged until the next start", zap.Error(err))
+	}
+}
+
 // rebuildIndexes makes the indexes anew. An event that is damaged itself stays
 // where it is, and is in none.
 func (s *boltStore) rebuildIndexes() error {

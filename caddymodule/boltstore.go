@@ -170,9 +170,7 @@ func (s *boltStore) run() {
 		case <-s.damage:
 			s.lookAtDamage()
 		case <-s.rebuild:
-			if err := s.rebuildIndexes(); err != nil {
-				s.logger.Error("the outbox's indexes stay damaged until the next start", zap.Error(err))
-			}
+			s.remakeIndexes()
 		case <-s.closed:
 			if rest := s.gather(nil); len(rest) > 0 {
 				s.writeBatch(rest)
