@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -203,22 +202,12 @@ http://127.0.0.1:%d {
 }
 `, dir, orders.URL, p.address(), freePorts(t, 1)[0]))
 	put(t, openOutbox(t, &NATS{URLs: []string{server.ClientURL()}, Replicas: 1}), "evt_1")
-	cmd := exec.Command(os.Args[0], "run", "--config", config, "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), asProcess+"=caddy", "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	output, err := os.Create(filepath.Join(dir, "caddy.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill9(cmd) })
+	log := filepath.Join(dir, "caddy.log")
+	cmd := startProcess(t, "caddy", log, "run", "--config", config, "--adapter", "caddyfile")
 	select {
 	case <-handed:
 	case <-time.After(lots):
-		text, _ := os.ReadFile(output.Name())
+		text, _ := os.ReadFile(log)
 		t.Fatalf("the event is not handed over\n%s", text)
 	}
 	p.setDeaf(true)
@@ -226,9 +215,9 @@ http://127.0.0.1:%d {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	err = cmd.Wait()
+	err := cmd.Wait()
 	if took := time.Since(began); err != nil || took > 4*time.Second { // a second is for the process itself
-		text, _ := os.ReadFile(output.Name())
+		text, _ := os.ReadFile(log)
 		t.Errorf("it ends after %s (%v)\n%s", took, err, text)
 	} else {
 		t.Logf("it ends after %s", took)

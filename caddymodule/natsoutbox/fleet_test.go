@@ -91,28 +91,10 @@ func (f *fleet) hear(id, caddy string, held bool) {
 	}
 }
 
-// start starts a process, which ends with the test if not before.
+// start starts a process of the fleet.
 func (f *fleet) start(kind, log string, args ...string) *exec.Cmd {
 	f.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProcess+"="+kind)
-	output, err := os.OpenFile(filepath.Join(f.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { kill9(cmd) })
-	return cmd
-}
-
-// kill9 ends a process at once, if it has not ended yet.
-func kill9(cmd *exec.Cmd) {
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait() // it was killed
+	return startProcess(f, kind, filepath.Join(f.dir, log), args...)
 }
 
 func (f *fleet) startNode(i int) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -47,4 +48,28 @@ func runServer() error {
 	s.Start()
 	s.WaitForShutdown()
 	return nil
+}
+
+// startProcess starts a process, which ends with the test if not before.
+func startProcess(t testing.TB, kind, log string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProcess+"="+kind)
+	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill9(cmd) })
+	return cmd
+}
+
+// kill9 ends a process at once, if it has not ended yet.
+func kill9(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait() // it was killed
 }
