@@ -1,7 +1,6 @@
 package caddymodule_test
 
 import (
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -31,14 +30,6 @@ func TestOperatorsAfterRefusedReload(t *testing.T) {
 	w.register(shop)
 	w.patience = redials
 	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusGone) })
-	unreadable := *shop
-	unreadable.form = "no such form"
-	held, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
-	w.write("none.db", []byte(strings.Repeat("this is no outbox ", 1000)))
 	admin := freeAddress(t)
 	served := layout{sellers: []*seller{shop}, options: w.outbox()}
 	config := func(l layout) string { return strings.Replace(w.caddyfile(l), "admin off", "admin "+admin, 1) }
@@ -49,13 +40,7 @@ func TestOperatorsAfterRefusedReload(t *testing.T) {
 	}
 	w.awaitAdmin(admin, "/wepay/outbox", `{"merchant":"shop","state":"dead","events":1}`)
 
-	for name, refused := range map[string]layout{
-		"in a merchant":  {sellers: []*seller{&unreadable}, options: w.outbox()},
-		"in an option":   {sellers: []*seller{shop}, options: w.outbox("keep 1h")},
-		"in the outbox":  {sellers: []*seller{shop}, options: strings.Replace(w.outbox(), "outbox.db", "none.db", 1)},
-		"in the sites":   {sellers: []*seller{shop}, options: w.outbox(), more: "http://" + held.Addr().String() + " {\n\tbind 127.0.0.1\n\twepay\n}"},
-		"without outbox": {sellers: []*seller{shop}, more: "http://" + held.Addr().String() + " {\n\tbind 127.0.0.1\n\twepay\n}"},
-	} {
+	for name, refused := range w.refusedLayouts(shop) {
 		t.Run(name, func(t *testing.T) {
 			w := w.in(t)
 			if a, err := w.send(http.MethodPost, "http://"+admin+"/load", config(refused), "Content-Type", "text/caddyfile"); err != nil || a.status == http.StatusOK {

@@ -135,25 +135,32 @@ func TestRefusedConfigTakesNothing(t *testing.T) {
 	w.notify(shop, "order-last")
 }
 
-func TestRefusedReloads(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
+// refusedLayouts are layouts of a seller's that are refused, each at another point.
+func (w *world) refusedLayouts(shop *seller) map[string]layout {
+	w.t.Helper()
 	unreadable := *shop
 	unreadable.form = "no such form"
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	defer held.Close()
+	w.t.Cleanup(func() { _ = held.Close() }) // nothing is left to be done with it
+	taken := "http://" + held.Addr().String() + " {\n\tbind 127.0.0.1\n\twepay\n}"
 	w.write("none.db", []byte(strings.Repeat("this is no outbox ", 1000)))
-	for name, refused := range map[string]layout{
-		"when it is provisioned": {sellers: []*seller{&unreadable}, options: w.outbox("workers 3")},
-		"when a site is started": {
-			sellers: []*seller{shop}, options: w.outbox("workers 3"),
-			more: "http://" + held.Addr().String() + " {\n\tbind 127.0.0.1\n\twepay\n}",
-		},
-		"when the outbox is opened": {sellers: []*seller{shop}, options: strings.Replace(w.outbox(), "outbox.db", "none.db", 1)},
-	} {
+	sellers, options := []*seller{shop}, w.outbox("workers 3")
+	return map[string]layout{
+		"when a merchant is provisioned":           {sellers: []*seller{&unreadable}, options: options},
+		"when the outbox is provisioned":           {sellers: sellers, options: w.outbox("keep 1h")},
+		"when the outbox is opened":                {sellers: sellers, options: strings.Replace(options, "outbox.db", "none.db", 1)},
+		"when a site is started":                   {sellers: sellers, options: options, more: taken},
+		"when a site is started without an outbox": {sellers: sellers, more: taken},
+	}
+}
+
+func TestRefusedReloads(t *testing.T) {
+	w, shop := newStored(t)
+	w.patience = redials
+	for name, refused := range w.refusedLayouts(shop) {
 		t.Run(name, func(t *testing.T) {
 			w := w.in(t)
 			for n := range 10 {

@@ -1,10 +1,7 @@
 package caddymodule_test
 
 import (
-	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/windsome/caddy-wepay/caddymodule"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
@@ -259,24 +257,16 @@ func (r *rig) awaitDelivered(n int64) {
 // verify returns how many signatures a second all processors verify by the
 // standard library alone.
 func (r *rig) verify(notifications []sent) float64 {
-	type signature struct {
-		digest [sha256.Size]byte
-		text   []byte
-	}
-	signatures := make([]signature, len(notifications))
+	signatures := make([]func() error, len(notifications))
 	for i, n := range notifications {
-		text, err := base64.StdEncoding.DecodeString(n.header.Get("Wechatpay-Signature"))
-		if err != nil {
-			r.b.Fatal(err)
-		}
-		signatures[i] = signature{sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n", n.header.Get("Wechatpay-Timestamp"), n.header.Get("Wechatpay-Nonce"), n.body)), text}
+		signatures[i] = caddymodule.VerifySignature(r.b, r.key, n.header, []byte(n.body))
 	}
 	began := time.Now()
 	var verifiers sync.WaitGroup
 	for part := range slices.Chunk(signatures, len(signatures)/runtime.GOMAXPROCS(0)+1) {
 		verifiers.Go(func() {
-			for _, s := range part {
-				if err := rsa.VerifyPKCS1v15(r.key, crypto.SHA256, s.digest[:], s.text); err != nil {
+			for _, verify := range part {
+				if err := verify(); err != nil {
 					r.b.Error(err)
 				}
 			}

@@ -28,6 +28,19 @@ func (n *NATS) opened(ctx context.Context) (*store, context.Context, context.Can
 	return n.store, ctx, cancel, nil
 }
 
+// reached is opened for whoever looks, and is told soon that NATS does not answer.
+func (n *NATS) reached(ctx context.Context) (*store, context.Context, context.CancelFunc, error) {
+	s, within, cancel, err := n.opened(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.reach(within); err != nil {
+		cancel()
+		return nil, nil, nil, err
+	}
+	return s, within, cancel, nil
+}
+
 // Put stores an event that is not known yet. It is durable when most of the
 // servers that keep the stream have it.
 func (n *NATS) Put(ctx context.Context, event *caddymodule.Event) error {
@@ -138,14 +151,11 @@ func (n *NATS) Settle(ctx context.Context, l *caddymodule.Lease) error {
 
 // Get returns an event.
 func (n *NATS) Get(ctx context.Context, id string) (*caddymodule.Event, error) {
-	s, ctx, cancel, err := n.opened(ctx)
+	s, ctx, cancel, err := n.reached(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	if err := s.reach(ctx); err != nil {
-		return nil, err
-	}
 	r, _, err := s.get(ctx, idToken(id))
 	if err != nil {
 		return nil, err
@@ -155,14 +165,11 @@ func (n *NATS) Get(ctx context.Context, id string) (*caddymodule.Event, error) {
 
 // List returns events in the order of their IDs.
 func (n *NATS) List(ctx context.Context, filter caddymodule.Filter, after string, limit int) ([]*caddymodule.Event, string, error) {
-	s, ctx, cancel, err := n.opened(ctx)
+	s, ctx, cancel, err := n.reached(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	defer cancel()
-	if err := s.reach(ctx); err != nil {
-		return nil, "", err
-	}
 	return s.list(ctx, filter, after, limit)
 }
 
@@ -203,14 +210,11 @@ func (n *NATS) Drop(ctx context.Context, id, reason string) error {
 // change changes an event as an operator wants, however often it changes
 // meanwhile.
 func (n *NATS) change(ctx context.Context, id string, change func(*record) (*caddymodule.Event, error)) error {
-	s, ctx, cancel, err := n.opened(ctx)
+	s, ctx, cancel, err := n.reached(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	if err := s.reach(ctx); err != nil {
-		return err
-	}
 	for {
 		before, letter, err := s.get(ctx, idToken(id))
 		if err != nil {

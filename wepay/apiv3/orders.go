@@ -31,6 +31,7 @@ var orderCalls = map[wepay.Operation]call{
 			return x.transactions() + "/" + products[x.merchant.Env.TradeType()]
 		},
 		rules:      wepay.OrderRules,
+		check:      checkPayer,
 		body:       orderBody,
 		result:     clientParameters,
 		repeatable: true, unknown: wepay.Query, ask: wepay.QueryOrder, verdicts: placeVerdicts,
@@ -123,17 +124,20 @@ var orderNames = []name{
 	{"profit_sharing", "settle_info.profit_sharing", yes},
 }
 
-// payerNames are the fields of an order that say who alone may pay it.
-var payerNames = []string{"user_creid", "user_truename", "user_type"}
-
-// orderBody makes an order. What API v3 has no place for is left out, time_start,
-// version and product_id, or where that would change who may pay, refused.
-func orderBody(x *exchange) (object, error) {
-	for _, name := range payerNames {
-		if x.in.Get(name) != "" {
-			return nil, &wepay.FieldError{Field: name, Reason: "has no place in API v3: the order could be paid by anybody"}
+// checkPayer refuses what says who alone may pay an order, for which API v3 has no
+// place.
+func checkPayer(in wepay.Fields) error {
+	for _, name := range []string{"user_creid", "user_truename", "user_type"} {
+		if in.Get(name) != "" {
+			return &wepay.FieldError{Field: name, Reason: "has no place in API v3: the order could be paid by anybody"}
 		}
 	}
+	return nil
+}
+
+// orderBody makes an order. What else API v3 has no place for is left out:
+// time_start, version and product_id.
+func orderBody(x *exchange) (object, error) {
 	in, err := x.merchant.CompleteOrder(x.in)
 	if err != nil {
 		return nil, err
