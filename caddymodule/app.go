@@ -230,7 +230,7 @@ func (a *App) grace(exiting bool) time.Duration {
 	case exiting:
 		return defaultGracePeriod
 	default:
-		return time.Duration(a.CallbackTimeout)*5/4 + time.Second // deliveries have four fifths
+		return graceFor(time.Duration(a.CallbackTimeout))
 	}
 }
 

@@ -108,17 +108,14 @@ func (s *boltStore) reportLeft() {
 	if caddy.Exiting() {
 		return
 	}
-	left := make(map[State]int)
-	err := s.read(func(tx *boltTx) error {
-		counts, err := tx.counts()
-		for _, count := range counts {
-			left[count.State] += count.Events
-		}
+	var counts []Count
+	err := s.read(func(tx *boltTx) (err error) {
+		counts, err = tx.counts()
 		return err
 	})
-	if err != nil || left[Waiting] > 0 || left[Dead] > 0 {
+	if waiting, dead := Left(counts); err != nil || waiting+dead > 0 {
 		s.logger.Warn("the config has this outbox no more: what waits or is dead there is not handed over",
-			zap.String("path", s.path), zap.Int("waiting", left[Waiting]), zap.Int("dead", left[Dead]), zap.Error(err))
+			zap.String("path", s.path), zap.Int("waiting", waiting), zap.Int("dead", dead), zap.Error(err))
 	}
 }
 

@@ -102,6 +102,10 @@ func (d *dispatcher) stop(grace time.Duration) {
 	d.abandon()
 }
 
+// graceFor returns a grace period in which stop cuts off no delivery that takes so
+// long.
+func graceFor(delivery time.Duration) time.Duration { return delivery*5/4 + time.Second }
+
 // lane hands over the events of one queue.
 type lane struct {
 	*dispatcher

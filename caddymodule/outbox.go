@@ -213,6 +213,20 @@ func (f Filter) Match(e *Event) bool {
 	return (f.Merchant == "" || f.Merchant == e.Merchant) && (f.State == "" || f.State == e.State)
 }
 
+// Left returns how many events wait, and how many are dead, of all merchants: what
+// is lost sight of where an outbox is left.
+func Left(counts []Count) (waiting, dead int) {
+	for _, count := range counts {
+		switch count.State {
+		case Waiting:
+			waiting += count.Events
+		case Dead:
+			dead += count.Events
+		}
+	}
+	return waiting, dead
+}
+
 // Count is how many events of a merchant are in a state.
 type Count struct {
 	Merchant string `json:"merchant"`

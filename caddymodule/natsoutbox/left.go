@@ -65,12 +65,7 @@ func (s *store) reportLeft() {
 		logger.Warn("the config has this outbox no more, and what is left there could not be counted", zap.Error(err))
 		return
 	}
-	left := make(map[caddymodule.State]int)
-	for _, count := range counts {
-		left[count.State] += count.Events
-	}
-	waiting, dead := left[caddymodule.Waiting], left[caddymodule.Dead]
-	if waiting+dead > 0 {
+	if waiting, dead := caddymodule.Left(counts); waiting+dead > 0 {
 		logger.Warn("the config has this outbox no more: what waits there is handed over by other servers that have it, or not at all",
 			zap.Int("waiting", waiting), zap.Int("dead", dead))
 	}
