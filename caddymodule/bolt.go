@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 )
 
 func init() {
@@ -74,7 +76,7 @@ func (b *Bolt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if option != "path" {
 			return UnknownOption(d, option)
 		}
-		return unmarshalText(d, &b.Path)
+		return parse.Text(d, &b.Path)
 	})
 }
 

@@ -2,15 +2,15 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"strconv"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 )
 
 func init() {
@@ -64,10 +64,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	a.Source.note(d, "block")
-	once := make(once)
+	once := make(parse.Once)
 	for d.NextBlock(0) {
 		directive := d.Val()
-		if err := once.check(d, directive, "merchant"); err != nil {
+		if err := once.Check(d, "merchant"); err != nil {
 			return err
 		}
 		a.Source.note(d, directive)
@@ -77,17 +77,17 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			delete(a.Source, "merchant") // each merchant knows its own places
 			err = a.unmarshalMerchant(d)
 		case "config_file":
-			err = unmarshalText(d, &a.ConfigFile)
+			err = parse.Text(d, &a.ConfigFile)
 		case "endpoint":
-			a.Endpoint, err = unmarshalTexts(d)
+			a.Endpoint, err = parse.Texts(d)
 		case "risk_endpoint":
-			err = unmarshalText(d, &a.RiskEndpoint)
+			err = parse.Text(d, &a.RiskEndpoint)
 		case "login_endpoint":
-			err = unmarshalText(d, &a.LoginEndpoint)
+			err = parse.Text(d, &a.LoginEndpoint)
 		case "call_timeout":
-			err = unmarshalDuration(d, directive, &a.CallTimeout)
+			err = parse.Duration(d, &a.CallTimeout)
 		case "callback_timeout":
-			err = unmarshalDuration(d, directive, &a.CallbackTimeout)
+			err = parse.Duration(d, &a.CallbackTimeout)
 		case "transport":
 			a.TransportRaw, err = unmarshalTransport(d)
 		case "callback_transport":
@@ -120,23 +120,23 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	h.Source.note(d, "block")
-	once := make(once)
+	once := make(parse.Once)
 	for d.NextBlock(0) {
 		directive := d.Val()
-		if err := once.check(d, directive); err != nil {
+		if err := once.Check(d); err != nil {
 			return err
 		}
 		h.Source.note(d, directive)
 		var err error
 		switch directive {
 		case "path_prefix":
-			err = unmarshalText(d, &h.PathPrefix)
+			err = parse.Text(d, &h.PathPrefix)
 		case "merchants":
-			h.Merchants, err = unmarshalTexts(d)
+			h.Merchants, err = parse.Texts(d)
 		case "allow":
 			h.Allow, err = unmarshalAddresses(d)
 		case "token":
-			h.Token, err = unmarshalTexts(d)
+			h.Token, err = parse.Texts(d)
 		default:
 			err = d.Errf("unrecognized subdirective %q", directive)
 		}
@@ -147,24 +147,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// once remembers which directives a block has had.
-type once map[string]bool
-
-func (o once) check(d *caddyfile.Dispenser, directive string, repeatable ...string) error {
-	for _, name := range repeatable {
-		if directive == name {
-			return nil
-		}
-	}
-	if o[directive] {
-		return d.Errf("%s already specified", directive)
-	}
-	o[directive] = true
-	return nil
-}
-
 func unmarshalAddresses(d *caddyfile.Dispenser) ([]string, error) {
-	addresses, err := unmarshalTexts(d)
+	addresses, err := parse.Texts(d)
 	if err != nil {
 		return nil, err
 	}
@@ -195,56 +179,6 @@ func unmarshalTransport(d *caddyfile.Dispenser) (json.RawMessage, error) {
 		return nil, d.Errf("unexpected transport %T", guest)
 	}
 	return caddyconfig.JSONModuleObject(transport, "protocol", "http", nil), nil
-}
-
-func unmarshalText(d *caddyfile.Dispenser, text *string) error {
-	if !d.AllArgs(text) {
-		return d.ArgErr()
-	}
-	return nil
-}
-
-func unmarshalTexts(d *caddyfile.Dispenser) ([]string, error) {
-	texts := d.RemainingArgs()
-	if len(texts) == 0 {
-		return nil, d.ArgErr()
-	}
-	return texts, nil
-}
-
-// unmarshalSwitch reads a directive that is on where it stands.
-func unmarshalSwitch(d *caddyfile.Dispenser, on *bool) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	*on = true
-	return nil
-}
-
-func unmarshalDuration(d *caddyfile.Dispenser, directive string, duration *caddy.Duration) error {
-	var text string
-	if err := unmarshalText(d, &text); err != nil {
-		return err
-	}
-	parsed, err := caddy.ParseDuration(text)
-	if err != nil || parsed <= 0 {
-		return d.Errf("%s: %q is not a time above 0", directive, text)
-	}
-	*duration = caddy.Duration(parsed)
-	return nil
-}
-
-func unmarshalNumber(d *caddyfile.Dispenser, directive string, number *int) error {
-	var text string
-	if err := unmarshalText(d, &text); err != nil {
-		return err
-	}
-	parsed, err := strconv.Atoi(text)
-	if err != nil || parsed <= 0 {
-		return d.Errf("%s: %q is not a number above 0", directive, text)
-	}
-	*number = parsed
-	return nil
 }
 
 // unmarshalOutbox reads an outbox block: the store's name, and what the store

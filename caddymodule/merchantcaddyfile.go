@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -57,10 +58,10 @@ func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
 //	}
 func (c *MerchantConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	c.Source.note(d, "block")
-	once := make(once)
+	once := make(parse.Once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		directive := d.Val()
-		if err := once.check(d, directive); err != nil {
+		if err := once.Check(d); err != nil {
 			return fmt.Errorf("merchant %q: %w", c.Name, err)
 		}
 		c.Source.note(d, directive)
@@ -90,19 +91,19 @@ func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive st
 	case "public_key":
 		return c.unmarshalPublicKey(d)
 	case "callback_secret":
-		c.CallbackSecret, err = unmarshalTexts(d)
+		c.CallbackSecret, err = parse.Texts(d)
 	case "endpoint":
-		c.Endpoint, err = unmarshalTexts(d)
+		c.Endpoint, err = parse.Texts(d)
 	case "sub_mch_id":
 		err = c.unmarshalSubMchID(d)
 	case "sandbox":
-		err = unmarshalSwitch(d, &c.Sandbox)
+		err = parse.Switch(d, &c.Sandbox)
 	case "payouts":
-		err = unmarshalSwitch(d, &c.Payouts)
+		err = parse.Switch(d, &c.Payouts)
 	case "passthrough":
-		err = unmarshalSwitch(d, &c.Passthrough)
+		err = parse.Switch(d, &c.Passthrough)
 	case "session_key":
-		err = unmarshalSwitch(d, &c.SessionKey)
+		err = parse.Switch(d, &c.SessionKey)
 	default:
 		return c.unmarshalValue(d, directive)
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 )
 
 // OutboxOptions are the options that every outbox has.
@@ -81,10 +83,10 @@ func (o *OutboxOptions) UnmarshalBlock(d *caddyfile.Dispenser, own func(option s
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	once := make(once)
+	once := make(parse.Once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if err := once.check(d, option, repeatable...); err != nil {
+		if err := once.Check(d, repeatable...); err != nil {
 			return err
 		}
 		known, err := o.unmarshalOption(d, option)
@@ -110,11 +112,11 @@ func (o *OutboxOptions) unmarshalOption(d *caddyfile.Dispenser, option string) (
 	case "retry":
 		return true, o.unmarshalRetry(d)
 	case "give_up":
-		return true, unmarshalDuration(d, option, &o.GiveUp)
+		return true, parse.Duration(d, &o.GiveUp)
 	case "keep":
-		return true, unmarshalDuration(d, option, &o.Keep)
+		return true, parse.Duration(d, &o.Keep)
 	case "workers":
-		return true, unmarshalNumber(d, option, &o.Workers)
+		return true, parse.Number(d, &o.Workers)
 	default:
 		return false, nil
 	}

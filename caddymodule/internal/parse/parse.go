@@ -1,0 +1,79 @@
+// Package parse reads what the blocks of several modules have in common in a
+// Caddyfile.
+package parse
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// Once remembers which directives a block has had.
+type Once map[string]bool
+
+// Check refuses the directive that the dispenser stands on if the block has had
+// it before, unless it is one of the repeatable ones.
+func (o Once) Check(d *caddyfile.Dispenser, repeatable ...string) error {
+	directive := d.Val()
+	if o[directive] && !slices.Contains(repeatable, directive) {
+		return d.Errf("%s already specified", directive)
+	}
+	o[directive] = true
+	return nil
+}
+
+// Text reads a directive of one value.
+func Text(d *caddyfile.Dispenser, text *string) error {
+	if !d.AllArgs(text) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// Texts reads a directive of one value or more.
+func Texts(d *caddyfile.Dispenser) ([]string, error) {
+	texts := d.RemainingArgs()
+	if len(texts) == 0 {
+		return nil, d.ArgErr()
+	}
+	return texts, nil
+}
+
+// Switch reads a directive that is on where it stands.
+func Switch(d *caddyfile.Dispenser, on *bool) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	*on = true
+	return nil
+}
+
+// Duration reads a directive whose value is a time above 0.
+func Duration(d *caddyfile.Dispenser, duration *caddy.Duration) error {
+	directive, text := d.Val(), ""
+	if err := Text(d, &text); err != nil {
+		return err
+	}
+	parsed, err := caddy.ParseDuration(text)
+	if err != nil || parsed <= 0 {
+		return d.Errf("%s: %q is not a time above 0", directive, text)
+	}
+	*duration = caddy.Duration(parsed)
+	return nil
+}
+
+// Number reads a directive whose value is a whole number above 0.
+func Number(d *caddyfile.Dispenser, number *int) error {
+	directive, text := d.Val(), ""
+	if err := Text(d, &text); err != nil {
+		return err
+	}
+	parsed, err := strconv.Atoi(text)
+	if err != nil || parsed <= 0 {
+		return d.Errf("%s: %q is not a number above 0", directive, text)
+	}
+	*number = parsed
+	return nil
+}
