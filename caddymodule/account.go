@@ -28,7 +28,7 @@ type account struct {
 func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 	transport, err := loadMerchantTransport(s.ctx, a.TransportRaw, merchant)
 	if err != nil {
-		return nil, a.Source.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
+		return nil, a.positions.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
 	}
 	account := &account{merchant: merchant, callback: &callback{
 		url:       merchant.CallbackURL(wepay.Payment),

@@ -73,9 +73,7 @@ type App struct {
 	// SUCCESS once the order service has taken them.
 	OutboxRaw json.RawMessage `json:"outbox,omitempty" caddy:"namespace=wepay.outbox inline_key=store"`
 
-	// Where the Caddyfile says each directive, for errors.
-	Source source `json:"source,omitempty"`
-
+	positions positions
 	logger    *zap.Logger
 	metrics   *metrics
 	merchants *wepay.Merchants
@@ -116,6 +114,10 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // config could hold is opened here.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
+	a.positions = positionsOf(a)
+	for _, merchant := range a.Merchants {
+		merchant.positions = positionsOf(merchant)
+	}
 	if a.CallTimeout == 0 {
 		a.CallTimeout = caddy.Duration(defaultCallTimeout)
 	}
@@ -139,7 +141,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.ConfigFile != "" {
 		fromFile, err := readConfigFile(a.ConfigFile)
 		if err != nil {
-			return a.Source.locate(err)
+			return a.positions.locate(err)
 		}
 		configs = append(configs[:len(configs):len(configs)], fromFile...)
 	}
@@ -153,11 +155,11 @@ func (a *App) provisionOutbox(ctx caddy.Context) error {
 	}
 	loaded, err := ctx.LoadModule(a, "OutboxRaw")
 	if err != nil {
-		return a.Source.locate(&wepay.FieldError{Field: "outbox", Reason: "loading", Err: err})
+		return a.positions.locate(&wepay.FieldError{Field: "outbox", Reason: "loading", Err: err})
 	}
 	outbox, ok := loaded.(Outbox)
 	if !ok {
-		return a.Source.locate(&wepay.FieldError{Field: "outbox", Reason: fmt.Sprintf("%T is no store", loaded)})
+		return a.positions.locate(&wepay.FieldError{Field: "outbox", Reason: fmt.Sprintf("%T is no store", loaded)})
 	}
 	events, err := ctx.App("events")
 	if err != nil {

@@ -24,6 +24,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		d.Next() // onto the option's name, for the error's line
 		return nil, d.Err("wepay already specified: there is one for the whole server")
 	}
+	forgetPositions()
 	app := new(App)
 	if err := app.UnmarshalCaddyfile(d); err != nil {
 		return nil, err
@@ -63,18 +64,18 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	a.Source.note(d, "block")
+	positions := make(positions)
+	positions.note(d, "block")
 	once := make(parse.Once)
 	for d.NextBlock(0) {
 		directive := d.Val()
 		if err := once.Check(d, "merchant"); err != nil {
 			return err
 		}
-		a.Source.note(d, directive)
+		positions.note(d, directive)
 		var err error
 		switch directive {
 		case "merchant":
-			delete(a.Source, "merchant") // each merchant knows its own places
 			err = a.unmarshalMerchant(d)
 		case "config_file":
 			err = parse.Text(d, &a.ConfigFile)
@@ -101,6 +102,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	positions.keep(a)
 	return nil
 }
 
@@ -119,14 +121,15 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	h.Source.note(d, "block")
+	positions := make(positions)
+	positions.note(d, "block")
 	once := make(parse.Once)
 	for d.NextBlock(0) {
 		directive := d.Val()
 		if err := once.Check(d); err != nil {
 			return err
 		}
-		h.Source.note(d, directive)
+		positions.note(d, directive)
 		var err error
 		switch directive {
 		case "path_prefix":
@@ -144,6 +147,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	positions.keep(h)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func readConfigFile(path string) ([]*MerchantConfig, error) {
 		if config.PFX != "" && !filepath.IsAbs(config.PFX) {
 			config.PFX = filepath.Join(filepath.Dir(path), config.PFX)
 		}
-		config.Source = source{"block": fmt.Sprintf("config_file %s: entry %d", path, i+1)}
+		config.positions = positions{"block": fmt.Sprintf("config_file %s: entry %d", path, i+1)}
 	}
 	return configs, nil
 }

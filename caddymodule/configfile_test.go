@@ -40,7 +40,7 @@ func TestConfigFile(t *testing.T) {
 			path := filepath.Join(dir, row.file)
 			want := row.want()
 			for i := range want {
-				want[i].Source = source{"block": "config_file " + path + ": entry " + string(rune('1'+i))}
+				want[i].positions = positions{"block": "config_file " + path + ": entry " + string(rune('1'+i))}
 			}
 			got, err := readConfigFile(path)
 			if err != nil {

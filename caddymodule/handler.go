@@ -40,9 +40,7 @@ type Handler struct {
 	// is being replaced. Where `allow` is given as well, both must hold.
 	Token oneOrMore `json:"token,omitempty"`
 
-	// Where the Caddyfile says each directive, for errors.
-	Source source `json:"source,omitempty"`
-
+	positions positions
 	prefix    string
 	app       *App
 	merchants *wepay.Merchants
@@ -63,18 +61,19 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the handler.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	h.positions = positionsOf(h)
 	repl := caddy.NewReplacer()
 	prefix, err := replace(repl, "path_prefix", cmp.Or(h.PathPrefix, defaultPathPrefix))
 	if err != nil {
-		return h.Source.locate(err)
+		return h.positions.locate(err)
 	}
 	if !strings.HasPrefix(prefix, "/") {
-		return h.Source.locate(&wepay.FieldError{Field: "path_prefix", Reason: "must begin with /"})
+		return h.positions.locate(&wepay.FieldError{Field: "path_prefix", Reason: "must begin with /"})
 	}
 	h.prefix = strings.TrimRight(prefix, "/")
 	names, err := replaceAll(repl, "merchants", h.Merchants)
 	if err != nil {
-		return h.Source.locate(err)
+		return h.positions.locate(err)
 	}
 	app, err := ctx.App("wepay")
 	if err != nil {
@@ -82,10 +81,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	if h.merchants, err = h.app.site(names); err != nil {
-		return h.Source.locate(err)
+		return h.positions.locate(err)
 	}
 	if h.access, err = newAccess(ctx, h.Allow, h.Token); err != nil {
-		return h.Source.locate(err)
+		return h.positions.locate(err)
 	}
 	if h.access.shut() {
 		h.logger.Warn("orders, refunds and all other operations are refused until the wepay directive has allow or token",

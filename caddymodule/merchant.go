@@ -124,8 +124,7 @@ type MerchantConfig struct {
 	// user's data.
 	SessionKey bool `json:"session_key,omitempty"`
 
-	// Where the Caddyfile says each directive, for errors.
-	Source source `json:"source,omitempty"`
+	positions positions
 }
 
 // load resolves placeholders, reads files and returns a merchant that is valid

@@ -57,19 +57,24 @@ func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
 //		session_key
 //	}
 func (c *MerchantConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	c.Source.note(d, "block")
+	positions := make(positions)
+	positions.note(d, "block")
 	once := make(parse.Once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		directive := d.Val()
 		if err := once.Check(d); err != nil {
 			return fmt.Errorf("merchant %q: %w", c.Name, err)
 		}
-		c.Source.note(d, directive)
+		positions.note(d, directive)
 		if err := c.unmarshalDirective(d, directive); err != nil {
 			return err
 		}
 	}
-	return c.checkComplete(d)
+	if err := c.checkComplete(d); err != nil {
+		return err
+	}
+	positions.keep(c)
+	return nil
 }
 
 func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive string) error {
@@ -119,18 +124,13 @@ func (c *MerchantConfig) unmarshalSubMchID(d *caddyfile.Dispenser) error {
 	if len(c.SubMchID) == 0 {
 		return d.Err("sub_mch_id: needs one value or more")
 	}
-	literal := true
 	for _, id := range c.SubMchID {
 		if strings.Contains(id, "{") {
-			literal = false
 			continue
 		}
 		if err := checkSubMchID(id); err != nil {
 			return d.WrapErr(err)
 		}
-	}
-	if literal {
-		delete(c.Source, "sub_mch_id")
 	}
 	return nil
 }
@@ -152,10 +152,6 @@ func (c *MerchantConfig) unmarshalPublicKey(d *caddyfile.Dispenser) error {
 // unnamed are the directives in values that are part of another one.
 var unnamed = []string{"passphrase", "cert_key", "public_key"}
 
-// unseen are the directives of which provisioning finds more than their text
-// tells: what is in a file, and what belongs to what.
-var unseen = []string{"private_key", "mch_serial", "payload"}
-
 // unmarshalValue reads a directive of one value. What is wrong with it is said
 // here, with its line, unless a placeholder stands for it.
 func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) error {
@@ -168,9 +164,6 @@ func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) err
 		}
 		if strings.Contains(*directive.value, "{") || name == "private_key" {
 			return nil
-		}
-		if !slices.Contains(unseen, name) {
-			delete(c.Source, name)
 		}
 		if err := wepay.MerchantRules.CheckValue(name, *directive.value); err != nil {
 			return d.WrapErr(&wepay.MerchantError{Merchant: c.Name, Err: err})

@@ -79,7 +79,7 @@ func TestValidateNewDirectives(t *testing.T) {
 	t.Setenv("WEPAY_TEST_WORDS", testKey[:10]+" "+testKey[:10])
 	t.Setenv("WEPAY_TEST_SUB", "1900000111")
 	t.Setenv("WEPAY_TEST_ANY", "*")
-	const conflict = `Caddyfile:10: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`
+	const conflict = `Caddyfile:12: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`
 	for _, row := range []struct{ name, caddyfile, want string }{
 		{"all of them", shop("env WXAPP\ncb_refund_notify_url http://a/\npayouts\npassthrough\napp_secret {env.WEPAY_TEST_SECRET}\nsession_key"), ""},
 		{"sub-merchants", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_SUB}"), ""},
@@ -95,8 +95,8 @@ func TestValidateNewDirectives(t *testing.T) {
 		{"sub_mch_id's second of two words", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: may hold digits and letters only`},
 		{"sub_mch_id's second of two words beside any", shop("sub_mch_id * {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: may hold digits and letters only`},
 		{"sub_mch_id's second empty", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_EMPTY}"), `Caddyfile:4: merchant "shop": sub_mch_id: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
-		{"sub-merchants of 普通商户", shop("type 普通商户\nsub_mch_id 1 2"), `Caddyfile:3: merchant "shop": sub_mch_id: is for type 服务商 only`},
-		{"any sub-merchant of 普通商户", shop("type merchant\nsub_mch_id *"), `Caddyfile:3: merchant "shop": sub_mch_id: is for type 服务商 only`},
+		{"sub-merchants of 普通商户", shop("type 普通商户\nsub_mch_id 1 2"), `Caddyfile:5: merchant "shop": sub_mch_id: is for type 服务商 only`},
+		{"any sub-merchant of 普通商户", shop("type merchant\nsub_mch_id *"), `Caddyfile:5: merchant "shop": sub_mch_id: is for type 服务商 only`},
 		{"risk_endpoint malformed", global("risk_endpoint fraud.mch.weixin.qq.com"), `Caddyfile:3: risk_endpoint: must be an absolute http:// or https:// URL`},
 		{"login_endpoint malformed", global("login_endpoint ftp://api.weixin.qq.com"), `Caddyfile:3: login_endpoint: must be an absolute http:// or https:// URL`},
 		{"login_endpoint empty", global("login_endpoint {env.WEPAY_TEST_EMPTY}"), `Caddyfile:3: login_endpoint: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},

@@ -32,7 +32,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 	for _, config := range configs {
 		merchant, secrets, err := config.load(endpoints, now)
 		if err != nil {
-			return config.Source.locate(&wepay.MerchantError{Merchant: config.Name, Err: err})
+			return config.positions.locate(&wepay.MerchantError{Merchant: config.Name, Err: err})
 		}
 		for _, warning := range merchant.Warnings(now) {
 			a.doubt(merchant, warning)
@@ -59,11 +59,11 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 func (a *App) endpoints() ([]string, error) {
 	endpoints, err := replaceAll(caddy.NewReplacer(), "endpoint", a.Endpoint)
 	if err != nil {
-		return nil, a.Source.locate(err)
+		return nil, a.positions.locate(err)
 	}
 	for _, endpoint := range endpoints {
 		if err := wepay.MerchantRules.CheckValue("endpoint", endpoint); err != nil {
-			return nil, a.Source.locate(err)
+			return nil, a.positions.locate(err)
 		}
 	}
 	if len(endpoints) == 0 {
@@ -80,7 +80,7 @@ func (a *App) share(ctx caddy.Context) (shared, error) {
 		return s, err
 	}
 	if s.callbacks, err = loadTransport(ctx, a.CallbackTransportRaw); err != nil {
-		return s, a.Source.locate(&wepay.FieldError{Field: "callback_transport", Reason: "loading", Err: err})
+		return s, a.positions.locate(&wepay.FieldError{Field: "callback_transport", Reason: "loading", Err: err})
 	}
 	return s, nil
 }
@@ -94,7 +94,7 @@ func (a *App) server(directive, given, standard string) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", a.Source.locate(err)
+		return "", a.positions.locate(err)
 	}
 	return url, nil
 }
@@ -108,7 +108,7 @@ func (a *App) provisionLogin(ctx caddy.Context) error {
 	}
 	transport, err := loadTransport(ctx, a.TransportRaw)
 	if err != nil {
-		return a.Source.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
+		return a.positions.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
 	}
 	a.login = &wepay.Login{Endpoint: endpoint, Transport: transport, Timeout: time.Duration(a.CallTimeout)}
 	return nil
@@ -121,7 +121,7 @@ func locateConflict(configs []*MerchantConfig, err error) error {
 	if errors.As(err, &conflict) {
 		for _, config := range slices.Backward(configs) {
 			if config.Name == conflict.Merchant {
-				return config.Source.locate(err)
+				return config.positions.locate(err)
 			}
 		}
 	}

@@ -219,13 +219,13 @@ func TestValidate(t *testing.T) {
 		{"callback_secret of nothing", shop("callback_secret whsec_"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
 		{"callback_secret's second wrong", shop("callback_secret " + testSecret + " {env.WEPAY_TEST_KEY}"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
 		{"endpoint malformed", shop("endpoint https://api.mch.weixin.qq.com api2.mch.weixin.qq.com"), `Caddyfile:4: merchant "shop": endpoint: must be an absolute http:// or https:// URL`},
-		{"sub_mch_id of 普通商户", shop("type 普通商户\nsub_mch_id 1900000110"), `Caddyfile:3: merchant "shop": sub_mch_id: is for type 服务商 only`},
-		{"sub_app_id of 普通商户", shop("sub_app_id wx1"), `Caddyfile:3: merchant "shop": sub_app_id: is for type 服务商 only`},
+		{"sub_mch_id of 普通商户", shop("type 普通商户\nsub_mch_id 1900000110"), `Caddyfile:5: merchant "shop": sub_mch_id: is for type 服务商 only`},
+		{"sub_app_id of 普通商户", shop("sub_app_id wx1"), `Caddyfile:4: merchant "shop": sub_app_id: is for type 服务商 only`},
 		{"服务商 without sub_mch_id", shop("type 服务商"), `Caddyfile:3: merchant "shop": sub_mch_id: is required for type 服务商`},
 
 		{"two alike", two("cb_notify_url http://orders/", "env WXAPP\ncb_notify_url http://orders/"), ""},
 		{"two for different orders", two("cb_notify_url http://orders/", "env APP\ncb_notify_url http://other/"), ""},
-		{"two that disagree about cb_notify_url", two("cb_notify_url http://orders/", "env WXAPP\ncb_notify_url http://other/"), `Caddyfile:9: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`},
+		{"two that disagree about cb_notify_url", two("cb_notify_url http://orders/", "env WXAPP\ncb_notify_url http://other/"), `Caddyfile:11: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`},
 		{"two that disagree about partner_key", two("", "partner_key "+otherTestKey), `Caddyfile:8: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`},
 
 		{"global endpoint malformed", options(merchantBlock("shop", "")+"endpoint https://api.mch.weixin.qq.com ftp://api2.mch.weixin.qq.com") + aSite, `Caddyfile:8: endpoint: must be an absolute http:// or https:// URL`},
