@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -54,7 +55,8 @@ type Event struct {
 
 	// Why the last attempt failed, or why it was dropped; whether the order
 	// service answered with a refusal, so that somebody has to look; and the first
-	// 200 bytes of what it answered then.
+	// 200 bytes of what it answered then. Reason and Answer are stored as [Text]
+	// returns them; all other texts must be UTF-8 without a NUL.
 	Reason  string `json:"reason,omitempty"`
 	Refused bool   `json:"refused,omitempty"`
 	Answer  string `json:"answer,omitempty"`
@@ -97,6 +99,12 @@ func (e *Event) Dropped(reason string, now time.Time) *Event {
 	gone := *e
 	gone.State, gone.Due, gone.Ended, gone.Reason = Dropped, time.Time{}, now, reason
 	return &gone
+}
+
+// Text returns a text as every database stores it: what is not UTF-8, and NUL, is
+// replaced by U+FFFD.
+func Text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }
 
 // Filter selects events. Its zero value selects all.

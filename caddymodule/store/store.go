@@ -33,7 +33,8 @@ type Store interface {
 
 	// Put stores an event in its state. When it returns nil the event is durable:
 	// neither kill -9 nor the loss of power takes it away. An event whose ID the
-	// store has, in whatever state, is left as it is, and added is false.
+	// store has, in whatever state, is left as it is, and added is false. An ID is
+	// at most 64 bytes long.
 	Put(ctx context.Context, event *Event) (added bool, err error)
 
 	// Lease takes up to limit waiting events of a queue that are due, those due
@@ -77,12 +78,12 @@ type Store interface {
 
 // Options are what the app says of all stores.
 type Options struct {
-	// LongestWait is the longest time until an event that waits is due.
+	// LongestWait is the longest time until an event that waits is due. 0: any.
 	LongestWait time.Duration
 
 	// Keep is how long the payload of what has ended stays; KeepRows is how long
-	// its row does. Older ones are removed in small portions, the first within
-	// minutes after Open.
+	// its row does. Older ones are removed in small portions, in rounds that are a
+	// tenth of Keep apart and at most a minute. 0: for ever.
 	Keep, KeepRows time.Duration
 
 	// Now is the clock for due times and ages; nil: time.Now. A store that several
