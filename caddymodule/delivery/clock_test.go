@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +15,15 @@ import (
 const day = 24 * time.Hour
 
 // systemClock is one that is set in a bubble, and how far ahead of the bubble's.
-type systemClock struct{ ahead time.Duration }
+type systemClock struct{ ahead atomic.Int64 }
+
+// set sets it so far ahead.
+func (s *systemClock) set(ahead time.Duration) { s.ahead.Store(int64(ahead)) }
 
 // process is a clock of a process that starts now.
 func (s *systemClock) process() *clock.Clock {
 	began := time.Now()
-	return clock.New(func() time.Time { return time.Now().Add(s.ahead) }, func() time.Duration { return time.Since(began) })
+	return clock.New(func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }, func() time.Duration { return time.Since(began) })
 }
 
 // next stops a dispatcher, and starts another one on the same events.
@@ -36,15 +40,15 @@ func (d *dispatched) next(c *clock.Clock) *dispatched {
 // that wait for an order service, whether it is away or refuses them, and
 // whether the process runs by then or starts with it.
 func TestClockAhead(t *testing.T) {
-	const events = 500
 	for name, test := range map[string]struct {
+		events int
 		status int
 		starts bool
 	}{
-		"away":                       {0, false},
-		"away, from the start":       {0, true},
-		"refuses":                    {404, false},
-		"refuses, from the start on": {404, true},
+		"away":                       {500, 0, false},
+		"away, from the start":       {500, 0, true},
+		"refuses":                    {50, 404, false},
+		"refuses, from the start on": {50, 404, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -54,23 +58,23 @@ func TestClockAhead(t *testing.T) {
 				}
 				system := new(systemClock)
 				d := dispatchAs(t, func(c *Config) { c.Clock = system.process() }, answer, "shop")
-				for n := range events {
+				for n := range test.events {
 					d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 				}
 				d.pass(30 * time.Minute)
-				system.ahead = 4 * day
+				system.set(4 * day)
 				if test.starts {
 					d = d.next(system.process())
 				}
 				d.pass(5 * time.Second)
-				system.ahead = 0
+				system.set(0)
 				d.pass(time.Hour)
 				if dead := d.told(); len(dead) > 0 {
 					t.Fatalf("%d are given up", len(dead))
 				}
 				d.backend.answers(replies(204, ""))
 				d.pass(longestWait * 2)
-				for n := range events {
+				for n := range test.events {
 					if e := d.get(fmt.Sprintf("evt_%d", n)); e.State != store.Delivered {
 						t.Fatalf("got %+v", e)
 					}
@@ -98,14 +102,14 @@ func TestClockAheadAndRight(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				system := new(systemClock)
 				if test.starts {
-					system.ahead = day
+					system.set(day)
 				}
 				d := dispatchAs(t, func(c *Config) { c.Clock = system.process() }, replies(404, ""), "shop")
 				d.pass(time.Minute)
-				system.ahead = day
+				system.set(day)
 				d.put("shop", wepay.Payment, "evt_1", "")
 				d.pass(time.Minute)
-				system.ahead = 0
+				system.set(0)
 				d = test.next(d, system)
 				d.backend.answers(replies(204, ""))
 				d.put("shop", wepay.Payment, "evt_2", "")
@@ -128,7 +132,7 @@ func TestClockBack(t *testing.T) {
 		d := dispatchAs(t, func(c *Config) { c.Clock = system.process() }, replies(503, "", "Retry-After", "300"), "shop")
 		d.put("shop", wepay.Payment, "evt_1", "")
 		d.pass(time.Second)
-		system.ahead = -day
+		system.set(-day)
 		d.backend.answers(replies(204, ""))
 		d.pass(10*time.Minute + time.Second)
 		if e := d.get("evt_1"); e.State != store.Delivered || e.Attempts != 2 {
