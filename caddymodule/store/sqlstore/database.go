@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -32,9 +33,9 @@ type engine interface {
 	leased(s session, seq int64) (bool, error)
 	guard(token *token) (condition string, args []any, err error)
 
-	// freed is told of events that nobody holds any more, and release of an instance
-	// that leaves.
-	freed(seq int64)
+	// freed is told of a lease that has ended, nil: whichever its event has. release
+	// ends those of an instance that leaves.
+	freed(seq int64, of *token)
 	release(ctx context.Context, of *instance) error
 
 	// tend is called now and then, at least once a second.
@@ -174,11 +175,11 @@ func (d *database) settle(ctx context.Context, lease *store.Lease) error {
 		}
 		return err
 	})
-	if err == nil {
-		d.engine.freed(held.seq)
-		if e.State == store.Waiting {
-			d.schedule.add(held.queue, e.Due)
-		}
+	if err == nil || errors.Is(err, store.ErrLeaseLost) {
+		d.engine.freed(held.seq, held)
+	}
+	if err == nil && e.State == store.Waiting {
+		d.schedule.add(held.queue, e.Due)
 	}
 	return err
 }
@@ -222,7 +223,7 @@ func (d *database) replay(ctx context.Context, id string) (was store.State, err 
 		return d.store(s, changed)
 	})
 	if err == nil && changed.Event != nil {
-		d.engine.freed(changed.seq)
+		d.engine.freed(changed.seq, nil)
 		d.schedule.add(changed.Queue(), changed.Due)
 	}
 	return was, err
@@ -243,7 +244,7 @@ func (d *database) drop(ctx context.Context, id, reason string) error {
 		return d.store(s, changed)
 	})
 	if err == nil {
-		d.engine.freed(changed.seq)
+		d.engine.freed(changed.seq, nil)
 	}
 	return err
 }

@@ -24,6 +24,16 @@ func (i *instance) join(db *database, leave func() error) {
 	i.db, i.closed, i.leave = db, make(chan struct{}), leave
 }
 
+// joinServer begins to use a server, which is closed with the instance.
+func (i *instance) joinServer(ctx context.Context, s *server, options store.Options) error {
+	db, err := newDatabase(ctx, s, &s.dialect.dialect, options, s.logger)
+	if err != nil {
+		return err
+	}
+	i.join(db, db.stop)
+	return nil
+}
+
 // opened returns the database unless the instance is closed.
 func (i *instance) opened() (*database, <-chan struct{}, error) {
 	i.mu.Lock()

@@ -40,10 +40,12 @@ func (l *leases) guard(t *token) (string, []any, error) {
 }
 
 // freed forgets the lease of an event.
-func (l *leases) freed(seq int64) {
+func (l *leases) freed(seq int64, of *token) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.drop(seq)
+	if of == nil || l.held[seq] == of {
+		l.drop(seq)
+	}
 }
 
 func (l *leases) drop(seq int64) {

@@ -103,7 +103,8 @@ func (s *SQLite) Open(ctx context.Context, options store.Options) error {
 		if err != nil {
 			return nil, err
 		}
-		return newDatabase(f, sqliteDialect, options, s.logger)
+		db, err := newDatabase(ctx, f, sqliteDialect, options, s.logger)
+		return openDatabase{db}, err
 	})
 	if err != nil {
 		return err
@@ -124,16 +125,16 @@ func (s *SQLite) Open(ctx context.Context, options store.Options) error {
 }
 
 // newDatabase begins to use what an engine has open.
-func newDatabase(e engine, d *dialect, options store.Options, logger *zap.Logger) (caddy.Destructor, error) {
+func newDatabase(ctx context.Context, e engine, d *dialect, options store.Options, logger *zap.Logger) (*database, error) {
 	db := &database{engine: e, dialect: d, logger: logger}
 	db.setOptions(options)
 	db.start()
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := db.scheduleWaiting(ctx); err != nil {
 		return nil, errors.Join(err, db.stop())
 	}
-	return openDatabase{db}, nil
+	return db, nil
 }
 
 // openTimeout bounds how long a database takes to say what waits in it.

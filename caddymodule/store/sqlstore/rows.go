@@ -121,8 +121,12 @@ func progressArgs(e *store.Event) []any {
 	if e.Refused {
 		refused = 1
 	}
+	due := number(millis(e.Due))
+	if e.State == store.Waiting {
+		due = millis(e.Due) // never NULL, which is never due
+	}
 	return []any{
-		string(e.State), number(millis(e.Due)), int64(e.Attempts), number(millis(e.Since)), number(millis(e.Ended)), refused,
+		string(e.State), due, int64(e.Attempts), number(millis(e.Since)), number(millis(e.Ended)), refused,
 		text(store.Text(e.Reason)), text(store.Text(e.Answer)),
 	}
 }
