@@ -1,0 +1,168 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+)
+
+// job is what a caller wants written. Either event is put, or apply runs.
+type job struct {
+	ctx   context.Context
+	event *store.Event
+	apply func(session) error
+
+	added bool
+	err   error
+	taken atomic.Bool
+	done  chan struct{}
+}
+
+// What is written in one transaction, at most.
+const (
+	mostJobs    = 256
+	mostPayload = 1 << 20 // bytes
+)
+
+// committer writes all that waits at a time in one transaction, so that they share
+// one sync of the disk.
+type committer struct {
+	jobs   chan *job
+	ending chan struct{}
+	ended  chan struct{}
+	write  func(ctx context.Context, batch []*job) error
+	admit  func(bytes int) error
+}
+
+// commitTimeout is how long a database may take for a transaction: WeChat waits
+// five seconds.
+const commitTimeout = 4 * time.Second
+
+// do has a job done, and waits until that is durable. Once a job is taken its end
+// is waited for, so that nobody is left in doubt.
+func (c *committer) do(j *job) error {
+	j.done = make(chan struct{})
+	select {
+	case c.jobs <- j:
+	case <-c.ending:
+		return store.ErrClosed
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-j.ctx.Done():
+		if j.taken.CompareAndSwap(false, true) {
+			return j.ctx.Err()
+		}
+	case <-c.ended:
+		if j.taken.CompareAndSwap(false, true) {
+			return store.ErrClosed
+		}
+	}
+	<-j.done
+	return j.err
+}
+
+// run commits until the committer is ended.
+func (c *committer) run() {
+	defer close(c.ended)
+	for {
+		select {
+		case first := <-c.jobs:
+			c.commit(c.batch(first))
+		case <-c.ending:
+			return
+		}
+	}
+}
+
+// batch takes what waits, but what was given up meanwhile.
+func (c *committer) batch(first *job) (batch []*job) {
+	bytes := 0
+	for j := first; ; {
+		if j.taken.CompareAndSwap(false, true) {
+			batch = append(batch, j)
+			if j.event != nil {
+				bytes += len(j.event.Payload)
+			}
+		}
+		if len(batch) == mostJobs || bytes > mostPayload {
+			return batch
+		}
+		select {
+		case j = <-c.jobs:
+		default:
+			return batch
+		}
+	}
+}
+
+// commit writes a batch. Events that there is no room for, or that could get lost,
+// are refused; what else there is to write is written all the same.
+func (c *committer) commit(batch []*job) {
+	bytes := 0
+	for _, j := range batch {
+		if j.event != nil {
+			bytes += len(j.event.Payload)
+		}
+	}
+	if bytes > 0 {
+		if err := c.admit(bytes); err != nil {
+			batch = refusePuts(batch, err)
+		}
+	}
+	err := c.try(batch)
+	switch {
+	case err == nil:
+	case !errors.Is(err, store.ErrUnavailable) && len(batch) > 1:
+		// One that the database refuses takes no others with it.
+		for _, j := range batch {
+			failAll([]*job{j}, c.try([]*job{j}))
+		}
+	case errors.Is(err, errFull):
+		batch = refusePuts(batch, err)
+		failAll(batch, c.try(batch))
+	default:
+		failAll(batch, err)
+	}
+	for _, j := range batch {
+		close(j.done)
+	}
+}
+
+// try writes a batch, and leaves to each job what it came to.
+func (c *committer) try(batch []*job) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	return c.write(ctx, batch)
+}
+
+func failAll(batch []*job, err error) {
+	if err == nil {
+		return
+	}
+	for _, j := range batch {
+		j.err = err
+	}
+}
+
+// refusePuts ends the jobs that put events, and returns the others.
+func refusePuts(batch []*job, err error) (others []*job) {
+	for _, j := range batch {
+		if j.event == nil {
+			others = append(others, j)
+			continue
+		}
+		j.err = err
+		close(j.done)
+	}
+	return others
+}

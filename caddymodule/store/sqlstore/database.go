@@ -1,0 +1,377 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+)
+
+// engine is what runs the statements: SQLite in this process, or a server.
+type engine interface {
+	// update runs a transaction that writes, and view one that looks in.
+	update(ctx context.Context, run func(session) error) error
+	view(ctx context.Context, run func(session) error) error
+
+	// admit refuses new events of some bytes where they would not be safe.
+	admit(bytes int) error
+
+	// lease leases what is due of a queue to an instance. If nothing is it says when
+	// something will be; zero: nobody knows.
+	lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leases []*store.Lease, next time.Time, err error)
+
+	// leased reports whether somebody holds an event, and guard returns what ends a
+	// statement that changes one of a lease alone, or ErrLeaseLost.
+	leased(s session, seq int64) (bool, error)
+	guard(token *token) (condition string, args []any, err error)
+
+	// freed is told of a lease that has ended, nil: whichever its event has. release
+	// ends those of an instance that leaves.
+	freed(seq int64, of *token)
+	release(ctx context.Context, of *instance) error
+
+	// tend is called now and then, at least once a second.
+	tend(d *database)
+
+	close() error
+}
+
+// token is what a lease is known by.
+type token struct {
+	holder *instance
+	seq    int64
+	number int64
+	queue  store.Queue
+	until  time.Time // where leases are in memory
+}
+
+// database is a place where events are kept, which is open. Several instances may
+// have it open.
+type database struct {
+	engine   engine
+	dialect  *dialect
+	logger   *zap.Logger
+	options  atomic.Pointer[store.Options]
+	schedule *schedule
+	commits  *committer
+
+	counts struct {
+		mu    sync.Mutex
+		last  []store.Count
+		until time.Time
+	}
+
+	background sync.WaitGroup
+}
+
+// viewTimeout is how long looking in takes, at most.
+const viewTimeout = 3 * time.Second
+
+// start begins to write, and to tend the database, until stop.
+func (d *database) start() {
+	d.schedule = newSchedule()
+	d.commits = &committer{
+		jobs: make(chan *job, mostJobs), ending: make(chan struct{}), ended: make(chan struct{}),
+		write: d.writeBatch, admit: d.engine.admit,
+	}
+	go d.commits.run()
+	d.background.Go(d.tend)
+}
+
+// closeTimeout is how long Close waits for what is being written: half a second in
+// all, see store.Store.
+const closeTimeout = 400 * time.Millisecond
+
+// stop ends what start began, and closes the database.
+func (d *database) stop() error {
+	close(d.commits.ending)
+	closed := make(chan error, 1)
+	go func() {
+		<-d.commits.ended
+		d.background.Wait()
+		closed <- d.engine.close()
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closeTimeout):
+		d.logger.Warn("the store is still writing, and is closed when that is done")
+		return nil
+	}
+}
+
+// ending returns a context that ends with the database.
+func (d *database) ending() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-d.commits.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+func (d *database) now() time.Time { return d.options.Load().Now() }
+
+// write has something written by the committer.
+func (d *database) write(ctx context.Context, apply func(session) error) error {
+	return d.commits.do(&job{ctx: ctx, apply: apply})
+}
+
+// look looks in, and gives up in time.
+func (d *database) look(ctx context.Context, run func(session) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
+	err := d.engine.view(bounded, run)
+	switch {
+	case err == nil || harmless(err):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case bounded.Err() != nil:
+		return fmt.Errorf("%w: it did not answer within %s", store.ErrUnavailable, viewTimeout)
+	default:
+		return err
+	}
+}
+
+func (d *database) get(ctx context.Context, id string) (found row, err error) {
+	err = d.look(ctx, func(s session) error {
+		found, err = find(s, id, "")
+		return err
+	})
+	return found, err
+}
+
+// settle stores a leased event as its holder leaves it.
+func (d *database) settle(ctx context.Context, lease *store.Lease) error {
+	held, ok := lease.Token.(*token)
+	if !ok {
+		return store.ErrLeaseLost
+	}
+	e := *lease.Event
+	err := d.change(ctx, func(s session) error {
+		condition, args, err := d.engine.guard(held)
+		if err != nil {
+			return err
+		}
+		args = append(append(progressArgs(&e), held.seq), args...)
+		changed, err := s.exec(setProgress+d.dialect.free+" WHERE seq = ? AND state = 'waiting'"+condition, args...)
+		if err == nil && changed == 0 {
+			err = store.ErrLeaseLost
+		}
+		return err
+	})
+	if err == nil || errors.Is(err, store.ErrLeaseLost) {
+		d.engine.freed(held.seq, held)
+	}
+	if err == nil && e.State == store.Waiting {
+		d.schedule.add(held.queue, e.Due)
+	}
+	return err
+}
+
+// change writes a change of an event: by the committer where there may be one
+// writer, else at once.
+func (d *database) change(ctx context.Context, apply func(session) error) error {
+	if d.dialect.oneWriter {
+		return d.write(ctx, apply)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	err := d.engine.update(bounded, apply)
+	if err != nil && !harmless(err) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// replay has an event handed over again.
+func (d *database) replay(ctx context.Context, id string) (was store.State, err error) {
+	var changed row
+	err = d.change(ctx, func(s session) error {
+		e, err := find(s, id, d.dialect.forUpdate)
+		if err != nil {
+			return err
+		}
+		was, changed = e.State, row{}
+		if e.State == store.Waiting {
+			if held, err := d.engine.leased(s, e.seq); held || err != nil {
+				return err
+			}
+		}
+		if e.Payload == nil {
+			return store.ErrNoPayload
+		}
+		changed = row{e.Replayed(d.now()), e.seq}
+		return d.store(s, changed)
+	})
+	if err == nil && changed.Event != nil {
+		d.engine.freed(changed.seq, nil)
+		d.schedule.add(changed.Queue(), changed.Due)
+	}
+	return was, err
+}
+
+// drop takes an event out of the way.
+func (d *database) drop(ctx context.Context, id, reason string) error {
+	var changed row
+	err := d.change(ctx, func(s session) error {
+		e, err := find(s, id, d.dialect.forUpdate)
+		if err != nil {
+			return err
+		}
+		if e.State != store.Waiting && e.State != store.Dead {
+			return store.ErrWrongState
+		}
+		changed = row{e.Dropped(reason, d.now()), e.seq}
+		return d.store(s, changed)
+	})
+	if err == nil {
+		d.engine.freed(changed.seq, nil)
+	}
+	return err
+}
+
+// store stores how far an event has come, whoever has it leased.
+func (d *database) store(s session, e row) error {
+	_, err := s.exec(setProgress+d.dialect.free+" WHERE seq = ?", append(progressArgs(e.Event), e.seq)...)
+	return err
+}
+
+// list returns events, the latest received first.
+func (d *database) list(ctx context.Context, f store.Filter, after string, limit int) (events []*store.Event, next string, err error) {
+	where, args, err := conditions(f, after)
+	if err != nil {
+		return nil, "", err
+	}
+	if !storable(f.Merchant+f.Number+string(f.State)) || limit < 1 {
+		return nil, "", nil
+	}
+	query := selectEvent + "(SELECT seq FROM wepay_event" + where + " ORDER BY received DESC, seq DESC LIMIT ?) page " +
+		"JOIN wepay_event USING (seq) ORDER BY received DESC, seq DESC"
+	var last row
+	err = d.look(ctx, func(s session) error {
+		events, next = nil, ""
+		return s.query(query, func(scan func(...any) error) error {
+			e, err := scanEvent(scan)
+			switch {
+			case err != nil:
+				return err
+			case len(events) == limit:
+				next = pageEnd(last)
+			default:
+				events, last = append(events, e.Event), e
+			}
+			return nil
+		}, append(args, int64(limit)+1)...)
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return events, next, nil
+}
+
+// conditions returns what selects the events of a filter from a page's end on.
+func conditions(f store.Filter, after string) (where string, args []any, err error) {
+	add := func(condition string, values ...any) {
+		where += " AND " + condition
+		args = append(args, values...)
+	}
+	if after != "" {
+		received, seq, err := parsePageEnd(after)
+		if err != nil {
+			return "", nil, err
+		}
+		add("received <= ? AND (received < ? OR seq < ?)", received, received, seq)
+	}
+	if f.Number != "" {
+		n := f.Number
+		add("seq IN (SELECT seq FROM wepay_event WHERE out_trade_no = ? UNION SELECT seq FROM wepay_event WHERE transaction_id = ? "+
+			"UNION SELECT seq FROM wepay_event WHERE out_refund_no = ?)", n, n, n)
+	}
+	switch f.State {
+	case "":
+	case store.Delivered:
+		// Nearly all are: they are found faster by when they were received than by
+		// an index of states, which COALESCE keeps out of it.
+		add("COALESCE(state, '') = ?", string(f.State))
+	default:
+		add("state = ?", string(f.State))
+	}
+	if f.Merchant != "" {
+		add("merchant = ?", f.Merchant)
+	}
+	if where == "" {
+		return "", nil, nil
+	}
+	return " WHERE " + strings.TrimPrefix(where, " AND "), args, nil
+}
+
+// pageEnd is where a page ends, and parsePageEnd reads it.
+func pageEnd(last row) string { return fmt.Sprintf("%d-%d", last.Received.UnixMilli(), last.seq) }
+
+func parsePageEnd(end string) (received, seq int64, err error) {
+	first, second, found := strings.Cut(end, "-")
+	received, err = strconv.ParseInt(first, 10, 64)
+	if err == nil {
+		seq, err = strconv.ParseInt(second, 10, 64)
+	}
+	if err != nil || !found {
+		return 0, 0, store.ErrNoPage
+	}
+	return received, seq, nil
+}
+
+// A count that took long is not done again for a while.
+const (
+	longCount  = 50 * time.Millisecond
+	countAgain = 20 // times as long as it took
+)
+
+func (d *database) count(ctx context.Context) ([]store.Count, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	d.counts.mu.Lock()
+	defer d.counts.mu.Unlock()
+	if time.Now().Before(d.counts.until) {
+		return append([]store.Count(nil), d.counts.last...), nil
+	}
+	began := time.Now()
+	var counts []store.Count
+	err := d.look(ctx, func(s session) error {
+		counts = nil
+		return s.query("SELECT merchant, state, COUNT(*) FROM wepay_event GROUP BY state, merchant", func(scan func(...any) error) error {
+			var merchant, state string
+			var n int64
+			err := scan(&merchant, &state, &n)
+			counts = append(counts, store.Count{Merchant: merchant, State: store.State(state), Events: int(n)})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.counts.last = append([]store.Count(nil), counts...)
+	if took := time.Since(began); took > longCount {
+		d.counts.until = time.Now().Add(countAgain * took)
+	}
+	return counts, nil
+}

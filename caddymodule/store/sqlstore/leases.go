@@ -1,0 +1,162 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+)
+
+// leases are the leases of a file's events. They are in memory: no other process
+// has the file open, and after a crash nobody holds one.
+type leases struct {
+	mu     sync.Mutex
+	held   map[int64]*token // by row; those that have run out stay until another begins
+	queues map[store.Queue]int
+}
+
+func newLeases() *leases {
+	return &leases{held: make(map[int64]*token), queues: make(map[store.Queue]int)}
+}
+
+// leased reports whether somebody holds an event.
+func (l *leases) leased(_ session, seq int64) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.held[seq]
+	return held != nil && time.Now().Before(held.until), nil
+}
+
+// guard returns ErrLeaseLost unless a lease is the last of its event.
+func (l *leases) guard(t *token) (string, []any, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[t.seq] != t {
+		return "", nil, store.ErrLeaseLost
+	}
+	return "", nil, nil
+}
+
+// freed forgets the lease of an event.
+func (l *leases) freed(seq int64, of *token) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if of == nil || l.held[seq] == of {
+		l.drop(seq)
+	}
+}
+
+func (l *leases) drop(seq int64) {
+	if held := l.held[seq]; held != nil {
+		delete(l.held, seq)
+		if l.queues[held.queue]--; l.queues[held.queue] == 0 {
+			delete(l.queues, held.queue)
+		}
+	}
+}
+
+func (l *leases) hold(t *token) {
+	l.drop(t.seq)
+	l.held[t.seq] = t
+	l.queues[t.queue]++
+}
+
+// due selects the rows of a queue's waiting events in the order in which they are
+// due, from the index alone.
+const due = "SELECT seq, due FROM wepay_event WHERE state = 'waiting' AND merchant = ? AND kind = ? AND "
+
+// lease leases what is due of a queue.
+func (f *file) lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
+	if err := f.isDamaged(); err != nil {
+		return nil, time.Time{}, err
+	}
+	err = f.leaser.within(ctx, func() error {
+		leased, next, err = f.take(f.leaser, to, queue, limit, term)
+		return err
+	})
+	return leased, next, f.failed(err)
+}
+
+// take leases what is due, or says when something will be. What is settled
+// meanwhile is freed only after this, so that no event is found both waiting, as it
+// was before, and free, as it is after.
+func (f *file) take(s session, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
+	f.leases.mu.Lock()
+	defer f.leases.mu.Unlock()
+	options := to.db.options.Load()
+	now := options.Now()
+	limit64 := int64(limit + f.queues[queue])
+	far := int64(1<<63 - 1)
+	if options.LongestWait > 0 {
+		far = millis(now.Add(options.LongestWait))
+	}
+	earlier := func(at time.Time) {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	var free []int64
+	collect := func(scan func(...any) error) error {
+		var seq, due int64
+		if err := scan(&seq, &due); err != nil {
+			return err
+		}
+		held := f.held[seq]
+		switch {
+		case held != nil && time.Now().Before(held.until):
+			earlier(now.Add(time.Until(held.until)))
+		case due > millis(now) && due <= far:
+			earlier(fromMillis(due))
+		case len(free) < limit:
+			free = append(free, seq)
+		}
+		return nil
+	}
+	for _, q := range []struct {
+		condition string
+		args      []any
+	}{
+		{"due <= ? ORDER BY due, seq LIMIT ?", []any{millis(now), limit64}},
+		{"due > ? ORDER BY due, seq LIMIT ?", []any{far, limit64}},
+		{"due > ? AND due <= ? ORDER BY due, seq LIMIT 1", []any{millis(now), far}},
+	} {
+		if len(free) < limit {
+			args := append([]any{queue.Merchant, string(queue.Kind)}, q.args...)
+			err = errors.Join(err, s.query(due+q.condition, collect, args...))
+		}
+	}
+	for _, seq := range free {
+		err = errors.Join(err, s.query(selectEvent+"wepay_event WHERE seq = ?", func(scan func(...any) error) error {
+			e, err := scanEvent(scan)
+			if err == nil {
+				t := &token{holder: to, seq: seq, queue: queue, until: time.Now().Add(term)}
+				f.hold(t)
+				leased = append(leased, &store.Lease{Event: e.Event, Token: t})
+			}
+			return err
+		}, seq))
+	}
+	if err != nil {
+		for _, lease := range leased {
+			f.drop(lease.Token.(*token).seq)
+		}
+		return nil, time.Time{}, err
+	}
+	return leased, next, nil
+}
+
+// release ends the leases of an instance that leaves.
+func (f *file) release(_ context.Context, of *instance) error {
+	f.leases.mu.Lock()
+	defer f.leases.mu.Unlock()
+	now := of.db.now()
+	for seq, held := range f.held {
+		if held.holder == of {
+			f.drop(seq)
+			of.db.schedule.add(held.queue, now)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package sqlstore
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/clock"
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// tendEvery is how often a database is tended: what others put is noticed, and
+// what befell a file.
+const tendEvery = time.Second
+
+// tend looks after the database until it is closed.
+func (d *database) tend() {
+	ctx, cancel := d.ending()
+	defer cancel()
+	ticker := time.NewTicker(tendEvery)
+	defer ticker.Stop()
+	retention := time.NewTimer(d.retentionPause())
+	defer retention.Stop()
+	trusted := newTrustedClock(clock.System(), d.logger)
+	for {
+		select {
+		case <-ticker.C:
+			trusted.Now()
+			d.engine.tend(d)
+		case <-retention.C:
+			d.retain(ctx, trusted)
+			retention.Reset(d.retentionPause())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// scheduleWaiting has all queues looked at when something in them is due.
+func (d *database) scheduleWaiting(ctx context.Context) error {
+	return d.look(ctx, func(s session) error {
+		return s.query(d.dialect.queues, func(scan func(...any) error) error {
+			var merchant, kind string
+			var first, last int64
+			if err := scan(&merchant, &kind, &first, &last); err != nil {
+				return err
+			}
+			queue := store.Queue{Merchant: merchant, Kind: wepay.Kind(kind)}
+			d.schedule.add(queue, fromMillis(first))
+			if longest := d.options.Load().LongestWait; longest > 0 && fromMillis(last).Sub(d.now()) > longest {
+				d.schedule.add(queue, d.now())
+			}
+			return nil
+		})
+	})
+}
+
+// How what has been kept for long enough is removed: in rounds, and each of them
+// in portions that keep nobody waiting.
+const (
+	longestRetentionPause = time.Minute
+	portion               = 200
+	portionPause          = 50 * time.Millisecond
+)
+
+func (d *database) retentionPause() time.Duration {
+	keep := d.options.Load().Keep
+	if keep <= 0 {
+		return longestRetentionPause
+	}
+	return min(max(keep/10, portionPause), longestRetentionPause)
+}
+
+// retain removes the payloads and the rows that have been kept for long enough,
+// unless the clock was set a short time ago: a wrong one would remove everything.
+func (d *database) retain(ctx context.Context, c *trustedClock) {
+	o := d.options.Load()
+	now, trusted := c.now(o.Now())
+	if !trusted {
+		return
+	}
+	payloads, rows := millis(now.Add(-o.Keep)), millis(now.Add(-o.KeepRows))
+	if o.Keep > 0 {
+		d.remove(ctx, "UPDATE wepay_event SET payload = NULL WHERE ended < ? AND seq IN ", payloads,
+			"SELECT seq FROM wepay_event WHERE "+d.dialect.payloadEnded+" < ? LIMIT ?", payloads, int64(portion))
+	}
+	if o.KeepRows > 0 {
+		d.remove(ctx, "DELETE FROM wepay_event WHERE ended < ? AND seq IN ", rows,
+			"SELECT seq FROM wepay_event WHERE received < ? AND ended < ? LIMIT ?", rows, rows, int64(portion))
+	}
+}
+
+// remove writes what a statement makes of the rows that another one selects, if
+// they ended before a time, a portion after the other.
+func (d *database) remove(ctx context.Context, write string, before int64, selects string, args ...any) {
+	for more := true; more; {
+		var err error
+		if more, err = d.removePortion(ctx, write, before, selects, args); err != nil {
+			if ctx.Err() == nil {
+				d.logger.Warn("removing what was kept for long enough failed and is tried again", zap.Error(err))
+			}
+			return
+		}
+		select {
+		case <-time.After(portionPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *database) removePortion(ctx context.Context, write string, before int64, selects string, args []any) (more bool, err error) {
+	var rows []any
+	err = d.look(ctx, func(s session) error {
+		rows = nil
+		return s.query(selects, func(scan func(...any) error) error {
+			var seq int64
+			err := scan(&seq)
+			rows = append(rows, seq)
+			return err
+		}, args...)
+	})
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	err = d.change(ctx, func(s session) error {
+		_, err := s.exec(write+marks(len(rows)), append([]any{before}, rows...)...)
+		return err
+	})
+	return len(rows) == portion, err
+}
+
+// trustAfter is how long a clock that was set is not trusted.
+const trustAfter = time.Hour
+
+// trustedClock tells whether the system's clock was set a short time ago.
+type trustedClock struct {
+	*clock.Clock
+	setAt time.Duration // by the monotonic clock
+}
+
+func newTrustedClock(c *clock.Clock, logger *zap.Logger) *trustedClock {
+	t := &trustedClock{Clock: c, setAt: -trustAfter}
+	c.OnStep(func(step, _ time.Duration) {
+		t.setAt = c.Running()
+		logger.Warn("the system's clock was set: nothing is removed from the store for an hour", zap.Duration("by", step))
+	})
+	return t
+}
+
+// now returns the earlier of a time and the clock's, and whether it is trusted.
+func (t *trustedClock) now(other time.Time) (now time.Time, trusted bool) {
+	now = t.Now()
+	if other.Before(now) {
+		now = other
+	}
+	return now, t.Running()-t.setAt >= trustAfter
+}
