@@ -45,15 +45,15 @@ func TestDeliverPolicy(t *testing.T) {
 // line.
 func TestValidateStoreOptions(t *testing.T) {
 	for _, row := range []struct{ name, lines, want string }{
-		{"a store", "store memory validated", ""},
-		{"a store with all options", "store memory validated\ndeliver {\nretry 1s 1s\ngive_up 1s\nworkers 1\n}\nkeep 25h\nkeep_rows 25h", ""},
+		{"a store", "store sqlite validated.db", ""},
+		{"a store with all options", "store sqlite validated.db\ndeliver {\nretry 1s 1s\ngive_up 1s\nworkers 1\n}\nkeep 25h\nkeep_rows 25h", ""},
 		{"deliver without a store", "deliver {\nworkers 3\n}", "Caddyfile:3: deliver: needs a store"},
 		{"keep without a store", "keep 7d", "Caddyfile:3: keep: needs a store"},
 		{"keep_rows without a store", "keep_rows 7d", "Caddyfile:3: keep_rows: needs a store"},
-		{"retry that shrinks", "store memory validated\ndeliver {\nretry 10m 1s\n}", "Caddyfile:4: deliver: retry: needs the first wait and the longest, which is not shorter"},
-		{"keep too short", "store memory validated\nkeep 24h", "Caddyfile:4: keep: must be at least 25h: WeChat repeats a notification for 24 hours"},
-		{"keep_rows shorter than keep", "store memory validated\nkeep 30d\nkeep_rows 29d", "Caddyfile:5: keep_rows: must not be less than keep"},
-		{"keep longer than rows are by default", "store memory validated\nkeep 500d", ""},
+		{"retry that shrinks", "store sqlite validated.db\ndeliver {\nretry 10m 1s\n}", "Caddyfile:4: deliver: retry: needs the first wait and the longest, which is not shorter"},
+		{"keep too short", "store sqlite validated.db\nkeep 24h", "Caddyfile:4: keep: must be at least 25h: WeChat repeats a notification for 24 hours"},
+		{"keep_rows shorter than keep", "store sqlite validated.db\nkeep 30d\nkeep_rows 29d", "Caddyfile:5: keep_rows: must not be less than keep"},
+		{"keep longer than rows are by default", "store sqlite validated.db\nkeep 500d", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			wantError(t, options(row.lines+"\n"+merchantBlock("shop", ""))+aSite, row.want)

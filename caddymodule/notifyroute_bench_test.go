@@ -12,7 +12,7 @@ import (
 
 // stored is the line of a store.
 func stored(b *testing.B) string {
-	return "\t\tstore " + engine + " " + filepath.Join(b.TempDir(), "events.db")
+	return "\t\tstore sqlite " + filepath.Join(b.TempDir(), "events.db")
 }
 
 // BenchmarkNotifyRoute is how many notifications a second the route with an

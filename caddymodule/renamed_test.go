@@ -53,6 +53,13 @@ func TestRenamedMerchant(t *testing.T) {
 		t.Errorf("the order service hears of %s", event)
 	}
 	load(&renamed)
+	if err := w.load(layout{sellers: []*seller{&renamed}}); err != nil { // closes the file
+		t.Fatal(err)
+	}
+	text, err := w.caddy("wepay", "events", "--path", filepath.Join(w.dir, "events.db"))
+	if lines := strings.Fields(text); err != nil || strings.Join(lines, " ") != "MERCHANT STATE EVENTS shop delivered 1 shop2 delivered 2" {
+		t.Errorf("at last there is %s (%v)", text, err)
+	}
 	if len(heard) > 0 {
 		t.Errorf("the order service hears of %s again", <-heard)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/clock"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
+	_ "github.com/windsome/caddy-wepay/caddymodule/store/sqlstore" // the stores that come with the app
 	"github.com/windsome/caddy-wepay/wepay"
 )
 

@@ -12,23 +12,43 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// client asks a running server for what the admin API has of its events.
+// client asks for what the admin API has of events: a running server, or this
+// process, of a file that no server has open.
 type client struct {
-	address, config, adapter string
+	address, config, adapter, path string
 
 	out io.Writer
 	in  io.Reader
 }
 
+// within runs a command, with the file that it is about open.
+func (c *client) within(run func() error) (err error) {
+	if c.path == "" {
+		return run()
+	}
+	address, stop, err := serveFile(c.path)
+	if err != nil {
+		return err
+	}
+	c.address = address
+	return errors.Join(run(), stop())
+}
+
 // ask asks the server.
 func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error) {
 	uri = "/wepay/events" + uri
+	if c.path != "" && method != http.MethodGet {
+		return nil, errors.New("--path is for looking only: start the server to change something")
+	}
 	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
 	if err != nil {
 		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
 	}
 	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), body)
 	if err != nil {
+		if c.path != "" {
+			return nil, refusal(err)
+		}
 		return nil, fmt.Errorf("asking the server at %s: %w", address, refusal(err))
 	}
 	return resp, nil
@@ -39,7 +59,7 @@ func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error)
 func refusal(err error) error {
 	_, answer, refused := strings.Cut(err.Error(), "caddy responded with error: HTTP ")
 	if !refused {
-		return fmt.Errorf("%w (is it running? --address or --config say where its admin endpoint is)", err)
+		return fmt.Errorf("%w (is it running? --address or --config say where its admin endpoint is, --path reads the file of one that is stopped)", err)
 	}
 	if _, text, _ := strings.Cut(answer, ": "); said(text) != nil {
 		return said(text)

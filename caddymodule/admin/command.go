@@ -57,6 +57,10 @@ ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c
 	flags.StringVar(&c.address, "address", "", "Address of the server's admin endpoint (default: that of the config, else localhost:2019)")
 	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")
+	flags.StringVar(&c.path, "path", "", "Look into this SQLite file, which no server has open, instead of asking one")
+	for _, other := range []string{"address", "config", "adapter"} {
+		cmd.MarkFlagsMutuallyExclusive("path", other)
+	}
 	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
 	return cmd
 }
@@ -67,7 +71,7 @@ func (c *client) command(use, short, long string, args cobra.PositionalArgs, run
 		Use: use, Short: short, Long: long, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
-				if err := run(args); err != nil {
+				if err := c.within(func() error { return run(args) }); err != nil {
 					return caddy.ExitCodeFailedStartup, fmt.Errorf("events: %w", err)
 				}
 				return caddy.ExitCodeSuccess, nil

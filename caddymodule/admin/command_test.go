@@ -10,9 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/caddymodule/store/sqlstore"
 	"github.com/windsome/caddy-wepay/caddymodule/store/storetest"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -158,5 +162,65 @@ func TestCommandsAtTerminal(t *testing.T) {
 	var got store.Event
 	if jsonErr := json.Unmarshal([]byte(out), &got); err != nil || jsonErr != nil || got.Merchant != hostile {
 		t.Errorf("got %q (%v, %v)", got.Merchant, err, jsonErr)
+	}
+}
+
+// What is in a file that no server has open can be looked at, and that alone; one
+// that is not there is not made.
+func TestCommandsOfFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	fill(t, path)
+	for _, test := range []struct{ args, want, err string }{
+		{"", "MERCHANT  STATE    EVENTS\nshop      dead     1\nshop      waiting  2\n", ""},
+		{"list --state dead", "evt_dead", ""},
+		{"show evt_dead", `"openid": "***"`, ""},
+		{"show evt_none", "", "event evt_none: the store has no such event"},
+		{"list --address localhost:2019", "", "address path"},
+		{"export --state dead", `{"exported":1}`, ""},
+		{"replay evt_dead", "", "start the server"},
+		{"drop evt_dead --reason why", "", "start the server"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			out, err := run(append(strings.Fields(test.args), "--path", path)...)
+			if test.err == "" && (err != nil || !strings.Contains(out, test.want)) || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+				t.Errorf("got %s (%v)", out, err)
+			}
+		})
+	}
+	none := filepath.Join(t.TempDir(), "none.db")
+	if _, err := run("list", "--path", none); err == nil || !strings.Contains(err.Error(), none) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("the file was made")
+	}
+}
+
+// fill puts events into a file.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	s := &sqlstore.SQLite{Path: path}
+	if err := s.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Open(t.Context(), store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, e := range []*store.Event{
+		{ID: "evt_dead", State: store.Dead, Ended: now, Reason: "HTTP status 410"},
+		{ID: "evt_1", State: store.Waiting, Due: now},
+		{ID: "evt_2", State: store.Waiting, Due: now},
+	} {
+		e.Merchant, e.Kind, e.Received, e.Since = "shop", wepay.Payment, now, now
+		e.Payload = json.RawMessage(`{"openid":"oSECRET"}`)
+		if _, err := s.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -132,6 +132,7 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			cb_notify_url {{.Orders}}/pay_notify
 			callback_secret {file.{{.Dir}}/callback_secret}
 		}
+		store sqlite {{.Dir}}/store.db
 	}
 }
 {{.Site}} {
