@@ -35,7 +35,7 @@ func (d *demo) walk(ctx context.Context) error {
 		{"转交: the order service hears of it, once", func(ctx context.Context) error { return d.showHandOver(ctx, order, paid) }},
 		{"退款: the site gives some of it back", func(ctx context.Context) error { return d.showRefund(ctx, order) }},
 		{"第二个商户: another merchant, with keys of its own", d.showSecondMerchant},
-		{"发件箱: the order service is away, and nothing is lost", d.showStore},
+		{"存储: the order service is away, and nothing is lost", d.showStore},
 		{"伪造: a forger is refused", func(ctx context.Context) error { return d.showForgery(ctx, paid) }},
 		{"陌生人: a stranger cannot refund", d.showStranger},
 	} {
