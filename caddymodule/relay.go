@@ -31,8 +31,16 @@ func checkRelay(r *http.Request) error {
 			headers = server.ClientIPHeaders
 		}
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted && hasHeader(r, headers...) {
-		return checkClient(r, headers, strict)
+	taken, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	client, _ := netip.ParseAddr(taken)
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	ofPeer := client == peer.Addr().WithZone("")
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	switch {
+	case trusted && hasHeader(r, headers...):
+		return checkClient(r, headers, client, ofPeer, strict)
+	case !ofPeer:
+		return errRelayed // the header is gone that Caddy took it from
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if saysRelayed(name) || slices.ContainsFunc(headers, func(header string) bool { return strings.EqualFold(name, header) }) {
@@ -48,11 +56,7 @@ func checkRelay(r *http.Request) error {
 // the sender, and with it the last one that is no trusted proxy's, even where
 // that one says it relays for another. Where all are trusted proxies' it takes
 // the peer's.
-func checkClient(r *http.Request, headers []string, strict bool) error {
-	taken, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	client, _ := netip.ParseAddr(taken)
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	allTrusted := strict && client.IsValid() && client == peer.Addr().WithZone("")
+func checkClient(r *http.Request, headers []string, client netip.Addr, ofPeer, strict bool) error {
 	for _, name := range headers {
 		if !hasHeader(r, name) {
 			continue
@@ -63,7 +67,7 @@ func checkClient(r *http.Request, headers []string, strict bool) error {
 		}
 		for i, entry := range entries {
 			address, err := forwardedAddress(entry)
-			if err != nil || i == 0 && address != client && !allTrusted {
+			if err != nil || i == 0 && address != client && !(ofPeer && strict) {
 				return fmt.Errorf("%w; the header %.40s tells of another", errRelayed, name)
 			}
 		}

@@ -94,6 +94,20 @@ func TestAccessThroughProxies(t *testing.T) {
 	}
 }
 
+// An address that Caddy took from a header counts only where the header can be
+// looked at.
+func TestAccessWithoutTheHeader(t *testing.T) {
+	file := strings.Replace(accessFile("allow 10.0.0.0/16"), ":8080 {\n", ":8080 {\nrequest_header -X-Forwarded-For\n", 1)
+	withServer(t, file, func(server http.Handler) {
+		for _, row := range []accessRow{
+			{"removed", "", "10.9.0.1:4711", []string{"X-Forwarded-For: 10.0.0.7, 203.0.113.9"}, 403, "not among trusted_proxies"},
+			{"not there", "", "10.0.0.7:4711", nil, http.StatusOK, ""},
+		} {
+			t.Run(row.name, func(t *testing.T) { row.check(t, server) })
+		}
+	})
+}
+
 // A relay gives itself away by more than one header.
 func TestRelayHeaders(t *testing.T) {
 	withServer(t, accessFile("allow 127.0.0.1"), func(server http.Handler) {
