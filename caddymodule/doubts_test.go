@@ -2,9 +2,11 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // checkDoubts validates a Caddyfile and compares the reasons that it is warned for
@@ -116,4 +118,29 @@ func TestDoubtJSON(t *testing.T) {
 			t.Errorf("got %s, want one warning: %s", warnings, want)
 		}
 	}
+}
+
+// The example is valid, and nothing in it is doubted.
+func TestCaddyfileExample(t *testing.T) {
+	example, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"WEPAY_SHOP_KEY": testKey, "WEPAY_COUNTER_KEY": otherTestKey, "WEPAY_APP_APIV3_KEY": testV3Key, "WEPAY_CALLBACK_SECRET": testSecret, "WEPAY_TOKEN": testToken,
+	} {
+		t.Setenv(name, value)
+	}
+	now := time.Now()
+	dir, _ := keyFiles(t) // with pub_key.pem
+	counter := issue(t, "1525312342", now)
+	for name, content := range map[string][]byte{
+		"apiclient_cert_1525312341.p12": issue(t, "1525312341", now).P12,
+		"apiclient_cert.pem":            counter.CertPEM,
+		"apiclient_key.pem":             counter.KeyPEM,
+		"apiclient_key_1525312343.pem":  counter.KeyPEM,
+	} {
+		writeFile(t, dir, name, content)
+	}
+	checkDoubts(t, strings.NewReplacer(" apiclient_", " "+dir+"/apiclient_", " pub_key", " "+dir+"/pub_key").Replace(string(example)))
 }
