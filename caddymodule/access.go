@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,6 +18,7 @@ type access struct {
 	allow  *caddyhttp.MatchClientIP // nil: no addresses are named
 	tokens [][sha256.Size]byte
 	origin *http.CrossOriginProtection
+	doubts []*wepay.FieldError // what is valid and hardly meant
 }
 
 // privateRanges among addresses stands for all private ones, as elsewhere in
@@ -28,8 +28,8 @@ const privateRanges = "private_ranges"
 // Reasons for refusing access.
 var (
 	errShut      = errors.New("this route moves money or shows keys, and is shut until the wepay directive says who may ask: add allow <addresses> or token <token>")
+	errEarly     = errors.New("the request came before the TLS handshake was complete, where anybody can repeat it: send it again")
 	errAddress   = errors.New("the client's address is not among those of allow")
-	errRelayed   = errors.New("the request was relayed by a proxy that is not among trusted_proxies, or that does not send the header of client_ip_headers, so that the client's address is not known")
 	errBadToken  = errors.New("the request needs the header Authorization: Bearer <token> with one of the tokens of token")
 	errOtherSite = errors.New("the request was made by a page of another site")
 )
@@ -53,6 +53,7 @@ func newAccess(ctx caddy.Context, allow, tokens []string) (*access, error) {
 		if err := a.allow.Provision(ctx); err != nil {
 			return nil, &wepay.FieldError{Field: "allow", Reason: "reading addresses", Err: err}
 		}
+		a.doubtAddresses(a.allow.Ranges)
 	}
 	resolved, err := replaceAll(repl, "token", tokens)
 	if err != nil {
@@ -64,6 +65,7 @@ func newAccess(ctx caddy.Context, allow, tokens []string) (*access, error) {
 		}
 		a.tokens = append(a.tokens, sha256.Sum256([]byte(token)))
 	}
+	a.doubtTokens(resolved)
 	return a, nil
 }
 
@@ -78,21 +80,27 @@ func (a *access) check(r *http.Request) error {
 	switch {
 	case a.shut():
 		return errShut
+	case r.TLS != nil && !r.TLS.HandshakeComplete:
+		return errEarly
 	case a.fromOtherSite(r):
 		return errOtherSite
 	}
 	if a.allow != nil {
-		if relayedByStranger(r) {
-			return errRelayed
+		if err := checkRelay(r); err != nil {
+			return err
 		}
 		if matches, err := a.allow.MatchWithError(r); err != nil || !matches {
 			return errAddress
 		}
 	}
-	if len(a.tokens) > 0 && !a.hasToken(r) {
+	switch {
+	case len(a.tokens) == 0:
+		return checkCaller(r)
+	case !a.hasToken(r):
 		return errBadToken
+	default:
+		return nil
 	}
-	return nil
 }
 
 // fromOtherSite says whether a page of another site sends a request. What is safe
@@ -101,25 +109,6 @@ func (a *access) fromOtherSite(r *http.Request) bool {
 	asked := *r
 	asked.Method = http.MethodPost
 	return a.origin.Check(&asked) != nil
-}
-
-// relayedByStranger says whether a request came through something that Caddy
-// does not know, or that does not say for whom. Its address is then that of the
-// relay, often this machine's own, while the sender may be anybody.
-func relayedByStranger(r *http.Request) bool {
-	if !hasHeader(r, "X-Forwarded-For", "Forwarded", "X-Real-Ip") {
-		return false
-	}
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	told := []string{"X-Forwarded-For"}
-	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil && len(server.ClientIPHeaders) > 0 {
-		told = server.ClientIPHeaders
-	}
-	return !trusted || !hasHeader(r, told...)
-}
-
-func hasHeader(r *http.Request, names ...string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return len(r.Header.Values(name)) > 0 })
 }
 
 // hasToken compares with every token, and digests instead of tokens, so that

@@ -47,14 +47,22 @@ func withServer(t *testing.T, caddyfile string, use func(server http.Handler)) {
 }
 
 // asking is one POST to a route, from a peer and with headers, each "Name:
-// value".
+// value". The Host is an address unless there is one among the headers.
 func asking(server http.Handler, route, peer string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(http.MethodPost, "http://m.example.cn/apis/v1/wepay/"+route, strings.NewReader("{}"))
+	r := httptest.NewRequest(http.MethodPost, "http://10.0.0.1:8080/apis/v1/wepay/"+route, strings.NewReader("{}"))
 	r.RemoteAddr = peer
 	for _, header := range headers {
 		name, value, _ := strings.Cut(header, ": ")
-		r.Header.Add(name, value)
+		if name == "Host" {
+			r.Host = value
+		} else {
+			r.Header.Add(name, value)
+		}
 	}
+	return asks(server, r)
+}
+
+func asks(server http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, r)
 	return w
@@ -62,9 +70,13 @@ func asking(server http.Handler, route, peer string, headers ...string) *httptes
 
 // accessFile is a Caddyfile whose directive has these lines, behind proxies
 // of 10.9.0.0/16.
-func accessFile(lines string) string {
-	return "{\nservers {\ntrusted_proxies static 10.9.0.0/16\n}\nwepay {\n" + merchantBlock("shop", "") + "}\n}\n" +
-		":8080 {\nwepay {\n" + lines + "\n}\n}\n"
+func accessFile(lines string) string { return accessFileOf("", ":8080", lines) }
+
+// accessFileOf is one with further options of its server, and another address of
+// its site.
+func accessFileOf(options, site, lines string) string {
+	return "{\nservers {\ntrusted_proxies static 10.9.0.0/16\n" + options + "\n}\nwepay {\n" + merchantBlock("shop", "") + "}\n}\n" +
+		site + " {\nwepay {\n" + lines + "\n}\n}\n"
 }
 
 // accessRow is a request to a directive of these lines, and what becomes of it.
@@ -153,8 +165,9 @@ func TestAccess(t *testing.T) {
 		{"page of another site, with a token", both, local, []string{bearer, "Sec-Fetch-Site: cross-site"}, 403, other},
 		{"page of another site in an old browser", allow, local, []string{"Origin: https://evil.example"}, 403, other},
 		{"page from a file", allow, local, []string{"Origin: null"}, 403, other},
-		{"page of this site", allow, local, []string{"Sec-Fetch-Site: same-origin", "Origin: http://m.example.cn"}, in, ""},
-		{"page of this site in an old browser", allow, local, []string{"Origin: http://m.example.cn"}, in, ""},
+		{"page of this site, with a token", both, local, []string{bearer, "Sec-Fetch-Site: same-origin", "Host: m.example.cn", "Origin: http://m.example.cn"}, in, ""},
+		{"page of this site in an old browser, with a token", token, local, []string{bearer, "Host: m.example.cn", "Origin: http://m.example.cn"}, in, ""},
+		{"any name, with a token", both, local, []string{bearer, "Host: evil.example"}, in, ""},
 	}
 	for _, lines := range []string{"", allow, token, both, lans} {
 		withServer(t, accessFile(lines), func(server http.Handler) {
@@ -168,7 +181,11 @@ func TestAccess(t *testing.T) {
 }
 
 func (row accessRow) check(t *testing.T, server http.Handler) {
-	w := asking(server, "refund", row.peer, row.headers...)
+	row.judge(t, asking(server, "refund", row.peer, row.headers...))
+}
+
+func (row accessRow) judge(t *testing.T, w *httptest.ResponseRecorder) {
+	t.Helper()
 	var answer failure
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 		t.Fatalf("%v: %s", err, w.Body)

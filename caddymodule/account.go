@@ -99,11 +99,6 @@ func (a *App) warnOfUnusable(merchant *wepay.Merchant, err error) {
 	a.logger.Warn("platform certificate left out", zap.String("merchant", merchant.Name), zap.Error(err))
 }
 
-// doubt warns of what is valid and hardly meant.
-func (a *App) doubt(merchant *wepay.Merchant, reason string) {
-	a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", reason))
-}
-
 // warnOfRefunds says which merchants the notification of a refund cannot tell
 // apart: over API v3 it does not say its appid.
 func (a *App) warnOfRefunds() {

@@ -33,7 +33,9 @@ type Handler struct {
 
 	// The addresses and CIDR ranges that operations may be asked for from;
 	// `private_ranges` stands for all private ones. The address is the client's
-	// as Caddy knows it: `trusted_proxies` decide about X-Forwarded-For.
+	// as Caddy knows it: `trusted_proxies` and `trusted_proxies_strict` decide
+	// about X-Forwarded-For. Where no token is asked for, the request must name
+	// this site, localhost or an address as its Host, and come from no browser.
 	Allow oneOrMore `json:"allow,omitempty"`
 
 	// The bearer tokens that operations may be asked for with; several while one
@@ -86,9 +88,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.access, err = newAccess(ctx, h.Allow, h.Token); err != nil {
 		return h.positions.locate(err)
 	}
-	if h.access.shut() {
-		h.logger.Warn("orders, refunds and all other operations are refused until the wepay directive has allow or token",
-			zap.String("path_prefix", h.prefix))
+	for _, doubt := range h.access.doubts {
+		h.logger.Warn("wepay directive is doubtful", zap.String("path_prefix", h.prefix), zap.String("reason", h.positions.locate(doubt).Error()))
 	}
 	return nil
 }

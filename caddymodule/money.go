@@ -97,14 +97,18 @@ func takeSwitch(request *request, name string) (bool, error) {
 	}
 }
 
-// refuseAccess tells a wrong token, which a better one helps, from a refusal
+// refuseAccess tells what a better token or another try helps from a refusal
 // that nothing in the request helps.
 func refuseAccess(w http.ResponseWriter, err error) error {
-	if errors.Is(err, errBadToken) {
+	status := http.StatusForbidden
+	switch {
+	case errors.Is(err, errBadToken):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		return statusError{http.StatusUnauthorized, codeUnauthorized, err}
+		status = http.StatusUnauthorized
+	case errors.Is(err, errEarly):
+		status = http.StatusTooEarly
 	}
-	return statusError{http.StatusForbidden, codeUnauthorized, err}
+	return statusError{status, codeUnauthorized, err}
 }
 
 // fields gives WeChat's names to what a request says.

@@ -153,6 +153,8 @@ func TestPassThroughRefused(t *testing.T) {
 		{"v1/pay/orderquery", 40011},
 		{"v2/../refund", 40003},
 		{"v2/pay/../secapi/pay/refund", 40003},
+		{"v2/pay/..;/secapi/pay/refund", 40003},
+		{"v2/.;/pay/orderquery", 40003},
 		{"v2/pay/./orderquery", 40003},
 		{"v2/pay/orderquery/..", 40003},
 		{"v2/%2e%2e/pay/orderquery", 40011},

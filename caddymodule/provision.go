@@ -42,6 +42,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 			return err
 		}
 		account.endpoint.Secrets = secrets
+		a.doubtEndpoints(account)
 		a.accounts[merchant] = account
 		a.metrics.certificate(merchant)
 		all = append(all, merchant)
@@ -82,6 +83,7 @@ func (a *App) share(ctx caddy.Context) (shared, error) {
 	if s.callbacks, err = loadTransport(ctx, a.CallbackTransportRaw); err != nil {
 		return s, a.positions.locate(&wepay.FieldError{Field: "callback_transport", Reason: "loading", Err: err})
 	}
+	a.doubtTransport("callback_transport", s.callbacks)
 	return s, nil
 }
 
@@ -110,6 +112,7 @@ func (a *App) provisionLogin(ctx caddy.Context) error {
 	if err != nil {
 		return a.positions.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
 	}
+	a.doubtTransport("transport", transport)
 	a.login = &wepay.Login{Endpoint: endpoint, Transport: transport, Timeout: time.Duration(a.CallTimeout)}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -161,51 +162,42 @@ func keyName(serial string) (string, error) {
 	return name, nil
 }
 
-// inSegment are the characters of a path, besides letters and digits, that stay
-// what they are on the way.
-const inSegment = "-_~.!$&'()*+,;=:@"
+// inSegment are the characters, besides letters and digits, that may stand in a
+// part of a path; | has to be escaped. There is no ; among them, behind which some
+// servers read parameters of their own: /..;/ is /../ to those.
+const inSegment = "-_~.*@|+=:,"
 
 // checkPath takes WeChat's paths and nothing that anything on the way could read
-// as another path: no empty or dotted part, no escaped slash, dot or percent sign.
+// as another path: no empty part, none that begins with a dot, no escaped dot, and
+// no escape of what could not stand there as a letter, a digit or one of inSegment.
 func checkPath(path string) error {
 	rest, found := strings.CutPrefix(path, "/v3/")
 	if !found {
 		return errors.New("must be one of WeChat Pay's paths, which begin with /v3/")
 	}
 	for segment := range strings.SplitSeq(rest, "/") {
-		if segment == "" || strings.Trim(segment, ".") == "" {
-			return errors.New("must have no empty part, and none of dots alone")
+		text, err := url.PathUnescape(segment)
+		switch {
+		case segment == "" || segment[0] == '.':
+			return errors.New("must have no empty part, and none that begins with a dot")
+		case err != nil || !utf8.ValidString(text):
+			return errors.New("is not escaped UTF-8")
+		case strings.ContainsFunc(segment, notRaw) || strings.ContainsFunc(text, notInPath) || strings.Count(segment, ".") < strings.Count(text, "."):
+			return errors.New("may hold letters, digits and " + inSegment + " only, with no . escaped, and | and what is not ASCII escaped")
 		}
-		for i := 0; i < len(segment); i++ {
-			c := segment[i]
-			if isPlain(c) || strings.IndexByte(inSegment, c) >= 0 {
-				continue
-			}
-			escaped, ok := unhex(segment[i:])
-			if !ok || escaped <= ' ' || escaped == 0x7F || strings.IndexByte(`/\.%?#`, escaped) >= 0 {
-				return errors.New(`may hold letters, digits and -_~!$&'()*+,;=:@ only, and escapes of no / \ . % ? #`)
-			}
-			i += len("%41") - 1
-		}
-	}
-	if text, err := url.PathUnescape(path); err != nil || !utf8.ValidString(text) {
-		return errors.New("is not valid UTF-8")
 	}
 	return nil
 }
 
-func isPlain(c byte) bool { return wepay.Alphanumeric(string(rune(c))) == nil }
+// notRaw says whether a character has to be escaped.
+func notRaw(c rune) bool { return c > '~' || c == '|' }
 
-// unhex reads the escape that a text begins with.
-func unhex(text string) (byte, bool) {
-	if len(text) < len("%41") {
-		return 0, false
-	}
-	plain, err := url.PathUnescape(text[:len("%41")])
-	if err != nil || len(plain) != 1 {
-		return 0, false
-	}
-	return plain[0], true
+// notInPath says whether a character may stand in no part of a path. What is not
+// ASCII may where it is a letter or a digit: of other characters some are read as
+// a dot or a slash once they are normalized.
+func notInPath(c rune) bool {
+	return c <= '~' && wepay.Alphanumeric(string(c)) != nil && !strings.ContainsRune(inSegment, c) ||
+		c > '~' && !unicode.IsLetter(c) && !unicode.IsMark(c) && !unicode.IsDigit(c)
 }
 
 // checkASCII takes what can stand in a request's query as it is.

@@ -1,0 +1,120 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// doubt warns of what is valid and hardly meant.
+func (a *App) doubt(merchant *wepay.Merchant, reason string) {
+	a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", reason))
+}
+
+// doubtTransport warns of connections whose other end may be anybody.
+func (a *App) doubtTransport(directive string, t *transport) {
+	if t.guest.TLS == nil || !t.guest.TLS.InsecureSkipVerify {
+		return
+	}
+	reason := a.positions.locate(&wepay.FieldError{Field: directive, Reason: "tls_insecure_skip_verify lets anybody on the way pass for the server, read what is paid and change it: take it out, or name the server's authority in tls_trust_pool"})
+	a.logger.Warn("wepay is doubtful", zap.String("reason", reason.Error()))
+}
+
+// doubtEndpoints warns of an order service that cannot tell who asks it, at the
+// other end of a network that is not the site's own.
+func (a *App) doubtEndpoints(account *account) {
+	if len(account.endpoint.Secrets) > 0 {
+		return
+	}
+	m := account.merchant
+	for _, notified := range []struct{ directive, url string }{
+		{"cb_notify_url", m.CbNotifyURL}, {"cb_refund_notify_url", m.CbRefundNotifyURL},
+	} {
+		if u, err := wepay.AbsoluteURL(notified.url); err == nil && u.Scheme == "http" && !isOwnNetwork(u.Hostname()) {
+			a.doubt(m, notified.directive+" is plain http to another network, and there is no callback_secret: anybody on the way can read what is paid and invent payments; make it https, or add callback_secret")
+		}
+	}
+}
+
+// ownNetworks are the domains whose names no public DNS knows.
+// Source: RFC 6761, RFC 6762 appendix G, RFC 8375, ICANN's reservation of
+// .internal, and the names that Kubernetes gives to services.
+var ownNetworks = []string{
+	"corp", "home", "home.arpa", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private", "svc", "test",
+}
+
+// isOwnNetwork says whether a host of a URL stands in a network that the site
+// may call its own.
+func isOwnNetwork(host string) bool {
+	if address, err := netip.ParseAddr(host); err == nil {
+		address = address.Unmap().WithZone("")
+		return isOwnRange(netip.PrefixFrom(address, address.BitLen()))
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	return !strings.Contains(name, ".") ||
+		slices.ContainsFunc(ownNetworks, func(domain string) bool { return strings.HasSuffix(name, "."+domain) })
+}
+
+// ownRanges are those that no stranger has an address of: private, of this
+// machine, of the link, and shared within a provider's network.
+// Source: RFC 1918, RFC 3927, RFC 4193, RFC 4291, RFC 6598.
+var ownRanges = func() (ranges []netip.Prefix) {
+	for _, address := range append(caddyhttp.PrivateRangesCIDR(), "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10") {
+		prefix, err := caddyhttp.CIDRExpressionToPrefix(address)
+		if err != nil {
+			panic(err) // it is one of these constants
+		}
+		ranges = append(ranges, prefix.Masked())
+	}
+	return ranges
+}()
+
+func isOwnRange(prefix netip.Prefix) bool {
+	return slices.ContainsFunc(ownRanges, func(own netip.Prefix) bool {
+		return own.Bits() <= prefix.Bits() && own.Contains(prefix.Addr())
+	})
+}
+
+// The shortest ranges of the internet that one site may have all to itself, in
+// bits.
+const (
+	widestIPv4 = 16
+	widestIPv6 = 32
+)
+
+// doubtAddresses warns of ranges that strangers have addresses of.
+func (a *access) doubtAddresses(ranges []string) {
+	for _, text := range ranges {
+		address, _, _ := strings.Cut(text, "%") // the zone, as the matcher does
+		prefix, err := caddyhttp.CIDRExpressionToPrefix(address)
+		if err != nil || isOwnRange(prefix) {
+			continue
+		}
+		widest := widestIPv6
+		if prefix.Addr().Is4() {
+			widest = widestIPv4
+		}
+		if prefix.Bits() < widest {
+			a.doubts = append(a.doubts, &wepay.FieldError{Field: "allow", Reason: fmt.Sprintf(
+				"%s lets strangers in: name the addresses of the site's own services, or ask for a token in place of it", prefix)})
+		}
+	}
+}
+
+// shortestToken is the length in bytes below which a token can be guessed.
+const shortestToken = 16
+
+func (a *access) doubtTokens(tokens []string) {
+	for i, token := range tokens {
+		if len(token) < shortestToken {
+			a.doubts = append(a.doubts, &wepay.FieldError{Field: "token", Reason: fmt.Sprintf(
+				"number %d has less than %d characters and can be guessed: make one by openssl rand -hex 24", i+1, shortestToken)})
+		}
+	}
+}
