@@ -13,6 +13,9 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
+// billVerdicts are of what WeChat says of a bill, and of the numbers that come
+// with it: for some of its texts the number is all that is known.
+// Source: WeChat Pay, 下载交易账单; the numbers are told by those who met them.
 var billVerdicts = map[string]wepay.Verdict{
 	"SYSTEMERROR":         wepay.Again,
 	"NOBILLEXIST":         wepay.Done, // nothing was traded that day
@@ -23,6 +26,13 @@ var billVerdicts = map[string]wepay.Verdict{
 	"DATAFORMATERROR":     wepay.Fix,
 	"MISSINGPARAMETER":    wepay.Fix,
 	"SIGNERROR":           wepay.Fix,
+
+	"100":   wepay.Again, // system error
+	"20001": wepay.Fix,   // a parameter, by many texts: invalid bill_date, invalid appid …
+	"20002": wepay.Done,  // No Bill Exist
+	"20003": wepay.Later, // Bill Creating; a system error, others say
+	"20007": wepay.Fix,   // the account may not download bills
+	"20100": wepay.Again, // SYSTEMERROR
 }
 
 // billCalls download what was traded on a day, and what moved in an account.
@@ -69,6 +79,9 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 		return nil, call.unanswered(failed, err)
 	case refused != nil:
 		c.refusal(failed, call, refused)
+		if failed.Verdict == wepay.Done {
+			failed.Verdict = wepay.NoBill(in.Get("bill_date"), c.now())
+		}
 		return nil, failed
 	default:
 		return bill, nil

@@ -126,32 +126,12 @@ func (c call) unanswered(failed *wepay.Error, err error) error {
 	return failed
 }
 
-// refusal fills in what WeChat said. Without an err_code WeChat could not read
-// the request or trust its signature, unless it says that it is the one in
-// trouble.
+// refusal fills in what WeChat said.
 func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	// The risk server and bills have names of their own for the same.
 	failed.Code = cmp.Or(reply.Get("err_code"), reply.Get("error_code"))
 	failed.Message = cmp.Or(reply.Get("err_code_des"), reply.Get("error_code_des"), reply.Get("return_msg"))
-	// Bills have their code in the message. An unlisted code leaves the outcome
-	// as open as no answer does.
-	verdict, known := call.verdict(failed.Code)
-	if !known {
-		verdict, known = call.verdict(failed.Message)
-	}
-	if !known && strings.Contains(failed.Message, "系统繁忙") {
-		verdict, known = call.verdict("SYSTEMERROR")
-	}
-	switch {
-	case known:
-		failed.Verdict = verdict
-	// Nobody signed that refusal, and where money leaves the account it proves
-	// nothing of what happened to it.
-	case failed.Code != "", call.payout && call.unknown == wepay.Query:
-		failed.Verdict = call.unknown
-	default:
-		failed.Verdict = wepay.Fix
-	}
+	failed.Verdict = call.refusalVerdict(failed.Code, failed.Message)
 	if failed.Operation == wepay.PayBank && codeSpelling.Replace(failed.Code) == "PARAMERROR" {
 		// WeChat does not say how it refuses what was encrypted with a key that it
 		// has replaced; if it was that, the same call will do with the new one.

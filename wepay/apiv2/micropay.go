@@ -128,7 +128,8 @@ func sameOrder(in wepay.Fields) wepay.Fields {
 	return order
 }
 
-// reverse takes a payment by code back, again as long as WeChat asks for it.
+// reverse takes a payment by code back, again as long as WeChat asks for it, or
+// gives a reason that nobody knows: what was taken back stays so.
 func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	var last error
 	for n := range recallTimes {
@@ -138,7 +139,7 @@ func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields
 		reply, err := c.once(ctx, op, in)
 		var failed *wepay.Error
 		switch {
-		case errors.As(err, &failed) && failed.Verdict == wepay.Again:
+		case errors.As(err, &failed) && (failed.Verdict == wepay.Again || !calls[op].lists(failed)):
 			last = failed
 		case err == nil && reply.Get("recall") == "Y":
 			last = &wepay.Error{

@@ -237,6 +237,7 @@ func TestReverse(t *testing.T) {
 		{"too late", []string{"!REVERSE_EXPIRE"}, wepay.Never, 1, "REVERSE_EXPIRE"},
 		{"asked to call again for ever", []string{"Y"}, wepay.Again, 5, "asks to call again"},
 		{"in trouble for ever", []string{"!SYSTEMERROR"}, wepay.Again, 5, "SYSTEMERROR"},
+		{"a code of 2031 for ever", []string{"!A_CODE_OF_2031"}, wepay.Query, 5, "A_CODE_OF_2031"},
 		{"no answer ever", []string{""}, wepay.Again, 5, "502"},
 	}
 	for _, test := range tests {

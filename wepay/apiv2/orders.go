@@ -2,6 +2,7 @@ package apiv2
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -21,7 +22,7 @@ var orderCalls = map[wepay.Operation]call{
 		verdicts: map[string]wepay.Verdict{
 			"ORDERPAID":      wepay.Done,
 			"ORDERCLOSED":    wepay.Never,
-			"OUTTRADENOUSED": wepay.Fix,
+			"OUTTRADENOUSED": wepay.Query, // with other parameters, or it is paid
 			"NOTENOUGH":      wepay.Never,
 			"SYSTEMERROR":    wepay.Again,
 		},
@@ -110,6 +111,9 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 		}
 		addPage(&all, page, have)
 		have += got
+		if err := totalRefunds(&all); err != nil {
+			return nil, calls[op].unanswered(&wepay.Error{Merchant: c.merchant.Name, Operation: op}, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		}
 	}
 	all.Set("refund_count", strconv.Itoa(have))
 	return all, nil
