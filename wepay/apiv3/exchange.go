@@ -166,13 +166,14 @@ func (x *exchange) unanswered(failed *wepay.Error, err error) error {
 // refused fills in what WeChat said. What it did not sign stops the call and
 // proves nothing: that an order does not exist, say, or that it is closed.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
-	verdict := x.call.verdict(answer.status, told.Code)
+	failed.Code, failed.V3Code, failed.Message = codeInV2(x.op, told.code), told.code, told.text()
+	failed.Unsigned = answer.unsigned
 	if answer.unsigned && !provesItself(answer.status) {
-		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d: %s %s", wepay.ErrNoAnswer, answer.status, told.Code, told.Message)
+		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d", wepay.ErrNoAnswer, answer.status)
 		failed.Verdict = x.call.unknown
 		return failed
 	}
-	failed.Code, failed.V3Code, failed.Message, failed.Verdict = codeInV2(x.op, told.Code), told.Code, told.message(), verdict
+	failed.Verdict = x.call.verdict(answer.status, told.code)
 	if answer.status == http.StatusUnauthorized {
 		failed.Err = x.client.skew(answer)
 	}
@@ -198,14 +199,6 @@ func (c *Client) skew(answer *reply) error {
 // know the sender of, or has too much of, it did not do.
 func provesItself(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusTooManyRequests
-}
-
-// message is WeChat's text, with the field that it is about.
-func (r refusal) message() string {
-	if r.Detail.Field == "" && r.Detail.Issue == "" {
-		return r.Message
-	}
-	return fmt.Sprintf("%s (%s)", r.Message, cmp.Or(r.Detail.Field, "-")+" "+r.Detail.Issue)
 }
 
 // translate returns a believed reply under API v2's names.

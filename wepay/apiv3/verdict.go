@@ -61,7 +61,7 @@ func (c call) verdict(status int, code string) wepay.Verdict {
 	if v, found := commonVerdicts[code]; found && !c.movesMoney() {
 		return v
 	}
-	return c.unknown
+	return c.unlisted(status)
 }
 
 // v2Codes are API v2's words for WeChat's codes, where it has one for the same.

@@ -194,22 +194,3 @@ func (r *reply) succeeded() bool { return r.status >= 200 && r.status < 300 }
 func (r *reply) isBusy() bool {
 	return r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable
 }
-
-// refusal is why WeChat did not do what was asked.
-type refusal struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Detail  struct {
-		Field string `json:"field"`
-		Issue string `json:"issue"`
-	} `json:"detail"`
-}
-
-// refusal reads the reply as one that tells why not.
-func (r *reply) refusal() (refusal, bool) {
-	var told refusal
-	if r.succeeded() || decode(r.body, &told) != nil || told.Code == "" {
-		return told, false
-	}
-	return told, true
-}
