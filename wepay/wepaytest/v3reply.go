@@ -13,7 +13,7 @@ import (
 type v3refusal struct {
 	status        int
 	code, message string
-	detail        object
+	detail        any  // an object, but for a fault's
 	unsigned      bool // the reply is
 }
 
@@ -25,10 +25,11 @@ func invalid(message string) *v3refusal {
 // wrong refuses one value of a request.
 func wrong(location, field string, value any, issue string) *v3refusal {
 	refused := invalid("参数错误: " + field + " " + issue)
-	refused.detail = object{"field": field, "issue": issue, "location": location}
+	detail := object{"field": field, "issue": issue, "location": location}
 	if value != nil {
-		refused.detail["value"] = value
+		detail["value"] = value
 	}
+	refused.detail = detail
 	return refused
 }
 
@@ -109,6 +110,7 @@ func (x *v3exchange) reply(f Fault, out object, refused *v3refusal) reply {
 		refused.status = cmp.Or(f.Status, refused.status)
 		refused.code = cmp.Or(f.Code, refused.code)
 		refused.message = cmp.Or(f.Message, refused.message)
+		refused.detail = f.Detail
 		refused.unsigned = f.Kind == Failed
 	case Foreign:
 		for _, name := range []string{"mchid", "sp_mchid", "mch_id"} {
