@@ -232,6 +232,7 @@ func TestBillRefused(t *testing.T) {
 		"an exponent":               replace("ALL", "`11.60", "`1e1"),
 		"a thousand's comma":        replace("ALL", "`11.60", "`11,60"),
 		"thirteen digits":           replace("ALL", "`11.60", "`1000000000000"),
+		"a sum, and no line end":    strings.TrimSuffix(replace("ALL", "`12.0,`11.0\r", "`12.0,`11.01\r"), "\r\n"),
 		"an overlong line":          replace("ALL", "袜子,红", strings.Repeat("a", 64<<10)),
 		"overlong titles":           strings.Repeat("a", 64<<10) + all,
 	} {
