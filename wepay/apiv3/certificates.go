@@ -121,7 +121,7 @@ func (p *Platform) fetch(ctx context.Context) error {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.code, told.message, p.hint(told.code)))
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.code, told.text(), p.hint(told.code)))
 	}
 	fresh, err := p.open(answer.body)
 	if err != nil {

@@ -2,10 +2,9 @@ package apiv3
 
 import (
 	"cmp"
-	"net/http"
 	"strings"
 
-	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // refusal is why WeChat did not do what was asked.
@@ -16,12 +15,12 @@ type refusal struct {
 
 // refusal reads the reply as one that tells why not. WeChat's code and words count
 // whatever shape the rest has: detail comes as a text as well, and its field as an
-// array.
+// array, and words may be cut within a character.
 func (r *reply) refusal() (refusal, bool) {
 	if r.succeeded() {
 		return refusal{}, false
 	}
-	whole, err := parse(r.body)
+	whole, err := parse(r.body, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		return refusal{}, false
 	}
@@ -46,23 +45,9 @@ func (x index) texts(path string) string {
 
 // text is WeChat's message, with what it is about.
 func (r refusal) text() string {
-	if r.detail == "" {
-		return r.message
+	text := r.message
+	if r.detail != "" {
+		text = strings.TrimSpace(text + " (" + r.detail + ")")
 	}
-	return strings.TrimSpace(r.message + " (" + r.detail + ")")
-}
-
-// unlisted is the verdict on a refusal that is in no table. It is WeChat's answer,
-// so that the same call would get it again and again, unless its HTTP status says
-// that WeChat is in trouble. What a call that changes something has changed by
-// then, only asking tells.
-func (c call) unlisted(status int) wepay.Verdict {
-	switch {
-	case status >= http.StatusInternalServerError:
-		return c.unknown
-	case c.unknown == wepay.Query, c.ask != "":
-		return wepay.Query
-	default:
-		return wepay.Fix
-	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

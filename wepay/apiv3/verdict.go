@@ -64,6 +64,21 @@ func (c call) verdict(status int, code string) wepay.Verdict {
 	return c.unlisted(status)
 }
 
+// unlisted is the verdict on a refusal that is in no table. It is WeChat's answer,
+// so that the same call would get it again and again, unless its HTTP status says
+// that WeChat is in trouble. What a call that changes something has changed by
+// then, only asking tells.
+func (c call) unlisted(status int) wepay.Verdict {
+	switch {
+	case status >= http.StatusInternalServerError:
+		return c.unknown
+	case c.unknown == wepay.Query, c.ask != "":
+		return wepay.Query
+	default:
+		return wepay.Fix
+	}
+}
+
 // v2Codes are API v2's words for WeChat's codes, where it has one for the same.
 var v2Codes = map[string]string{
 	"ORDERPAID":         "ORDERPAID",

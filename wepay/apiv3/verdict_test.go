@@ -56,6 +56,7 @@ func TestUnsignedRefusalKeepsWords(t *testing.T) {
 		"field is an object": {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":{"a":1},"issue":["z"]}}`, "PARAM_ERROR", "PARAM_ERROR", "x"},
 		"field is a number":  {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":7}}`, "PARAM_ERROR", "PARAM_ERROR", "x (7)"},
 		"message is none":    {400, `{"code":"PARAM_ERROR","message":["x"],"detail":{"issue":"z"}}`, "PARAM_ERROR", "PARAM_ERROR", "(z)"},
+		"words cut short":    {400, "{\"code\":\"PARAM_ERROR\",\"message\":\"参数\xe9\x94\"}", "PARAM_ERROR", "PARAM_ERROR", "参数\uFFFD"},
 		"code is a number":   {400, `{"code":268435456,"message":"x"}`, "268435456", "268435456", "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
