@@ -17,9 +17,9 @@ import (
 // service.
 type account struct {
 	merchant *wepay.Merchant
-	v2       *apiv2.Client   // nil without partner_key
-	v3       *apiv3.Client   // nil without what API v3's calls need
-	platform *apiv3.Platform // what WeChat is known by over API v3; nil: by nothing
+	v2       *apiv2.Client  // nil without partner_key
+	v3       *apiv3.Client  // nil without what API v3's calls need
+	platform *apiv3.KeyRing // what WeChat is known by over API v3; nil: by nothing
 	callback *callback
 }
 

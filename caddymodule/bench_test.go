@@ -74,7 +74,7 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 			app.accounts[m].v2 = apiv2.NewClient(m)
 		}
 	}
-	app.platforms.Platforms = apiv3.NewPlatforms(app.platforms.all...)
+	app.platforms.KeyRings = apiv3.NewKeyRings(app.platforms.all...)
 	return &Handler{prefix: defaultPathPrefix, merchants: merchants, logger: zap.NewNop(), app: app}
 }
 

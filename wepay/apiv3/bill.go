@@ -94,7 +94,7 @@ func offered(answer *reply) (uri string, want billDigest, err error) {
 // made again, which gets another address.
 func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wepay.Bill, error) {
 	var bill *wepay.Bill
-	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.platform.Serial()}
+	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.keyRing.Serial()}
 	refused, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (refused *reply, err error) {
 		if resp.StatusCode != http.StatusOK {
 			return x.client.read(ctx, resp)

@@ -12,13 +12,13 @@ import (
 // many goroutines.
 type Client struct {
 	wire
-	platform *Platform
+	keyRing *KeyRing
 }
 
 // NewClient returns the client of a merchant that Validate accepts, whose
-// account knows WeChat by a platform.
-func NewClient(merchant *wepay.Merchant, platform *Platform, options ...Option) *Client {
-	return &Client{newWire(merchant, options), platform}
+// account knows WeChat by a key ring.
+func NewClient(merchant *wepay.Merchant, keyRing *KeyRing, options ...Option) *Client {
+	return &Client{newWire(merchant, options), keyRing}
 }
 
 // Merchant returns whose client this is.

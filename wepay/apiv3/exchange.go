@@ -69,7 +69,7 @@ func (x *exchange) failure() *wepay.Error {
 
 // request makes what is sent of what the caller gave.
 func (x *exchange) request(ctx context.Context) (request, error) {
-	r := request{method: x.call.method, repeatable: x.call.repeatable, serial: x.client.platform.Serial()}
+	r := request{method: x.call.method, repeatable: x.call.repeatable, serial: x.client.keyRing.Serial()}
 	var err error
 	if r.uri, err = x.uri(); err != nil || x.call.body == nil {
 		return r, err
@@ -110,7 +110,7 @@ func (x *exchange) uri() (string, error) {
 
 // encrypt has what only WeChat may read encrypted, and says with which key.
 func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err error) {
-	serial, key, err := x.client.platform.encryption(ctx)
+	serial, key, err := x.client.keyRing.encryption(ctx)
 	if err != nil {
 		return "", x.unanswered(x.failure(), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
 	}
@@ -143,7 +143,7 @@ func (c *Client) believe(ctx context.Context, answer *reply) error {
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
-	key, err := c.platform.key(ctx, s.serial, askForReply)
+	key, err := c.keyRing.key(ctx, s.serial, askForReply)
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}

@@ -38,6 +38,6 @@ func Search() (end func()) {
 	return func() { <-searching }
 }
 
-// Untold has a platform tell nobody that its certificates are others, as long as
+// Untold has a key ring tell nobody that its certificates are others, as long as
 // it would be about to.
-func Untold(p *Platform) { p.changed = nil }
+func Untold(p *KeyRing) { p.changed = nil }

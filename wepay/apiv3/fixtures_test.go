@@ -101,7 +101,7 @@ type shop struct {
 	wechat   *wepaytest.Server
 	clock    *wepaytest.FakeClock
 	merchant *wepay.Merchant
-	platform *apiv3.Platform
+	keyRing  *apiv3.KeyRing
 	client   *apiv3.Client
 	store    *store
 }
@@ -190,8 +190,8 @@ func (s *shop) connect(options ...apiv3.Option) {
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	s.t.Cleanup(transport.CloseIdleConnections)
 	options = append([]apiv3.Option{apiv3.WithTransport(transport), apiv3.WithClock(s.clock.Now)}, options...)
-	s.platform = apiv3.NewPlatform(s.merchant, s.store, options...)
-	s.client = apiv3.NewClient(s.merchant, s.platform, options...)
+	s.keyRing = apiv3.NewKeyRing(s.merchant, s.store, options...)
+	s.client = apiv3.NewClient(s.merchant, s.keyRing, options...)
 }
 
 func fields(pairs ...string) wepay.Fields {
@@ -290,7 +290,7 @@ func wantField(t testing.TB, err error, field string) {
 	}
 }
 
-// store keeps what a platform wants kept, in memory.
+// store keeps what a key ring wants kept, in memory.
 type store struct {
 	mu     sync.Mutex
 	values map[string][]byte

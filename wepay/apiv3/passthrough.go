@@ -133,7 +133,7 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	if err := c.checkQuery(query, hasQuery); err != nil {
 		return r, err
 	}
-	r = request{method: in.Method, uri: in.Path, serial: c.platform.Serial(), repeatable: in.Method == http.MethodGet}
+	r = request{method: in.Method, uri: in.Path, serial: c.keyRing.Serial(), repeatable: in.Method == http.MethodGet}
 	if in.Serial != "" {
 		if r.serial, err = keyName(in.Serial); err != nil {
 			return r, err

@@ -115,7 +115,7 @@ func (s *wechat) client(t testing.TB, m *wepay.Merchant, options ...apiv3.Option
 	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
 	options = append([]apiv3.Option{apiv3.WithTransport(transport), apiv3.WithClock(s.clock.Now)}, options...)
-	return apiv3.NewClient(m, apiv3.NewPlatform(m, nil, options...), options...)
+	return apiv3.NewClient(m, apiv3.NewKeyRing(m, nil, options...), options...)
 }
 
 // sealFor encrypts a field for the merchant of merchant.

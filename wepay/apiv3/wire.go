@@ -30,7 +30,7 @@ type wire struct {
 	unusable  func(*wepay.Merchant, error) // nil: the same
 }
 
-// Option changes how a client or a platform works.
+// Option changes how a client or a key ring works.
 type Option func(*wire)
 
 // WithTransport has requests sent over these connections, instead of
