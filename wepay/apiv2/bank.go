@@ -78,7 +78,7 @@ var bankVerdicts = map[string]wepay.Verdict{
 // encryptPayee puts the payee's card and name into the form that only WeChat
 // can read: RSA-OAEP with SHA-1, no label, base64.
 func encryptPayee(ctx context.Context, c *Client, _ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
-	key, err := c.bankKey(ctx)
+	key, err := c.bank.Get(ctx, bankKeyAge, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,23 +94,20 @@ func encryptPayee(ctx context.Context, c *Client, _ *wepay.Merchant, in wepay.Fi
 	return request, nil
 }
 
-// bankKey returns the bank's public key, fetching it once for all who wait.
-func (c *Client) bankKey(ctx context.Context) (*rsa.PublicKey, error) {
-	return c.bank.get(ctx, c.now, func(ctx context.Context) (*rsa.PublicKey, error) {
-		reply, err := c.Do(ctx, bankPublicKey, nil)
-		var failed *wepay.Error
-		if errors.As(err, &failed) {
-			failed.Operation = wepay.PayBank // what the caller asked for, of which nothing was sent
-		}
-		if err != nil {
-			return nil, err
-		}
-		key, err := parseBankKey(reply.Get("pub_key"))
-		if err != nil {
-			return nil, &wepay.Error{Merchant: c.merchant.Name, Operation: wepay.PayBank, Verdict: wepay.Again, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err)}
-		}
-		return key, nil
-	})
+func (c *Client) fetchBankKey(ctx context.Context) (*rsa.PublicKey, error) {
+	reply, err := c.Do(ctx, bankPublicKey, nil)
+	var failed *wepay.Error
+	if errors.As(err, &failed) {
+		failed.Operation = wepay.PayBank // what the caller asked for, of which nothing was sent
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseBankKey(reply.Get("pub_key"))
+	if err != nil {
+		return nil, &wepay.Error{Merchant: c.merchant.Name, Operation: wepay.PayBank, Verdict: wepay.Again, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err)}
+	}
+	return key, nil
 }
 
 // parseBankKey reads PKCS #1, the form that WeChat gives, and the newer one.

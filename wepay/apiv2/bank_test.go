@@ -159,7 +159,7 @@ func TestBankKeyIsKeptForADay(t *testing.T) {
 	for _, step := range []struct {
 		turn time.Duration
 		want int
-	}{{0, 1}, {time.Hour, 1}, {23 * time.Hour, 1}, {time.Second, 2}, {24 * time.Hour, 2}, {time.Second, 3}} {
+	}{{0, 1}, {time.Hour, 1}, {23*time.Hour - time.Second, 1}, {time.Second, 2}, {24*time.Hour - time.Second, 2}, {time.Second, 3}} {
 		now.turn(step.turn)
 		if err := payBank(t, c); err != nil {
 			t.Fatal(err)

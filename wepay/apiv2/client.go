@@ -10,6 +10,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
+	"github.com/windsome/caddy-wepay/wepay/internal/flight"
 )
 
 // DefaultTimeout bounds one attempt to get an answer from one endpoint. It is
@@ -29,8 +30,8 @@ type Client struct {
 	riskURL   string
 	endpoints *endpoints.Endpoints
 	risk      *endpoints.Endpoints
-	sandbox   kept[string]
-	bank      kept[*rsa.PublicKey]
+	sandbox   *flight.Flight[string]
+	bank      *flight.Flight[*rsa.PublicKey]
 }
 
 // Option changes how a client works.
@@ -76,8 +77,6 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 		pause:     pause,
 		userAgent: wepay.UserAgent(merchant),
 		riskURL:   DefaultRiskEndpoint,
-		sandbox:   kept[string]{lives: sandboxKeyAge},
-		bank:      kept[*rsa.PublicKey]{lives: bankKeyAge},
 	}
 	for _, option := range options {
 		option(c)
@@ -87,6 +86,8 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 	}
 	c.endpoints = endpoints.New(c.transport, c.now, merchant.Endpoints...)
 	c.risk = endpoints.New(c.transport, c.now, c.riskURL)
+	c.sandbox = flight.New("the sandbox's key", c.now, c.fetchSandboxKey)
+	c.bank = flight.New("the bank's public key", c.now, c.fetchBankKey)
 	return c
 }
 

@@ -155,13 +155,13 @@ func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	if failed.Operation == wepay.PayBank && codeSpelling.Replace(failed.Code) == "PARAMERROR" {
 		// WeChat does not say how it refuses what was encrypted with a key that it
 		// has replaced; if it was that, the same call will do with the new one.
-		c.bank.forget()
+		c.bank.Forget()
 		if strings.Contains(failed.Message, "enc_") {
 			failed.Verdict = wepay.Again
 		}
 	}
 	if c.merchant.Sandbox && strings.Contains(failed.Message, "验证签名失败") {
-		c.sandbox.forget()
+		c.sandbox.Forget()
 		failed.Verdict = wepay.Again
 	}
 }

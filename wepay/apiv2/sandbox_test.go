@@ -122,7 +122,7 @@ func TestSandboxKeyGrowsOld(t *testing.T) {
 	for _, step := range []struct {
 		turn time.Duration
 		want int
-	}{{0, 1}, {time.Hour, 1}, {59 * time.Hour, 1}, {time.Second, 2}, {60 * time.Hour, 2}, {time.Second, 3}} {
+	}{{0, 1}, {time.Hour, 1}, {59*time.Hour - time.Second, 1}, {time.Second, 2}, {60*time.Hour - time.Second, 2}, {time.Second, 3}} {
 		now.turn(step.turn)
 		do(t, c, wepay.QueryOrder)
 		if n := s.fetches(); n != step.want {

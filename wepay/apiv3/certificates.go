@@ -79,18 +79,16 @@ const RefreshEvery = 10 * time.Hour
 // a while after it failed, and never for an account with the public key, as
 // long as WeChat used no certificate with it, or once it lists none any more.
 func (k *KeyRing) Due() (at time.Time, ever bool) {
-	cs := k.certificates.Load()
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	asked, failed := k.fetched.Last()
 	switch {
-	case k.merchant.PublicKey != nil && (cs == nil || k.failed != nil):
+	case k.merchant.PublicKey != nil && (k.certificates.Load() == nil || failed != nil):
 		return time.Time{}, false
-	case k.asked.IsZero():
+	case asked.IsZero():
 		return time.Time{}, true
-	case k.failed != nil:
-		return k.asked.Add(retryEvery), true
+	case failed != nil:
+		return asked.Add(retryEvery), true
 	default:
-		return k.asked.Add(RefreshEvery), true
+		return asked.Add(RefreshEvery), true
 	}
 }
 
@@ -101,15 +99,16 @@ const retryEvery = 5 * time.Minute
 // Those held before stay where that fails.
 func (k *KeyRing) Refresh(ctx context.Context) error {
 	k.Load(ctx)
-	return k.refresh(ctx, 0)
+	_, err := k.fetched.Get(ctx, 0, 0)
+	return err
 }
 
 // fetch asks WeChat for the certificates and takes them in place of those
 // before.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
-func (k *KeyRing) fetch(ctx context.Context) error {
-	failing := func(err error) error {
-		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, k.merchant.Name, err)
+func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
+	failing := func(err error) (struct{}, error) {
+		return none, fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, k.merchant.Name, err)
 	}
 	if err := k.merchant.RequireV3(); err != nil {
 		return failing(err)
@@ -134,7 +133,7 @@ func (k *KeyRing) fetch(ctx context.Context) error {
 	if k.store != nil {
 		_ = k.store.Store(ctx, k.storeKey(), answer.body) // which reports why not
 	}
-	return nil
+	return none, nil
 }
 
 // hint says what to do about a refusal of certificates.
@@ -291,11 +290,7 @@ func (k *KeyRing) Load(ctx context.Context) {
 		return // what does not open was kept under another key
 	}
 	k.replace(kept)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.asked.IsZero() && !stored.After(k.now()) {
-		k.asked = stored
-	}
+	k.fetched.Assume(struct{}{}, stored)
 }
 
 // Expires returns when the last of the platform certificates in force expires;

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/flight"
 )
 
 // KeyRing is what one merchant account knows WeChat by: WeChat Pay's public
@@ -28,11 +29,8 @@ type KeyRing struct {
 	loading chan struct{} // holds whoever asks the store, and guards loaded
 	loaded  bool          // the store was asked for what it has
 
-	mu      sync.Mutex
-	asked   time.Time // when WeChat was asked last for certificates
-	failed  error     // what came of that; nil: certificates
-	running *download // nil: none is
-	closed  bool      // nobody keeps a download but those who wait for it
+	// fetched are the certificates' fetches; what they bring is in certificates.
+	fetched *flight.Flight[struct{}]
 }
 
 // Store keeps what WeChat told of certificates, so that a restart without a
@@ -56,12 +54,19 @@ const (
 // keeps nothing.
 func NewKeyRing(merchant *wepay.Merchant, store Store, options ...Option) *KeyRing {
 	gcm := sync.OnceValues(func() (cipher.AEAD, error) { return newGCM(merchant.APIv3Key) })
-	return &KeyRing{wire: newWire(merchant, options), store: store, gcm: gcm, loading: make(chan struct{}, 1)}
+	k := &KeyRing{wire: newWire(merchant, options), store: store, gcm: gcm, loading: make(chan struct{}, 1)}
+	k.fetched = flight.New("platform certificates", k.now, k.fetch)
+	return k
 }
 
 // Merchant returns a merchant of the account, the one in whose name WeChat is
 // asked for certificates.
 func (k *KeyRing) Merchant() *wepay.Merchant { return k.merchant }
+
+// Close ends the fetch of certificates that is running, unless a caller still
+// waits for it: then it ends with the last of them. It stores nothing any more
+// when Close returns. Key serves later callers as before.
+func (k *KeyRing) Close() { k.fetched.Close() }
 
 // Key returns the key of WeChat's that a notification's serial number names: the
 // id of the public key, or a platform certificate's. For a certificate that is
@@ -101,7 +106,7 @@ func (k *KeyRing) key(ctx context.Context, serial string, again time.Duration) (
 	if key := k.held(serial); key != nil {
 		return key, nil
 	}
-	if err := k.refresh(ctx, again); err != nil {
+	if _, err := k.fetched.Get(ctx, again, again); err != nil {
 		return nil, err
 	}
 	if key := k.held(serial); key != nil {
@@ -166,7 +171,7 @@ func (k *KeyRing) Serial() string {
 func (k *KeyRing) encryption(ctx context.Context) (serial string, key *rsa.PublicKey, err error) {
 	k.Load(ctx)
 	if k.Serial() == "" {
-		if err := k.refresh(ctx, askForReply); err != nil {
+		if _, err := k.fetched.Get(ctx, askForReply, askForReply); err != nil {
 			return "", nil, err
 		}
 	}
