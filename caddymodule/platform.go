@@ -38,7 +38,7 @@ func newPlatforms(store apiv3.Store) *platforms {
 
 // of returns what a merchant's account knows WeChat by; nil for a merchant that
 // can know it by nothing.
-func (p *platforms) of(merchant *wepay.Merchant, options []apiv3.Option) *apiv3.KeyRing {
+func (p *platforms) of(merchant *wepay.Merchant, options wepay.ClientOptions) *apiv3.KeyRing {
 	if !merchant.Uses(wepay.V3) || merchant.PublicKey == nil && merchant.RequireV3() != nil {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (p *platforms) of(merchant *wepay.Merchant, options []apiv3.Option) *apiv3.
 	}
 	known := p.byKey[key]
 	if known == nil {
-		known = apiv3.NewKeyRing(merchant, p.store, options...)
+		known = apiv3.NewKeyRing(merchant, p.store, options)
 		p.byKey[key] = known
 		p.all = append(p.all, known)
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 var aBill = wepay.NewFields(map[string]string{"bill_date": "20260101"})
@@ -174,7 +173,7 @@ func TestBillTimeout(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c := client(t, able(t, server.URL), apiv2.WithTimeout(1))
+	c := client(t, able(t, server.URL), wepay.ClientOptions{Timeout: 1})
 	bill, err := c.Download(ctx, wepay.DownloadBill, aBill)
 	if err != nil {
 		t.Fatal(err)

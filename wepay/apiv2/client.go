@@ -1,10 +1,10 @@
 package apiv2
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -13,81 +13,34 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/flight"
 )
 
-// DefaultTimeout bounds one attempt to get an answer from one endpoint. It is
-// the read time-out of WeChat's own SDK; answers usually take 30 to 300 ms.
-const DefaultTimeout = 8 * time.Second
-
 // Client is one merchant's way to WeChat Pay over API v2. It keeps connections
 // of its own alive, since the certificate belongs to the connection. It may be
 // used by many goroutines.
 type Client struct {
 	merchant  *wepay.Merchant
-	transport http.RoundTripper
-	timeout   time.Duration
-	now       func() time.Time
-	pause     func(context.Context, time.Duration) error
-	userAgent string
-	riskURL   string
+	options   wepay.ClientOptions
 	endpoints *endpoints.Endpoints
 	risk      *endpoints.Endpoints
 	sandbox   *flight.Flight[string]
 	bank      *flight.Flight[*rsa.PublicKey]
 }
 
-// Option changes how a client works.
-type Option func(*Client)
-
-// WithTransport gives the client its connections, instead of wepay.NewTransport's. It
-// must be for this merchant alone and present its certificate.
-func WithTransport(transport http.RoundTripper) Option {
-	return func(c *Client) { c.transport = transport }
-}
-
-// WithTimeout bounds one attempt to get an answer from one endpoint.
-func WithTimeout(timeout time.Duration) Option {
-	return func(c *Client) { c.timeout = timeout }
-}
-
-// WithClock gives the client the time, which tests may turn.
-func WithClock(now func() time.Time) Option {
-	return func(c *Client) { c.now = now }
-}
-
-// WithPause gives the client another way to wait between two calls, which tests
-// may shorten. It returns the context's error when that ends first.
-func WithPause(pause func(context.Context, time.Duration) error) Option {
-	return func(c *Client) { c.pause = pause }
-}
-
 // DefaultRiskEndpoint is the server that gives the public key of bank payouts.
 const DefaultRiskEndpoint = "https://fraud.mch.weixin.qq.com"
 
-// WithRiskEndpoint has the public key of bank payouts fetched from elsewhere
-// than DefaultRiskEndpoint.
-func WithRiskEndpoint(url string) Option {
-	return func(c *Client) { c.riskURL = url }
-}
-
 // NewClient returns the client of a merchant that Validate accepts.
-func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
+func NewClient(merchant *wepay.Merchant, options wepay.ClientOptions) *Client {
+	options = options.WithDefaults(merchant)
+	if options.Pause == nil {
+		options.Pause = pause
+	}
 	c := &Client{
-		merchant:  merchant,
-		timeout:   DefaultTimeout,
-		now:       time.Now,
-		pause:     pause,
-		userAgent: wepay.UserAgent(merchant),
-		riskURL:   DefaultRiskEndpoint,
+		merchant: merchant, options: options,
+		endpoints: endpoints.New(options.Transport, options.Now, merchant.Endpoints...),
+		risk:      endpoints.New(options.Transport, options.Now, cmp.Or(options.RiskEndpoint, DefaultRiskEndpoint)),
 	}
-	for _, option := range options {
-		option(c)
-	}
-	if c.transport == nil {
-		c.transport = wepay.NewTransport(merchant)
-	}
-	c.endpoints = endpoints.New(c.transport, c.now, merchant.Endpoints...)
-	c.risk = endpoints.New(c.transport, c.now, c.riskURL)
-	c.sandbox = flight.New("the sandbox's key", c.now, c.fetchSandboxKey)
-	c.bank = flight.New("the bank's public key", c.now, c.fetchBankKey)
+	c.sandbox = flight.New("the sandbox's key", options.Now, c.fetchSandboxKey)
+	c.bank = flight.New("the bank's public key", options.Now, c.fetchBankKey)
 	return c
 }
 

@@ -212,7 +212,7 @@ func TestClientParameters(t *testing.T) {
 			server := serve(t, says(signed(reply(more), m.SignType, key)))
 			m.Endpoints = []string{server.URL}
 			fixed := newClock()
-			got, err := client(t, m, apiv2.WithClock(fixed.now)).Do(t.Context(), wepay.PlaceOrder, anOrder)
+			got, err := client(t, m, wepay.ClientOptions{Now: fixed.now}).Do(t.Context(), wepay.PlaceOrder, anOrder)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -91,7 +91,7 @@ func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fiel
 	}
 	order := sameOrder(in)
 	for range queryTimes {
-		if c.pause(ctx, queryEvery) != nil {
+		if c.options.Pause(ctx, queryEvery) != nil {
 			return nil, failed
 		}
 		state, err := c.Do(ctx, wepay.QueryOrder, order)
@@ -132,7 +132,7 @@ func sameOrder(in wepay.Fields) wepay.Fields {
 func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	var last error
 	for n := range recallTimes {
-		if n > 0 && c.pause(ctx, queryEvery) != nil {
+		if n > 0 && c.options.Pause(ctx, queryEvery) != nil {
 			break
 		}
 		reply, err := c.once(ctx, op, in)

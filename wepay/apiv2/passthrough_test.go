@@ -15,7 +15,7 @@ func passed(t *testing.T, m *wepay.Merchant, a answer, path string, in map[strin
 	t.Helper()
 	server := serve(t, a)
 	m.Endpoints = []string{server.URL}
-	got, err := client(t, m, apiv2.WithRiskEndpoint(server.URL)).Pass(t.Context(), path, wepay.NewFields(in))
+	got, err := client(t, m, wepay.ClientOptions{RiskEndpoint: server.URL}).Pass(t.Context(), path, wepay.NewFields(in))
 	all := server.asked()
 	if len(all) > 1 {
 		t.Errorf("%d requests were sent", len(all))

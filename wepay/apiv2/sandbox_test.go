@@ -118,7 +118,7 @@ func TestSandboxKeyIsFetchedOnce(t *testing.T) {
 func TestSandboxKeyGrowsOld(t *testing.T) {
 	s, m := sandbox(t, nil)
 	now := newClock()
-	c := client(t, m, apiv2.WithClock(now.now))
+	c := client(t, m, wepay.ClientOptions{Now: now.now})
 	for _, step := range []struct {
 		turn time.Duration
 		want int

@@ -52,7 +52,7 @@ func bizPayURL(_ context.Context, c *Client, _ wepay.Operation, in wepay.Fields)
 		"appid":      c.merchant.AppID,
 		"mch_id":     c.merchant.MchID,
 		"product_id": in.Get("product_id"),
-		"time_stamp": strconv.FormatInt(c.now().Unix(), 10),
+		"time_stamp": strconv.FormatInt(c.options.Now().Unix(), 10),
 		"nonce_str":  nonce(),
 	})
 	link.Set("sign", Sign(link, wepay.MD5, c.merchant.PartnerKey))
@@ -72,7 +72,7 @@ func editAddress(_ context.Context, c *Client, _ wepay.Operation, in wepay.Field
 		"accesstoken": in.Get("accesstoken"),
 		"appid":       c.merchant.AppID,
 		"noncestr":    nonce(),
-		"timestamp":   strconv.FormatInt(c.now().Unix(), 10),
+		"timestamp":   strconv.FormatInt(c.options.Now().Unix(), 10),
 		"url":         page,
 	})
 	var base []string

@@ -158,7 +158,7 @@ func (k *KeyRing) believeCertificates(answer *reply, fresh *certificates) error 
 	if err != nil {
 		return err
 	}
-	now := k.now()
+	now := k.options.Now()
 	key := k.held(s.serial)
 	if key == nil {
 		key = fresh.key(s.serial, now)
@@ -253,8 +253,8 @@ func (k *KeyRing) replace(fresh *certificates) {
 		k.changed()
 	}
 	for _, err := range fresh.unusable {
-		if k.unusable != nil {
-			k.unusable(k.merchant, err)
+		if k.options.Unusable != nil {
+			k.options.Unusable(k.merchant, err)
 		}
 	}
 }
@@ -296,7 +296,7 @@ func (k *KeyRing) Load(ctx context.Context) {
 // Expires returns when the last of the platform certificates in force expires;
 // the zero time where none is.
 func (k *KeyRing) Expires() (last time.Time) {
-	now := k.now()
+	now := k.options.Now()
 	if cs := k.certificates.Load(); cs != nil {
 		for _, c := range cs.bySerial {
 			if c.inForce(now) && c.notAfter.After(last) {

@@ -157,7 +157,7 @@ func TestListOfCertificates(t *testing.T) {
 			})
 			m := w.merchant(t)
 			m.PublicKey, m.PublicKeyID = nil, ""
-			p := apiv3.NewKeyRing(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+			p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 			err := p.Refresh(t.Context())
 			good := test.want == nil && test.text == ""
 			if good != (err == nil) || test.want != nil && !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.text) || good != p.Holds(serialOf(test.signedBy)) {
@@ -196,8 +196,7 @@ func TestUnusableCertificates(t *testing.T) {
 			m.PublicKey, m.PublicKeyID = nil, ""
 			var reported []string
 			newKeyRing := func() *apiv3.KeyRing {
-				return apiv3.NewKeyRing(m, kept, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)),
-					apiv3.WithUnusable(func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }))
+				return apiv3.NewKeyRing(m, kept, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t), Unusable: func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }})
 			}
 			fetched, loaded := newKeyRing(), newKeyRing()
 			if err := fetched.Refresh(t.Context()); err != nil {
@@ -230,7 +229,7 @@ func TestListIsNotBelieved(t *testing.T) {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
 		m := w.merchant(t)
 		m.PublicKey, m.PublicKeyID = nil, ""
-		p := apiv3.NewKeyRing(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+		p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 		if err := p.Refresh(t.Context()); !errors.Is(err, test.want) || !errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -240,7 +239,7 @@ func TestListIsNotBelieved(t *testing.T) {
 	})
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID = nil, ""
-	p := apiv3.NewKeyRing(m, nil, apiv3.WithClock(func() time.Time { return start.Add(6 * time.Minute) }), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: func() time.Time { return start.Add(6 * time.Minute) }, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); !errors.Is(err, wepay.ErrStale) || !strings.Contains(err.Error(), "clock is wrong") {
 		t.Errorf("stale: got %v", err)
 	}
@@ -261,7 +260,7 @@ func TestCertificateExpires(t *testing.T) {
 	})
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID = nil, ""
-	p := apiv3.NewKeyRing(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +301,7 @@ func TestVectorA3(t *testing.T) {
 	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: v.Body, header: headers} })
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID, m.APIv3Key = nil, "", k.APIv3Key
-	p := apiv3.NewKeyRing(m, nil, apiv3.WithClock(func() time.Time { return time.Unix(1700000000, 0) }), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: func() time.Time { return time.Unix(1700000000, 0) }, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type Client struct {
 
 // NewClient returns the client of a merchant that Validate accepts, whose
 // account knows WeChat by a key ring.
-func NewClient(merchant *wepay.Merchant, keyRing *KeyRing, options ...Option) *Client {
+func NewClient(merchant *wepay.Merchant, keyRing *KeyRing, options wepay.ClientOptions) *Client {
 	return &Client{newWire(merchant, options), keyRing}
 }
 

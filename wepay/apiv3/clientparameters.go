@@ -27,7 +27,7 @@ func clientParameters(x *exchange, answer object) (wepay.Fields, error) {
 	if prepayID == "" {
 		return nil, fmt.Errorf("the reply lacks prepay_id")
 	}
-	now := strconv.FormatInt(x.client.now().Unix(), 10)
+	now := strconv.FormatInt(x.client.options.Now().Unix(), 10)
 	if x.merchant.Env == wepay.APP {
 		return appParameters(x.merchant, prepayID, now)
 	}

@@ -37,8 +37,7 @@ func newSlow(t *testing.T, store apiv3.Store) *slow {
 	}
 	m := (&wechat{Server: new(httptest.Server), keys: vectorKeys(t)}).merchant(t)
 	m.PublicKey, m.PublicKeyID, m.Endpoints = nil, "", []string{"https://wechat.invalid", "https://spare.invalid"}
-	s.KeyRing = apiv3.NewKeyRing(m, store, apiv3.WithTransport(s), apiv3.WithTimeout(time.Hour),
-		apiv3.WithClock(func() time.Time { return start }))
+	s.KeyRing = apiv3.NewKeyRing(m, store, wepay.ClientOptions{Transport: s, Timeout: time.Hour, Now: func() time.Time { return start }})
 	t.Cleanup(s.Close)
 	s.header = signedBy(t, wechatsKey(t), s.names.Serial(), s.list)
 	return s
@@ -232,11 +231,11 @@ func TestOneFetchForAll(t *testing.T) {
 	arrived := make(chan struct{})
 	var once sync.Once
 	s.merchant.Endpoints = []string{"https://wechat.invalid"}
-	s.connect(apiv3.WithTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+	s.connectOver(roundTripper(func(r *http.Request) (*http.Response, error) {
 		once.Do(func() { close(arrived) })
 		<-release
 		return nil, errors.New("no network")
-	})))
+	}))
 	names := s.naming(strings.Repeat("A", 40))
 	gave, cancel := context.WithCancel(t.Context())
 	var first, all sync.WaitGroup

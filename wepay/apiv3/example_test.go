@@ -31,7 +31,7 @@ func ExampleReadNotification() {
 		fmt.Println(err)
 		return
 	}
-	ring := apiv3.NewKeyRing(shop, nil)
+	ring := apiv3.NewKeyRing(shop, nil, wepay.ClientOptions{})
 
 	take := func() (*wepay.Notification, error) {
 		unverified, err := apiv3.ReadNotification(header, body)

@@ -147,7 +147,7 @@ func (c *Client) believe(ctx context.Context, answer *reply) error {
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
-	if err := s.verify(key, answer.body, c.now()); err != nil {
+	if err := s.verify(key, answer.body, c.options.Now()); err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
 	return nil
@@ -188,7 +188,7 @@ func (c *Client) skew(answer *reply) error {
 	if err != nil {
 		return nil
 	}
-	if ahead := c.now().Sub(theirs).Round(time.Second); ahead.Abs() >= window {
+	if ahead := c.options.Now().Sub(theirs).Round(time.Second); ahead.Abs() >= window {
 		return fmt.Errorf("%w: this machine's clock is %s from WeChat Pay's (is NTP running?)", wepay.ErrStale, ahead)
 	}
 	return nil
@@ -214,8 +214,8 @@ func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	if report := x.client.omission; report != nil && len(x.omitted) > 0 {
-		report(Omission{
+	if report := x.client.options.Omitted; report != nil && len(x.omitted) > 0 {
+		report(wepay.Omission{
 			Merchant: x.merchant, Operation: x.op, Omitted: strings.Join(x.omitted, "; "),
 			Number: cmp.Or(fields.Get("out_trade_no"), fields.Get("combine_out_trade_no"), fields.Get("partner_trade_no"), fields.Get("out_batch_no")),
 		})

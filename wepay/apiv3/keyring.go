@@ -52,10 +52,10 @@ const (
 
 // NewKeyRing returns what the merchant's account knows WeChat by. A nil store
 // keeps nothing.
-func NewKeyRing(merchant *wepay.Merchant, store Store, options ...Option) *KeyRing {
+func NewKeyRing(merchant *wepay.Merchant, store Store, options wepay.ClientOptions) *KeyRing {
 	gcm := sync.OnceValues(func() (cipher.AEAD, error) { return newGCM(merchant.APIv3Key) })
 	k := &KeyRing{wire: newWire(merchant, options), store: store, gcm: gcm, loading: make(chan struct{}, 1)}
-	k.fetched = flight.New("platform certificates", k.now, k.fetch)
+	k.fetched = flight.New("platform certificates", k.options.Now, k.fetch)
 	return k
 }
 
@@ -83,7 +83,7 @@ func (k *KeyRing) Key(ctx context.Context, u *Unverified) (*rsa.PublicKey, error
 	if err := k.checkSerial(serial); err != nil {
 		return nil, err
 	}
-	t, err := u.trialDecryption(k.now())
+	t, err := u.trialDecryption(k.options.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (k *KeyRing) held(serial string) *rsa.PublicKey {
 	if k.merchant.PublicKey != nil && serial == k.merchant.PublicKeyID {
 		return k.merchant.PublicKey
 	}
-	return k.certificates.Load().key(serial, k.now())
+	return k.certificates.Load().key(serial, k.options.Now())
 }
 
 // Serial names the key that WeChat is to sign replies with: the public key,
@@ -159,7 +159,7 @@ func (k *KeyRing) Serial() string {
 	if k.merchant.PublicKey != nil {
 		return k.merchant.PublicKeyID
 	}
-	newest := k.certificates.Load().newest(k.now())
+	newest := k.certificates.Load().newest(k.options.Now())
 	if newest == nil {
 		return ""
 	}

@@ -64,7 +64,7 @@ func (ks *KeyRings) opening(ctx context.Context, u *Unverified) ([]*KeyRing, err
 	if len(ks.all) == 0 || !namesCertificate(u.Serial()) {
 		return nil, nil
 	}
-	t, err := u.trialDecryption(ks.all[0].now())
+	t, err := u.trialDecryption(ks.all[0].options.Now())
 	if err != nil {
 		return nil, err
 	}

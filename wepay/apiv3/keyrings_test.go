@@ -45,7 +45,7 @@ func newLister(t *testing.T, name, key string, serials ...int64) *lister {
 	if len(serials) > 0 {
 		m.PublicKey, m.PublicKeyID = nil, ""
 	}
-	l.KeyRing = apiv3.NewKeyRing(m, nil, apiv3.WithClock(l.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	l.KeyRing = apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: l.clock.Now, Transport: plainTransport(t)})
 	return l
 }
 
@@ -95,7 +95,7 @@ func keyOf(n int) string { return fmt.Sprintf("v3v3v3v3v3v3v3v3v3v3v3v3v3%06d", 
 func TestKeyRings(t *testing.T) {
 	a, b := newLister(t, "a", keyOf(1), 1, 7), newLister(t, "b", keyOf(2), 2)
 	public := newLister(t, "c", keyOf(3))
-	twin := apiv3.NewKeyRing(public.Merchant(), nil, apiv3.WithClock(public.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	twin := apiv3.NewKeyRing(public.Merchant(), nil, wepay.ClientOptions{Now: public.clock.Now, Transport: plainTransport(t)})
 	ps := apiv3.NewKeyRings(public.KeyRing, twin, a.KeyRing, b.KeyRing)
 	if !slices.Equal(ps.All(), []*apiv3.KeyRing{public.KeyRing, twin, a.KeyRing, b.KeyRing}) {
 		t.Errorf("got %v", ps.All())

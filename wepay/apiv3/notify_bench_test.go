@@ -66,7 +66,7 @@ func BenchmarkRatio(b *testing.B) {
 func BenchmarkSearch(b *testing.B) {
 	all := make([]*KeyRing, 10_000)
 	for n := range all {
-		all[n] = NewKeyRing(&wepay.Merchant{Name: "shop", APIv3Key: fmt.Sprintf("%032d", n)}, nil, WithTransport(http.DefaultTransport), WithClock(func() time.Time { return sent }))
+		all[n] = NewKeyRing(&wepay.Merchant{Name: "shop", APIv3Key: fmt.Sprintf("%032d", n)}, nil, wepay.ClientOptions{Transport: http.DefaultTransport, Now: func() time.Time { return sent }})
 	}
 	rings, s := NewKeyRings(all...), newSender(b)
 	const largest = 64 << 10
@@ -109,7 +109,7 @@ func takeNotification(b *testing.B) func() {
 	keys, v := vectorInto[keyVectors](b, "K1"), vectorInto[notificationVector](b, "N1")
 	key, header, body := publicKey(b, keys.PlatformPublicKey), v.header(), []byte(v.Body)
 	merchant := &wepay.Merchant{MchID: "1900000001", AppID: "wxd678efh567hg6787", APIv3Key: keys.APIv3Key}
-	ring := NewKeyRing(merchant, nil)
+	ring := NewKeyRing(merchant, nil, wepay.ClientOptions{})
 	return func() {
 		u, err := ReadNotification(header, body)
 		if err != nil {
