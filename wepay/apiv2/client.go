@@ -58,8 +58,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // Has says whether there is an operation over API v2.
 func Has(op wepay.Operation) bool {
-	_, found := calls[op]
-	return found
+	call, found := calls[op]
+	return found && !call.inner
 }
 
 // Merchant returns whose client this is.
@@ -67,8 +67,8 @@ func (c *Client) Merchant() *wepay.Merchant { return c.merchant }
 
 // Do asks WeChat Pay for one operation; see wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	call, found := calls[op]
-	if !found || call.bill {
+	call := calls[op]
+	if !Has(op) || call.Bill {
 		return nil, fmt.Errorf("%w: %s over API v2", wepay.ErrNoOperation, op)
 	}
 	if call.flow == nil {
@@ -79,7 +79,7 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 	if err != nil {
 		return nil, err
 	}
-	if err := call.checkInput(own); err != nil {
+	if err := call.CheckInput(own); err != nil {
 		return nil, err
 	}
 	return call.flow(ctx, c, op, in)
@@ -109,14 +109,16 @@ func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in 
 	if err != nil {
 		return nil, signing{}, err
 	}
-	if err := call.checkInput(request); err != nil {
+	if request, err = call.Prepare(merchant, request); err != nil {
 		return nil, signing{}, err
 	}
-	if err := call.checkMerchant(merchant); err != nil {
-		return nil, signing{}, err
+	if call.certificate && !merchant.Sandbox { // which wants none
+		if err := merchant.RequireCertificate(); err != nil {
+			return nil, signing{}, err
+		}
 	}
-	if call.complete != nil {
-		if request, err = call.complete(ctx, c, merchant, request); err != nil {
+	if call.encrypted != nil {
+		if err := c.encrypt(ctx, call.encrypted, &request); err != nil {
 			return nil, signing{}, err
 		}
 	}
@@ -143,30 +145,7 @@ func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay
 // namesSubMerchant says whether a partner's request has to say whom it is for.
 // The bill of a partner that may act for anybody is of all together without.
 func (c call) namesSubMerchant(m *wepay.Merchant) bool {
-	return c.identity.subMchID != "" && (!c.bill || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
-}
-
-// checkInput says what is wrong with the fields that a caller gives.
-func (c call) checkInput(in wepay.Fields) error {
-	if err := c.rules.Check(in); err != nil {
-		return err
-	}
-	if c.check != nil {
-		return c.check(in)
-	}
-	return nil
-}
-
-// checkMerchant says what a merchant lacks for a call. The sandbox wants no
-// certificate.
-func (c call) checkMerchant(m *wepay.Merchant) error {
-	if c.payout && !m.Payouts {
-		return m.NotAble("payouts")
-	}
-	if c.certificate && !m.Sandbox {
-		return m.RequireCertificate()
-	}
-	return nil
+	return c.identity.subMchID != "" && (!c.Bill || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
 }
 
 // Interface guard
