@@ -283,6 +283,17 @@ func TestPassReplies(t *testing.T) {
 	}
 }
 
+// What the caller encrypted stays encrypted with an old key, however often it is
+// sent.
+func TestPassEncrypted(t *testing.T) {
+	refused := says("<xml><return_code>SUCCESS</return_code><result_code>FAIL</result_code><err_code>PARAM_ERROR</err_code><err_code_des>enc_bank_no</err_code_des></xml>")
+	_, sent, err := passed(t, able(t), refused, payBankPath, map[string]string{"bank_no": "6225", "enc_bank_no": "x"})
+	wantError(t, err, wepay.Fix)
+	if sent.fields.Get("bank_no") != "6225" || sent.fields.Get("enc_bank_no") != "x" {
+		t.Errorf("sent %v", sent.fields)
+	}
+}
+
 // The client repeats nothing, whatever the call's own route does.
 func TestPassIsNotRepeated(t *testing.T) {
 	first, second := serve(t, status(502, "")), serve(t, anything)
