@@ -17,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // Pass is the operation's name in errors of Client.Pass.
@@ -60,9 +61,9 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{method: in.Method, unknown: wepay.Query}}
+	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{Row: row.Row{Unknown: wepay.Query}}}
 	if r.repeatable {
-		x.call.unknown = wepay.Again
+		x.call.Unknown = wepay.Again
 	}
 	file := r.repeatable && isFile(r.uri)
 	if file {
@@ -85,7 +86,7 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, x.unanswered(x.failure(), err)
+		return nil, x.call.Unanswered(x.failure(), err)
 	case passed != nil:
 		return passed, nil
 	case answer.unsigned:
