@@ -18,7 +18,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 func init() {
@@ -96,7 +95,7 @@ type App struct {
 
 // The time limits' defaults; see App.
 const (
-	defaultCallTimeout     = apiv2.DefaultTimeout
+	defaultCallTimeout     = wepay.DefaultTimeout
 	defaultCallbackTimeout = 4 * time.Second
 
 	// defaultDeliveryTimeout is the one of callbacks that WeChat does not wait

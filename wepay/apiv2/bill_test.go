@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 var aBill = wepay.NewFields(map[string]string{"bill_date": "20260101"})
@@ -134,7 +133,7 @@ func TestBillNotThereYet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := client(t, able(t, server.URL), apiv2.WithClock(func() time.Time { return now }))
+		c := client(t, able(t, server.URL), wepay.ClientOptions{Now: func() time.Time { return now }})
 		_, err = c.Download(t.Context(), wepay.DownloadBill, aBill)
 		if failed := wantError(t, err, want); failed.Code != "20002" || failed.Message != "No Bill Exist" {
 			t.Errorf("at %s: got %+v", at, failed)
@@ -207,7 +206,7 @@ func TestBillTimeout(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c := client(t, able(t, server.URL), apiv2.WithTimeout(1))
+	c := client(t, able(t, server.URL), wepay.ClientOptions{Timeout: 1})
 	bill, err := c.Download(ctx, wepay.DownloadBill, aBill)
 	if err != nil {
 		t.Fatal(err)

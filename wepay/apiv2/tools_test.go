@@ -46,7 +46,7 @@ func without(t *testing.T, m *wepay.Merchant, op wepay.Operation, in map[string]
 	t.Helper()
 	server := serve(t, status(500, ""))
 	m.Endpoints = []string{server.URL}
-	got, err := client(t, m, apiv2.WithClock(newClock().now)).Do(t.Context(), op, wepay.NewFields(in))
+	got, err := client(t, m, wepay.ClientOptions{Now: newClock().now}).Do(t.Context(), op, wepay.NewFields(in))
 	if n := len(server.asked()); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}

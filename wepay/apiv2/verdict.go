@@ -8,9 +8,9 @@ import (
 
 // refusalVerdict says what a refusal means for repeating the call, by its code and
 // its message.
-func (c call) refusalVerdict(code, message string) wepay.Verdict {
+func (c *call) refusalVerdict(code, message string) wepay.Verdict {
 	words := []string{code, message}
-	if c.bill {
+	if c.Bill {
 		// The message of a bill says more than its number: of 20002 some documents
 		// say that it also stands for a bill in the making.
 		words = []string{message, code}
@@ -27,20 +27,10 @@ func (c call) refusalVerdict(code, message string) wepay.Verdict {
 	// Without a code WeChat could not read the request or trust its signature.
 	// Nobody signed that, and where money leaves the account it proves nothing of
 	// what happened to it.
-	if code == "" && !(c.payout && c.unknown == wepay.Query) {
+	if code == "" && !c.MovesMoney() {
 		return wepay.Fix
 	}
-	return c.unlisted()
-}
-
-// unlisted is the verdict on a refusal that is in no table. It is WeChat's answer,
-// so that the same call would get it again and again; what a call that changes
-// something has changed by then, only asking tells.
-func (c call) unlisted() wepay.Verdict {
-	if c.unknown == wepay.Query || c.ask != "" {
-		return wepay.Query
-	}
-	return wepay.Fix
+	return c.Unlisted()
 }
 
 // lists says whether a refusal's verdict is that of a table.

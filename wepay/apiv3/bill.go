@@ -11,10 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 var billVerdicts = map[string]wepay.Verdict{
@@ -26,28 +25,25 @@ var billVerdicts = map[string]wepay.Verdict{
 var billCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 申请交易账单 (API v3).
 	wepay.DownloadBill: {
-		method: http.MethodGet, path: "/v3/bill/tradebill", bill: true, as: forSubOrAll,
-		rules: wepay.BillRules,
-		query: func(x *exchange) (members, error) {
-			return append(x.billQuery(), member{"bill_type", x.in.Get("bill_type")}, member{"sub_mchid", x.merchant.SubMchID}), nil
+		method: http.MethodGet, path: "/v3/bill/tradebill", as: forSubOrAll,
+		Row: row.Row{Bill: true, Rules: wepay.BillRules, Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts},
+		in: fieldMap{
+			{"bill_date", "bill_date", day},
+			{"tar_type", "tar_type", text},
+			{"bill_type", "bill_type", text},
+			{"sub_mch_id", "sub_mchid", text},
 		},
-		repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
 	// Source: WeChat Pay, 申请资金账单 (API v3).
 	wepay.DownloadFundFlow: {
-		method: http.MethodGet, path: "/v3/bill/fundflowbill", bill: true, as: forAccount,
-		rules: wepay.FundFlowRules,
-		query: func(x *exchange) (members, error) {
-			return append(x.billQuery(), member{"account_type", strings.ToUpper(x.in.Get("account_type"))}), nil
+		method: http.MethodGet, path: "/v3/bill/fundflowbill", as: forAccount,
+		Row: row.Row{Bill: true, Rules: wepay.FundFlowRules, Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts},
+		in: fieldMap{
+			{"bill_date", "bill_date", day},
+			{"tar_type", "tar_type", text},
+			{"account_type", "account_type", upper},
 		},
-		repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
-}
-
-// billQuery has the day as API v3 writes days.
-func (x *exchange) billQuery() members {
-	day, _ := time.Parse("20060102", x.in.Get("bill_date")) // the rules have seen to it
-	return members{{"bill_date", day.Format(time.DateOnly)}, {"tar_type", x.in.Get("tar_type")}}
 }
 
 // Download asks WeChat Pay for a bill; see wepay.Gateway. Nothing signs a bill,
@@ -60,7 +56,7 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	}
 	answer, err := x.ask(ctx)
 	if refused, ok := errors.AsType[*wepay.Error](err); ok && refused.Verdict == wepay.Done {
-		refused.Verdict = wepay.NoBill(in.Get("bill_date"), c.now())
+		refused.Verdict = wepay.NoBill(in.Get("bill_date"), c.options.Now())
 	}
 	if err != nil {
 		return nil, err
@@ -118,7 +114,7 @@ func (c *Client) isAccessPoint(at *url.URL) bool {
 // made again, which gets another address.
 func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wepay.Bill, error) {
 	var bill *wepay.Bill
-	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.platform.Serial()}
+	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.keyRing.Serial()}
 	refused, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (refused *reply, err error) {
 		if resp.StatusCode != http.StatusOK {
 			return x.client.read(ctx, resp)
@@ -127,14 +123,14 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 		return nil, err
 	})
 	if err != nil {
-		return nil, x.unanswered(x.failure(), fmt.Errorf("fetching the bill: %w", err))
+		return nil, x.call.Unanswered(x.failure(), fmt.Errorf("fetching the bill: %w", err))
 	}
 	if bill != nil {
 		return bill, nil
 	}
 	told, _ := refused.refusal() // read takes nothing else but a success, which is no bill
 	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, told.code, told.text())
-	return nil, x.unanswered(x.failure(), err)
+	return nil, x.call.Unanswered(x.failure(), err)
 }
 
 // openBill takes text and gzip for a bill, and no page.

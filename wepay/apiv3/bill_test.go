@@ -342,7 +342,7 @@ func TestBillEnds(t *testing.T) {
 			return answer{status: -1}
 		})
 		ctx, cancel := context.WithCancel(t.Context())
-		bill, err := w.client(t, w.merchant(t), apiv3.WithTimeout(2*time.Second)).Download(ctx, wepay.DownloadBill, aBill)
+		bill, err := w.client(t, w.merchant(t), wepay.ClientOptions{Timeout: 2 * time.Second}).Download(ctx, wepay.DownloadBill, aBill)
 		if err != nil {
 			t.Fatal(err)
 		}

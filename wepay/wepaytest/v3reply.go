@@ -97,7 +97,7 @@ func inV3(refused *refusal) *v3refusal {
 
 // v3seal is what is to sign a reply, outside of the server's lock.
 type v3seal struct {
-	key *platformKey
+	key *wechatKey
 	at  time.Time
 }
 
@@ -135,8 +135,8 @@ func (x *v3exchange) reply(f Fault, out object, refused *v3refusal) reply {
 	default:
 		r.json = []byte(jsonOf(out))
 	}
-	if x.account != nil && (refused == nil || !refused.unsigned) && x.account.platform.public != nil {
-		k, _ := x.account.platform.named(x.request.Header.Get("Wechatpay-Serial"), x.now)
+	if x.account != nil && (refused == nil || !refused.unsigned) && x.account.keyRing.public != nil {
+		k, _ := x.account.keyRing.named(x.request.Header.Get("Wechatpay-Serial"), x.now)
 		r.v3 = &v3seal{k, x.now}
 	}
 	return r
@@ -170,16 +170,16 @@ func (r reply) signed(f Fault) reply {
 }
 
 // sign signs what WeChat says by API v3, as far as the fault lets it.
-func (f Fault) sign(k *platformKey, body []byte, now time.Time) (http.Header, error) {
+func (f Fault) sign(k *wechatKey, body []byte, now time.Time) (http.Header, error) {
 	switch f.Kind {
 	case NoSignature:
 		return http.Header{}, nil
 	case WrongSignature:
-		key, err := wechatKeys.get(wrongPlatformKey)
+		key, err := wechatKeys.get(wrongWechatKey)
 		if err != nil {
 			return nil, err
 		}
-		k = &platformKey{id: k.id, key: key}
+		k = &wechatKey{id: k.id, key: key}
 	case Skewed:
 		now = now.Add(f.Delay)
 	}
