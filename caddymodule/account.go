@@ -18,9 +18,9 @@ import (
 // service.
 type account struct {
 	merchant *wepay.Merchant
-	v2       *apiv2.Client   // nil without partner_key
-	v3       *apiv3.Client   // nil without what API v3's calls need
-	platform *apiv3.Platform // what WeChat is known by over API v3; nil: by nothing
+	v2       *apiv2.Client  // nil without partner_key
+	v3       *apiv3.Client  // nil without what API v3's calls need
+	platform *apiv3.KeyRing // what WeChat is known by over API v3; nil: by nothing
 	endpoint *delivery.Endpoint
 }
 
@@ -38,16 +38,17 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		Transport: s.callbacks,
 		Timeout:   time.Duration(a.CallbackTimeout),
 	}}
-	timeout := time.Duration(a.CallTimeout)
-	if merchant.Uses(wepay.V2) {
-		account.v2 = apiv2.NewClient(merchant,
-			apiv2.WithTransport(transport), apiv2.WithTimeout(timeout), apiv2.WithRiskEndpoint(s.risk))
+	options := wepay.ClientOptions{
+		Transport: transport, Timeout: time.Duration(a.CallTimeout), RiskEndpoint: s.risk,
+		Omitted: a.warnOfOmission, Unusable: a.warnOfUnusable,
 	}
-	options := []apiv3.Option{apiv3.WithTransport(transport), apiv3.WithTimeout(timeout), apiv3.WithOmissions(a.warnOfOmission), apiv3.WithUnusable(a.warnOfUnusable)}
+	if merchant.Uses(wepay.V2) {
+		account.v2 = apiv2.NewClient(merchant, options)
+	}
 	account.platform = s.platforms.of(merchant, options)
 	switch {
 	case account.platform != nil && merchant.RequireV3() == nil:
-		account.v3 = apiv3.NewClient(merchant, account.platform, options...)
+		account.v3 = apiv3.NewClient(merchant, account.platform, options)
 	case account.platform == nil && merchant.Uses(wepay.V3):
 		a.doubt(merchant, "apiv3_key stands without public_key, and without private_key and mch_serial (or pfx, or cert): notifications of API v3 cannot be verified")
 	}
@@ -89,7 +90,7 @@ func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) {
 }
 
 // warnOfOmission says what a caller misses of what WeChat told.
-func (a *App) warnOfOmission(o apiv3.Omission) {
+func (a *App) warnOfOmission(o wepay.Omission) {
 	a.logger.Warn("reply taken", zap.String("merchant", o.Merchant.Name), zap.String("operation", string(o.Operation)),
 		zap.String("number", o.Number), zap.String("omitted", o.Omitted))
 }

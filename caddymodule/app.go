@@ -19,7 +19,6 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 func init() {
@@ -107,7 +106,7 @@ type App struct {
 
 // The time limits' defaults; see App.
 const (
-	defaultCallTimeout     = apiv2.DefaultTimeout
+	defaultCallTimeout     = wepay.DefaultTimeout
 	defaultCallbackTimeout = 4 * time.Second
 
 	// defaultDeliveryTimeout is the one of callbacks that WeChat does not wait

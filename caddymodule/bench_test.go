@@ -65,17 +65,17 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 		_, err := io.Copy(io.Discard, r.Body)
 		return taken, err
 	})
-	options := []apiv3.Option{apiv3.WithTransport(service)}
+	options := wepay.ClientOptions{Transport: service}
 	for _, m := range all {
 		app.accounts[m] = &account{
 			merchant: m, platform: app.platforms.of(m, options),
 			endpoint: &delivery.Endpoint{URL: m.CbNotifyURL, Secrets: secrets, Timeout: defaultCallbackTimeout, Transport: service},
 		}
 		if m.Uses(wepay.V2) {
-			app.accounts[m].v2 = apiv2.NewClient(m)
+			app.accounts[m].v2 = apiv2.NewClient(m, wepay.ClientOptions{})
 		}
 	}
-	app.platforms.Platforms = apiv3.NewPlatforms(app.platforms.all...)
+	app.platforms.KeyRings = apiv3.NewKeyRings(app.platforms.all...)
 	return &Handler{prefix: defaultPathPrefix, merchants: merchants, logger: zap.NewNop(), app: app}
 }
 

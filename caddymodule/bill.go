@@ -44,7 +44,11 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	}
 	h.logger.Log(brokenLevel(r), "bill broke off", zap.String("merchant", answer.merchant.Name), zap.Error(err))
 	if asJSON {
-		failed := newFailure(&wepay.Error{Merchant: answer.merchant.Name, Operation: answer.op, Verdict: wepay.Again, Err: err})
+		verdict := wepay.Again
+		if errors.Is(err, wepay.ErrBillForm) {
+			verdict = wepay.Never
+		}
+		failed := newFailure(&wepay.Error{Merchant: answer.merchant.Name, Operation: answer.op, Verdict: verdict, Err: err})
 		err = errors.Join(json.NewEncoder(w).Encode(failed), http.NewResponseController(w).Flush())
 		if err != nil {
 			h.logger.Debug("saying so", zap.Error(err))

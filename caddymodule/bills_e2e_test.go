@@ -80,7 +80,7 @@ func TestDownloadBill(t *testing.T) {
 	w, shop, day := newTraded(t)
 	request := map[string]any{"bill_date": day}
 	text := w.bill("download_bill", csvType, request)
-	if !strings.HasPrefix(text, "交易时间,公众账号ID,") || !strings.Contains(text, "`order-1,`") || !strings.Contains(text, "`a, `b`,`") {
+	if !strings.HasPrefix(text, "交易时间,公众账号ID,") || !strings.Contains(text, "`order-1,`") || !strings.Contains(text, "`a\\  `b`,`") {
 		t.Errorf("the bill is %s", text)
 	}
 	request["tar_type"] = "GZIP"
@@ -97,10 +97,10 @@ func TestDownloadBill(t *testing.T) {
 	if len(trades) != 3 {
 		t.Fatalf("the trades are %v", trades)
 	}
-	checkLine(t, trades[0], map[string]any{"商户订单号": "order-1", "订单金额": 1200.0, "手续费": "7.2", "交易状态": "SUCCESS", "商户号": shop.mchID})
-	checkLine(t, trades[1], map[string]any{"商户订单号": "order-2", "订单金额": 1.0, "商品名称": "a, `b`"})
-	checkLine(t, trades[2], map[string]any{"商户退款单号": "refund-1", "退款金额": 200.0, "交易状态": "REFUND", "订单金额": 0.0})
-	checkLine(t, summary, map[string]any{"总交易单数": "3", "订单总金额": 1201.0, "退款总金额": 200.0, "应结订单总金额": 1201.0})
+	checkLine(t, trades[0], map[string]any{"商户订单号": "order-1", "订单金额(分)": 1200.0, "手续费(分)": "7.2", "交易状态": "SUCCESS", "商户号": shop.mchID})
+	checkLine(t, trades[1], map[string]any{"商户订单号": "order-2", "订单金额(分)": 1.0, "商品名称": "a, `b`"})
+	checkLine(t, trades[2], map[string]any{"商户退款单号": "refund-1", "退款金额(分)": 200.0, "交易状态": "REFUND", "订单金额(分)": 0.0})
+	checkLine(t, summary, map[string]any{"总交易单数": "3", "订单总金额(分)": 1201.0, "退款总金额(分)": 200.0, "应结订单总金额(分)": 1201.0})
 
 	trades, _ = readLines(t, w.bill("download_bill?format=json", jsonType, map[string]any{"bill_date": day, "bill_type": "REFUND"}))
 	if len(trades) != 1 {
@@ -117,13 +117,15 @@ func TestDownloadFundFlow(t *testing.T) {
 	if len(trades) != 3 {
 		t.Fatalf("the movements are %v", trades)
 	}
-	checkLine(t, trades[2], map[string]any{"收支类型": "支出", "收支金额(元)": 200.0, "账户结余(元)": 1001.0, "业务凭证号": "refund-1"})
-	checkLine(t, summary, map[string]any{"资金流水总笔数": "3", "收入笔数": "2", "收入金额": 1201.0, "支出笔数": "1", "支出金额": 200.0})
+	checkLine(t, trades[2], map[string]any{"收支类型": "支出", "收支金额(分)": 200.0, "账户结余(分)": 1001.0, "业务凭证号": "refund-1"})
+	checkLine(t, summary, map[string]any{"资金流水总笔数": "3", "收入笔数": "2", "收入金额(分)": 1201.0, "支出笔数": "1", "支出金额(分)": 200.0})
 	last := w.last("/pay/downloadfundflow")
 	if last.Serial() != shop.credential.Serial || last.Fields.Get("sign_type") != "HMAC-SHA256" {
 		t.Errorf("WeChat got %s with the certificate %q", last.Body, last.Serial())
 	}
-	w.declines("download_fund_flow", map[string]any{"bill_date": day, "account_type": "Fees"}, "NO_BILL_EXIST", "DONE")
+	w.declines("download_fund_flow", map[string]any{"bill_date": "20200101", "account_type": "Fees"}, "NO_BILL_EXIST", "DONE")
+	// For this server, whose clock nobody turned, the day is not over.
+	w.declines("download_fund_flow", map[string]any{"bill_date": day, "account_type": "Fees"}, "NO_BILL_EXIST", "LATER")
 	w.refuses("download_fund_flow", map[string]any{"bill_date": day, "account_type": "basic"}, 40003, "account_type: ")
 }
 
@@ -131,7 +133,7 @@ func TestDownloadFundFlow(t *testing.T) {
 // asked.
 func TestNoBill(t *testing.T) {
 	w, shop, day := newTraded(t)
-	if a := w.declines("download_bill", map[string]any{"bill_date": "20200101"}, "20002", "DONE"); a.ErrCodeDes != "No Bill Exist" {
+	if a := w.declines("download_bill", map[string]any{"bill_date": "20200101"}, "20002", "DONE"); a.ErrCodeDes != "No Bill Exist" || !strings.Contains(a.XOrigMsg, "nothing was traded or moved that day") {
 		t.Errorf("%s", a.body)
 	}
 	w.declines("download_bill", map[string]any{"bill_date": "20200101", "tar_type": "GZIP"}, "20002", "DONE")
@@ -139,7 +141,7 @@ func TestNoBill(t *testing.T) {
 	if err := w.wechat.DelayBills(shop.mchID, true); err != nil {
 		t.Fatal(err)
 	}
-	w.declines("download_bill", map[string]any{"bill_date": day}, "", "LATER")
+	w.declines("download_bill", map[string]any{"bill_date": day}, "20003", "LATER")
 	w.refuses("download_bill", map[string]any{"bill_date": "2026-01-01"}, 40003, "bill_date: ")
 	w.refuses("download_bill", map[string]any{"bill_date": day, "format": "xml"}, 40003, "format: ")
 	w.refuses("download_bill", map[string]any{"bill_date": day, "format": "json", "tar_type": "GZIP"}, 40003, "tar_type: ")
@@ -167,17 +169,17 @@ func TestLongBill(t *testing.T) {
 	trades, summary := readLines(t, w.bill("download_bill", jsonType, map[string]any{"bill_date": day, "format": "json"}))
 	sum := 0.0
 	for _, trade := range trades {
-		sum += trade["订单金额"].(float64)
+		sum += trade["订单金额(分)"].(float64)
 	}
 	if len(trades) != filled+3 {
 		t.Errorf("there are %d trades", len(trades))
 	}
-	checkLine(t, summary, map[string]any{"总交易单数": fmt.Sprint(filled + 3), "订单总金额": sum})
+	checkLine(t, summary, map[string]any{"总交易单数": fmt.Sprint(filled + 3), "订单总金额(分)": sum})
 }
 
 // brokenOff demands that an answer ends short of its end, and as JSON says so
 // in its last line.
-func (w *world) brokenOff(request map[string]any, says string) (lines []string) {
+func (w *world) brokenOff(request map[string]any, verdict, says string) (lines []string) {
 	w.t.Helper()
 	a, err := w.fetch("download_bill", toJSON(w.t, request))
 	if !errors.Is(err, io.ErrUnexpectedEOF) || a.status != http.StatusOK {
@@ -189,8 +191,8 @@ func (w *world) brokenOff(request map[string]any, says string) (lines []string) 
 	lines = strings.Split(strings.TrimSuffix(a.body, "\n"), "\n")
 	var last full
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil ||
-		last.Errcode != 40000 || last.Verdict != "AGAIN" || !strings.Contains(last.XOrigMsg, says) {
-		w.t.Errorf("the last line is %s, wants %q", lines[len(lines)-1], says)
+		last.Errcode != 40000 || last.Verdict != verdict || !strings.Contains(last.XOrigMsg, says) {
+		w.t.Errorf("the last line is %s, wants %s, %q", lines[len(lines)-1], verdict, says)
 	}
 	return lines
 }
@@ -203,20 +205,20 @@ func TestBillBreaksOff(t *testing.T) {
 	// Of the first kind the connection ends, of the second the bill alone.
 	for _, kind := range []wepaytest.FaultKind{wepaytest.CutOff, wepaytest.TruncatedXML} {
 		w.wechat.Misbehave("/pay/downloadbill", wepaytest.Fault{Kind: kind})
-		lines := w.brokenOff(map[string]any{"bill_date": day, "format": "json"}, "of the bill: ")
+		lines := w.brokenOff(map[string]any{"bill_date": day, "format": "json"}, "AGAIN", "download it again after a pause")
 		if !strings.Contains(lines[0], `"商户订单号":"order-1"`) || len(lines) < 100 {
 			t.Errorf("there are %d lines, the first %s", len(lines), lines[0])
 		}
 	}
 	for _, form := range []map[string]any{{"bill_date": day}, {"bill_date": day, "tar_type": "GZIP"}} {
 		w.wechat.Misbehave("/pay/downloadbill", wepaytest.Fault{Kind: wepaytest.CutOff})
-		w.brokenOff(form, "")
+		w.brokenOff(form, "", "")
 	}
 	readLines(t, w.bill("download_bill", jsonType, map[string]any{"bill_date": day, "format": "json"}))
 }
 
 // A bill whose rows do not add up to its summary is told to the end, and then
-// cut.
+// cut; it will not add up the next time either.
 func TestBillDoesNotAddUp(t *testing.T) {
 	w, shop, day := newTraded(t)
 	text := w.bill("download_bill", csvType, map[string]any{"bill_date": day})
@@ -233,12 +235,12 @@ func TestBillDoesNotAddUp(t *testing.T) {
 	request := map[string]any{"bill_date": day, "format": "json"}
 	says = []byte(text)
 	readLines(t, w.bill("download_bill", jsonType, request))
-	for _, test := range []struct{ name, from, to, says string }{
-		{"an amount", "`12.00,`0.00,`0,`", "`12.01,`0.00,`0,`", "应结订单总金额"},
-		{"a trade", "\r\n`3,`", "\r\n`4,`", "总交易单数"},
-		{"no amount", "`12.00,`0.00,`0,`", "`12,00,`0.00,`0,`", "应结订单金额"},
-		{"a cell less", "`order-1,`", "`order-1,", "cells"},
-		{"no summary", text[strings.LastIndex(text, "总交易单数"):], "", "breaks off"},
+	for _, test := range []struct{ name, from, to, verdict, says string }{
+		{"an amount", "`12.00,`0.00,`0,`", "`12.01,`0.00,`0,`", "NEVER", "应结订单总金额"},
+		{"a trade", "\r\n`3,`", "\r\n`4,`", "NEVER", "总交易单数"},
+		{"no amount", "`12.00,`0.00,`0,`", "`12,00,`0.00,`0,`", "NEVER", "应结订单金额"},
+		{"a cell less", "`order-1,`", "`order-1,", "NEVER", "cells"},
+		{"no summary", text[strings.LastIndex(text, "总交易单数"):], "", "AGAIN", "breaks off"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := w.in(t)
@@ -246,7 +248,7 @@ func TestBillDoesNotAddUp(t *testing.T) {
 			if string(says) == text {
 				t.Fatalf("%q does not stand in %s", test.from, text)
 			}
-			w.brokenOff(request, test.says)
+			w.brokenOff(request, test.verdict, test.says)
 		})
 	}
 }

@@ -105,6 +105,7 @@ func TestBadInput(t *testing.T) {
 		{"env of two accounts", place, order(`"openid" "env":"H5","openid"`), 40004, ""},
 		{"no such route", "refunds", refund(""), 40011, ""},
 		{"no route", "", refund(""), 40011, ""},
+		{"an operation of the client's own", "bank%20public%20key", "{}", 40011, ""},
 		{"a route below a route", "refund/all", refund(""), 40011, ""},
 		{"nearly a notification", "pay_notifying", refund(""), 40011, ""},
 	} {

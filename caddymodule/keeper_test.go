@@ -97,7 +97,7 @@ func (l *lister) accounts(t *testing.T, n int) *platforms {
 			t.Fatal(err)
 		}
 		m.PrivateKey, m.MchSerial, m.Certificate = credential.Certificate.PrivateKey.(*rsa.PrivateKey), credential.Serial, nil
-		all.of(&m, []apiv3.Option{apiv3.WithTransport(l), apiv3.WithTimeout(time.Hour)})
+		all.of(&m, wepay.ClientOptions{Transport: l, Timeout: time.Hour})
 	}
 	return all
 }

@@ -44,7 +44,7 @@ func (h *Handler) fail(w http.ResponseWriter, merchant *wepay.Merchant, op wepay
 // operate asks WeChat Pay for what a request says, if it may.
 func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) (question, any, error) {
 	q := question{op: op, path: "/" + path}
-	route, found := routes[op]
+	route, found := routeOf(op)
 	switch {
 	case !found || route.path != (path != "") || route.path && r.URL.RawPath != "":
 		return q, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}

@@ -39,7 +39,7 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 
 // known returns what knows the key that a notification is signed with: of the
 // merchant that the path names, else of all.
-func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name string) ([]*apiv3.Platform, error) {
+func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name string) ([]*apiv3.KeyRing, error) {
 	if name == "" {
 		return h.app.platforms.Find(ctx, unverified)
 	}
@@ -57,12 +57,12 @@ func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name 
 	if _, err := platform.Key(ctx, unverified); err != nil {
 		return nil, err
 	}
-	return []*apiv3.Platform{platform}, nil
+	return []*apiv3.KeyRing{platform}, nil
 }
 
 // open verifies a notification once with each key of WeChat's and opens it with
 // the APIv3 keys of those accounts whose it was.
-func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.Platform) (*apiv3.Opened, error) {
+func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.KeyRing) (*apiv3.Opened, error) {
 	failed := wepay.ErrUnknownKey // where a certificate has just expired
 	var done verification
 	tried := make(map[string]bool, 1)
@@ -112,7 +112,7 @@ func (v *verification) by(key *rsa.PublicKey, unverified *apiv3.Unverified) (*ap
 
 // suspect returns the merchant that a notification that is refused seems to be
 // for: one of the account that knows its key, if that is only one.
-func (h *Handler) suspect(platforms []*apiv3.Platform, name string) *wepay.Merchant {
+func (h *Handler) suspect(platforms []*apiv3.KeyRing, name string) *wepay.Merchant {
 	if name == "" && len(platforms) == 1 {
 		name = platforms[0].Merchant().Name
 	}

@@ -71,8 +71,10 @@ func TestRefundQuery(t *testing.T) {
 			if count := f.text(t, "refund_count"); count != fmt.Sprint(test.count) {
 				t.Errorf("refund_count is %s", count)
 			}
+			sum := 0
 			for i, refund := range refunds {
 				n := test.first + i
+				sum += 10 + n
 				status := map[bool]string{true: "SUCCESS", false: "PROCESSING"}[n == 11]
 				checkFields(t, refund, map[string]string{
 					"out_refund_no": fmt.Sprintf("r%d", n), "refund_id": refundIDs[n], "refund_fee": fmt.Sprint(10 + n), "refund_status": status,
@@ -80,6 +82,9 @@ func TestRefundQuery(t *testing.T) {
 				if flat := f.text(t, fmt.Sprintf("refund_id_%d", i)); flat != refundIDs[n] {
 					t.Errorf("refund_id_%d is %s, wants %s", i, flat, refundIDs[n])
 				}
+			}
+			if total := f.text(t, "refund_fee"); total != fmt.Sprint(sum) {
+				t.Errorf("refund_fee is %s, of %d in all", total, sum)
 			}
 			if asked := len(w.wechat.Requests("/pay/refundquery")) - before; asked != test.asked {
 				t.Errorf("WeChat was asked %d times, wants %d", asked, test.asked)

@@ -52,7 +52,7 @@ func TestRedPacket(t *testing.T) {
 	})
 
 	f := w.done("red_packet_query", query)
-	if _, found := f.Result["hblist"]; found || f.text(t, "status") != "SENT" {
+	if string(f.Result["hblist"]) != "[]" || f.text(t, "status") != "SENT" {
 		t.Errorf("a packet that nobody opened: %s", f.body)
 	}
 	if _, err := w.wechat.OpenRedPacket(shop.mchID, number, openID); err != nil {

@@ -19,26 +19,26 @@ import (
 // platforms are what the accounts of an app know WeChat by over API v3, one for
 // each account at WeChat.
 type platforms struct {
-	*apiv3.Platforms // all of them, once they are
+	*apiv3.KeyRings // all of them, once they are
 
 	store apiv3.Store
-	all   []*apiv3.Platform
-	byKey map[platformKey]*apiv3.Platform
-	names map[*apiv3.Platform][]string // of the merchants that share it
+	all   []*apiv3.KeyRing
+	byKey map[platformKey]*apiv3.KeyRing
+	names map[*apiv3.KeyRing][]string // of the merchants that share it
 }
 
-// platformKey is all that an apiv3.Platform depends on.
+// platformKey is all that an apiv3.KeyRing depends on.
 type platformKey struct {
 	mchID, apiV3Key, serial, private, publicID, public, endpoints string
 }
 
 func newPlatforms(store apiv3.Store) *platforms {
-	return &platforms{store: store, byKey: make(map[platformKey]*apiv3.Platform), names: make(map[*apiv3.Platform][]string)}
+	return &platforms{store: store, byKey: make(map[platformKey]*apiv3.KeyRing), names: make(map[*apiv3.KeyRing][]string)}
 }
 
 // of returns what a merchant's account knows WeChat by; nil for a merchant that
 // can know it by nothing.
-func (p *platforms) of(merchant *wepay.Merchant, options []apiv3.Option) *apiv3.Platform {
+func (p *platforms) of(merchant *wepay.Merchant, options wepay.ClientOptions) *apiv3.KeyRing {
 	if !merchant.Uses(wepay.V3) || merchant.PublicKey == nil && merchant.RequireV3() != nil {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (p *platforms) of(merchant *wepay.Merchant, options []apiv3.Option) *apiv3.
 	}
 	known := p.byKey[key]
 	if known == nil {
-		known = apiv3.NewPlatform(merchant, p.store, options...)
+		known = apiv3.NewKeyRing(merchant, p.store, options)
 		p.byKey[key] = known
 		p.all = append(p.all, known)
 	}
@@ -168,7 +168,7 @@ func (k *keeper) round(ctx context.Context) {
 }
 
 // keep has an account's certificates fetched if they are due.
-func (k *keeper) keep(ctx context.Context, platform *apiv3.Platform) {
+func (k *keeper) keep(ctx context.Context, platform *apiv3.KeyRing) {
 	loading, cancel := context.WithTimeout(ctx, keeperLoadTime)
 	defer cancel()
 	platform.Load(loading)

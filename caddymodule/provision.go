@@ -52,7 +52,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 	}
 	a.warnOfRefunds()
 	a.platforms = shared.platforms
-	a.platforms.Platforms = apiv3.NewPlatforms(a.platforms.all...)
+	a.platforms.KeyRings = apiv3.NewKeyRings(a.platforms.all...)
 	return nil
 }
 

@@ -49,6 +49,7 @@ type failure struct {
 	XOrigMsg   string        `json:"xOrigMsg"`
 	ErrCode    string        `json:"err_code,omitempty"`     // WeChat's, where WeChat refused
 	ErrCodeDes string        `json:"err_code_des,omitempty"` // WeChat's, where WeChat refused
+	Unsigned   bool          `json:"unsigned,omitempty"`     // nobody signed WeChat's refusal
 	Verdict    wepay.Verdict `json:"verdict,omitempty"`      // whether the same call may be sent again
 	// Ask is the route that tells what became of a call whose outcome is open.
 	Ask wepay.Operation `json:"ask,omitempty"`
@@ -68,7 +69,7 @@ func newFailure(err error) failure {
 		f.Errcode, f.status = status.errcode, status.status
 	case errors.As(err, &wechat):
 		f.Errcode = codeWeChat
-		f.ErrCode, f.ErrCodeDes, f.Verdict = wechat.Code, wechat.Message, wechat.Verdict
+		f.ErrCode, f.ErrCodeDes, f.Unsigned, f.Verdict = wechat.Code, wechat.Message, wechat.Unsigned, wechat.Verdict
 		if wechat.Verdict == wepay.Query {
 			f.Ask = wechat.Ask
 		}

@@ -22,6 +22,7 @@ import (
 func TestFailure(t *testing.T) {
 	refused := &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Code: "NOTENOUGH", Message: "基本账户余额不足", Verdict: wepay.Later}
 	noAnswer := &wepay.Error{Merchant: "shop", Operation: wepay.PlaceOrder, Verdict: wepay.Query, Err: wepay.ErrNoAnswer}
+	unsigned := &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Code: "NOAUTH", V3Code: "NO_AUTH", Message: "商户无权限", Unsigned: true, Verdict: wepay.Query, Ask: wepay.QueryRefund, Err: wepay.ErrNoAnswer}
 	notAble := &wepay.MerchantError{Merchant: "shop", Err: fmt.Errorf("%w: this needs pfx", wepay.ErrNotAble)}
 	missing := &wepay.FieldError{Field: "fee", Reason: "is required", Missing: true}
 	wrong := &wepay.FieldError{Field: "fee", Reason: "must be a whole number of fen above 0"}
@@ -38,6 +39,7 @@ func TestFailure(t *testing.T) {
 	}{
 		{"WeChat refused", refused, 200, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": refund: WeChat Pay refused: NOTENOUGH 基本账户余额不足: it did not happen: send it later with the same number","err_code":"NOTENOUGH","err_code_des":"基本账户余额不足","verdict":"LATER"}`},
 		{"no answer", noAnswer, 502, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": get_pay_request_params: no believable answer from WeChat Pay: it may have happened: query it before anything else, and never send it with a new number","verdict":"QUERY"}`},
+		{"refused without a signature", unsigned, 502, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": refund: WeChat Pay refused without a signature: NO_AUTH 商户无权限: no believable answer from WeChat Pay: it may have happened: query it before anything else, and never send it with a new number (refund_query tells what became of it)","err_code":"NOAUTH","err_code_des":"商户无权限","unsigned":true,"verdict":"QUERY","ask":"refund_query"}`},
 		{"no merchant", fmt.Errorf("%w: <none>", wepay.ErrNoMerchant), 200, debug, `{"errcode":40004,"message":"没有该实体","xOrigMsg":"no such merchant: <none>"}`},
 		{"not able", notAble, 200, warn, `{"errcode":40010,"message":"模块没有初始化","xOrigMsg":"merchant \"shop\": merchant not able: this needs pfx"}`},
 		{"missing field", missing, 200, debug, `{"errcode":40008,"message":"缺少必填项","xOrigMsg":"fee: is required"}`},

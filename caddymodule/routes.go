@@ -7,6 +7,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // route is what the route of an operation needs beyond the operation itself.
@@ -41,51 +42,24 @@ var orderNames = map[string]string{"id": "out_trade_no", "fee": "total_fee", "ip
 // orderFields are what an order may have.
 var orderFields = append(slices.Clone(wepay.OrderRules), wepay.Rule{Name: "sub_mch_id"}, wepay.Rule{Name: "sub_appid"})
 
-// routes are the operations that can be asked for.
+// routes are the routes that need more than their operation.
 var routes = map[wepay.Operation]route{
 	wepay.PlaceOrder:       {names: orderNames, only: orderFields, clientIP: true},
-	wepay.QueryOrder:       {},
-	wepay.CloseOrder:       {},
-	wepay.Refund:           {},
-	wepay.QueryRefund:      {ask: askRefunds},
 	wepay.Micropay:         {clientIP: true},
-	wepay.Reverse:          {},
-	wepay.AuthCodeToOpenID: {},
+	wepay.CombineOrder:     {clientIP: true},
+	wepay.QueryRefund:      {ask: askRefunds},
+	wepay.QueryRedPacket:   {ask: askRedPacket},
 	wepay.DownloadBill:     {bill: true, ask: askBill},
 	wepay.DownloadFundFlow: {bill: true, ask: askBill},
+	wepay.OpenID:           {ask: askOpenID},
+	apiv2.Pass:             {path: true, ask: askPass},
+}
 
-	wepay.SandboxKey:  {},
-	wepay.ShortURL:    {},
-	wepay.BizPayURL:   {},
-	wepay.EditAddress: {},
-	wepay.OpenID:      {ask: askOpenID},
-
-	wepay.SendRedPacket:      {},
-	wepay.SendGroupRedPacket: {},
-	wepay.QueryRedPacket:     {ask: askRedPacket},
-	wepay.Transfer:           {},
-	wepay.QueryTransfer:      {},
-	wepay.PayBank:            {},
-	wepay.QueryBank:          {},
-
-	wepay.ProfitShare:               {},
-	wepay.ProfitShareMulti:          {},
-	wepay.ProfitShareFinish:         {},
-	wepay.ProfitShareQuery:          {},
-	wepay.ProfitShareReturn:         {},
-	wepay.ProfitShareReturnQuery:    {},
-	wepay.ProfitShareAddReceiver:    {},
-	wepay.ProfitShareRemoveReceiver: {},
-
-	wepay.CombineOrder:       {clientIP: true},
-	wepay.QueryCombined:      {},
-	wepay.CloseCombined:      {},
-	wepay.CancelTransfer:     {},
-	wepay.TransferBatch:      {},
-	wepay.QueryTransferBatch: {},
-	wepay.QueryUnsplit:       {},
-
-	apiv2.Pass: {path: true, ask: askPass},
+// routeOf returns the route of an operation. Every operation of either API has
+// one.
+func routeOf(op wepay.Operation) (r route, found bool) {
+	r, found = routes[op]
+	return r, found || apiv2.Has(op) || apiv3.Has(op)
 }
 
 // do asks WeChat over the API that carries the operation.

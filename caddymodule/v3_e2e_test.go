@@ -185,6 +185,30 @@ func TestOperationsOfOneAPI(t *testing.T) {
 	}
 }
 
+// A refusal that WeChat did not sign says what it says, whatever its shape, and
+// that nobody signed it; nothing is concluded from it.
+func TestUnsignedRefusal(t *testing.T) {
+	w, shop := newV3Shop(t, "")
+	w.declines("order_query", map[string]any{"out_trade_no": "order-1"}, "ORDERNOTEXIST", "AGAIN") // has the certificates fetched
+	for _, detail := range []any{nil, "参数错误", map[string]any{"field": []string{"mchid", "appid"}, "issue": "x"}} {
+		for route, test := range map[string]struct {
+			request map[string]any
+			verdict string
+		}{
+			"get_pay_request_params": {shop.order3("order-1"), "QUERY"},
+			"order_query":            {map[string]any{"out_trade_no": "order-1"}, "AGAIN"},
+			"download_bill":          {map[string]any{"bill_date": "20260101"}, "AGAIN"},
+		} {
+			w.wechat.Misbehave("", wepaytest.Fault{Kind: wepaytest.Failed, Status: 403, Code: "NO_AUTH", Message: "商户无权限", Detail: detail})
+			a := w.ask(route, test.request)
+			if a.status != http.StatusBadGateway || a.Errcode != 40000 || a.ErrCode != "NOAUTH" || !strings.HasPrefix(a.ErrCodeDes, "商户无权限") || a.Verdict != test.verdict ||
+				!strings.Contains(a.body, `"unsigned":true`) || !strings.Contains(a.XOrigMsg, "refused without a signature: NO_AUTH 商户无权限") {
+				t.Errorf("%s, %v: HTTP %d %s", route, detail, a.status, a.body)
+			}
+		}
+	}
+}
+
 // Who asks for it has WeChat's own JSON of API v3.
 func TestNative(t *testing.T) {
 	w, v3, v2 := newWorld(t), newV3Seller("v3", 1), newSeller("v2", 2)

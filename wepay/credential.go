@@ -8,9 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"software.sslmate.com/src/go-pkcs12"
+	"golang.org/x/crypto/pkcs12"
+	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // ParsePKCS12 reads a merchant's certificate and key from a .p12 file: as
@@ -18,26 +20,71 @@ import (
 // writes it (AES). WeChat's passphrase is the mch_id. The error wraps
 // ErrPassphrase when the passphrase does not open the file.
 func ParsePKCS12(data []byte, passphrase string) (*tls.Certificate, error) {
-	key, first, others, err := pkcs12.DecodeChain(data, passphrase)
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption) {
-		return nil, ErrPassphrase
-	}
+	key, chain, err := decodePKCS12(data, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("reading PKCS #12, is it a .p12 file?: %w", err)
+		return nil, err
 	}
 	// A file with a chain need not begin with the merchant's own certificate.
-	chain := append([]*x509.Certificate{first}, others...)
-	for i, candidate := range chain {
-		if publicKeyOf(key, candidate) {
-			chain[0], chain[i] = chain[i], chain[0]
-			cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-			for _, c := range chain {
-				cert.Certificate = append(cert.Certificate, c.Raw)
+	own := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return belongs(key, c) })
+	if own < 0 {
+		return nil, errors.New("reading PKCS #12: no certificate in the file belongs to its key")
+	}
+	chain[0], chain[own] = chain[own], chain[0]
+	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
+
+// decodePKCS12 reads what WeChat issues with golang.org/x/crypto/pkcs12. That
+// package is frozen: what it cannot read, such as PBES2 and a SHA-256 MAC, its
+// maintained successor can.
+func decodePKCS12(data []byte, passphrase string) (key any, chain []*x509.Certificate, err error) {
+	blocks, err := pkcs12.ToPEM(data, passphrase)
+	switch {
+	case err == nil:
+		return readBlocks(blocks)
+	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
+		return nil, nil, ErrPassphrase
+	}
+	key, first, others, err := gopkcs12.DecodeChain(data, passphrase)
+	switch {
+	case err == nil:
+		return key, append([]*x509.Certificate{first}, others...), nil
+	case errors.Is(err, gopkcs12.ErrIncorrectPassword), errors.Is(err, gopkcs12.ErrDecryption):
+		return nil, nil, ErrPassphrase
+	default:
+		return nil, nil, fmt.Errorf("reading PKCS #12, is it a .p12 file?: %w", err)
+	}
+}
+
+// readBlocks reads the key and the certificates of pkcs12.ToPEM, whose keys are
+// PKCS #1 or SEC 1 whatever their type says.
+func readBlocks(blocks []*pem.Block) (key any, chain []*x509.Certificate, err error) {
+	for _, block := range blocks {
+		if block.Type == "CERTIFICATE" {
+			cert, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, nil, fmt.Errorf("reading PKCS #12: reading a certificate: %w", err)
 			}
-			return cert, nil
+			chain = append(chain, cert)
+			continue
+		}
+		if key != nil {
+			return nil, nil, errors.New("reading PKCS #12: there are two keys in the file")
+		}
+		if key, err = x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading PKCS #12: reading the key: %w", err)
 		}
 	}
-	return nil, errors.New("reading PKCS #12: no certificate in the file belongs to its key")
+	if key == nil || chain == nil {
+		return nil, nil, errors.New("reading PKCS #12: the file must hold a certificate and its key")
+	}
+	return key, chain, nil
 }
 
 // ParsePEM reads a merchant's certificate, with or without its chain, and its
@@ -103,7 +150,8 @@ func CertificateSerial(cert *x509.Certificate) string {
 	return fmt.Sprintf("%040X", cert.SerialNumber)
 }
 
-func publicKeyOf(key any, cert *x509.Certificate) bool {
+// belongs says whether a certificate is of a key.
+func belongs(key any, cert *x509.Certificate) bool {
 	private, ok := key.(interface{ Public() crypto.PublicKey })
 	if !ok {
 		return false

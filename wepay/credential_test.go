@@ -1,10 +1,16 @@
 package wepay_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"math/big"
+	"strings"
 	"testing"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -88,31 +94,89 @@ func TestParsePKCS12ChainFirst(t *testing.T) {
 	})
 }
 
+// Keys on elliptic curves are written otherwise than RSA's.
+func TestParsePKCS12ECKey(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "1900000109"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, encoder := range map[string]*pkcs12.Encoder{"legacy": pkcs12.LegacyRC2, "modern": pkcs12.Modern2023} {
+		t.Run(name, func(t *testing.T) {
+			file, err := encoder.Encode(key, leaf, nil, passphrase)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert, err := wepay.ParsePKCS12(file, passphrase)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkCertificate(t, cert, 1)
+		})
+	}
+}
+
 func TestParsePKCS12Refuses(t *testing.T) {
-	good := testdata(t, "wechat.p12")
 	for _, file := range []string{"wechat.p12", "wechat-chain.p12", "openssl3.p12"} {
-		for _, wrong := range []string{"", "1900000110", "1900000109 "} {
+		for _, wrong := range []string{"", "1900000110", "1900000109 ", "口令", "\U0001F600"} {
 			t.Run(file+" with passphrase "+wrong, func(t *testing.T) {
-				if _, err := wepay.ParsePKCS12(testdata(t, file), wrong); !errors.Is(err, wepay.ErrPassphrase) {
-					t.Errorf("got %v, want ErrPassphrase", err)
+				_, err := wepay.ParsePKCS12(testdata(t, file), wrong)
+				if !errors.Is(err, wepay.ErrPassphrase) {
+					t.Fatalf("got %v, want ErrPassphrase", err)
+				}
+				if wrong != "" && strings.Contains(err.Error(), wrong) {
+					t.Errorf("the error repeats the passphrase: %v", err)
 				}
 			})
 		}
 	}
+	leaf, err := wepay.ParsePKCS12(testdata(t, "wechat.p12"), passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, data := range map[string][]byte{
-		"nothing":  nil,
-		"text":     []byte("not a file of this kind"),
-		"PEM":      testdata(t, "cert.pem"),
-		"cut":      good[:len(good)/2],
-		"appended": append(append([]byte{}, good...), 0),
+		"nothing":           nil,
+		"text":              []byte("not a file of this kind"),
+		"PEM":               testdata(t, "cert.pem"),
+		"DER":               leaf.Certificate[0],
+		"cut":               cut(testdata(t, "wechat.p12")),
+		"cut, with a chain": cut(testdata(t, "wechat-chain.p12")),
+		"cut, of OpenSSL 3": cut(testdata(t, "openssl3.p12")),
+		"appended":          append(testdata(t, "wechat.p12"), 0),
+		"no key":            withoutKey(t, pkcs12.LegacyRC2, leaf.Leaf),
+		"no key, modern":    withoutKey(t, pkcs12.Modern2023, leaf.Leaf),
 	} {
 		t.Run(name, func(t *testing.T) {
 			// What is no such file must not be put down to the passphrase.
-			if _, err := wepay.ParsePKCS12(data, passphrase); err == nil || errors.Is(err, wepay.ErrPassphrase) {
-				t.Errorf("got %v, want another error", err)
+			_, err := wepay.ParsePKCS12(data, passphrase)
+			if err == nil || errors.Is(err, wepay.ErrPassphrase) {
+				t.Fatalf("got %v, want another error", err)
+			}
+			if text := err.Error(); !strings.Contains(text, "PKCS #12") || strings.Contains(text, passphrase) {
+				t.Errorf("%q: want what is wrong with PKCS #12, and no passphrase", text)
 			}
 		})
 	}
+}
+
+// cut is the first half of a file.
+func cut(file []byte) []byte { return file[:len(file)/2] }
+
+func withoutKey(t *testing.T, encoder *pkcs12.Encoder, cert *x509.Certificate) []byte {
+	t.Helper()
+	file, err := encoder.EncodeTrustStore([]*x509.Certificate{cert}, passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func TestParsePEM(t *testing.T) {

@@ -25,6 +25,7 @@ var (
 	ErrNotAble     = errors.New("merchant not able")
 	ErrNoOperation = errors.New("no such operation")
 	ErrPassphrase  = errors.New("wrong passphrase")
+	ErrBillForm    = errors.New("the bill itself is not as WeChat Pay documents it, and can be had as text only")
 )
 
 // Verdict says whether the very same call may be sent again.
@@ -60,6 +61,15 @@ func (v Verdict) Advice() string {
 	}
 }
 
+// billAdvice is Verdict.Advice for bills, which have no number and pay nothing.
+var billAdvice = map[Verdict]string{
+	Again: "download it again after a pause",
+	Later: "download it later: the bills of a day are there from 10:00 Beijing time on the next day",
+	Fix:   "nothing was downloaded: correct the input or the merchant's set-up first",
+	Done:  "there is no such bill: nothing was traded or moved that day",
+	Never: "downloading it again will give the same",
+}
+
 // Error is what came of an operation that did not succeed at WeChat Pay.
 type Error struct {
 	Merchant  string    // the merchant's name
@@ -67,6 +77,7 @@ type Error struct {
 	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
 	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
+	Unsigned  bool      // nobody signed that refusal although API v3 signs: Code and Message are unproven
 	Verdict   Verdict   // whether the same call may be sent again
 	Ask       Operation // the operation that tells the outcome, where there is one
 	Err       error     // the cause, where it was not WeChat that refused
@@ -77,12 +88,20 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "merchant %q: %s", e.Merchant, e.Operation)
 	if e.Code != "" || e.Message != "" {
-		fmt.Fprintf(&b, ": WeChat Pay refused: %s", strings.TrimSpace(cmp.Or(e.V3Code, e.Code)+" "+e.Message))
+		unsigned := ""
+		if e.Unsigned {
+			unsigned = " without a signature"
+		}
+		fmt.Fprintf(&b, ": WeChat Pay refused%s: %s", unsigned, strings.TrimSpace(cmp.Or(e.V3Code, e.Code)+" "+e.Message))
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
-	if advice := e.Verdict.Advice(); advice != "" {
+	advice := e.Verdict.Advice()
+	if e.Operation == DownloadBill || e.Operation == DownloadFundFlow {
+		advice = billAdvice[e.Verdict]
+	}
+	if advice != "" {
 		b.WriteString(": " + advice)
 	}
 	if e.Verdict == Query && e.Ask != "" {

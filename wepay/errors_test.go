@@ -30,6 +30,7 @@ func TestErrorText(t *testing.T) {
 	}{
 		{"refused", &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Code: "NOTENOUGH", Message: "余额不足", Verdict: wepay.Later}, []string{`"shop"`, "refund", "NOTENOUGH 余额不足", wepay.Later.Advice()}},
 		{"no answer", &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Verdict: wepay.Query, Err: wepay.ErrNoAnswer}, []string{wepay.ErrNoAnswer.Error(), wepay.Query.Advice()}},
+		{"unsigned", &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Code: "NOAUTH", V3Code: "NO_AUTH", Message: "无权限", Verdict: wepay.Query, Unsigned: true, Err: wepay.ErrNoAnswer}, []string{"refused without a signature: NO_AUTH 无权限", wepay.ErrNoAnswer.Error(), wepay.Query.Advice()}},
 		{"no verdict", &wepay.Error{Merchant: "shop", Operation: wepay.Refund, Message: "x"}, []string{"refused: x"}},
 	}
 	for _, test := range tests {
@@ -46,6 +47,25 @@ func TestErrorText(t *testing.T) {
 				t.Error("the cause cannot be found")
 			}
 		})
+	}
+}
+
+// A bill is neither sent nor paid, and has no number.
+func TestBillErrorText(t *testing.T) {
+	for verdict, says := range map[wepay.Verdict]string{
+		wepay.Again: "download it again after a pause",
+		wepay.Later: "from 10:00 Beijing time on the next day",
+		wepay.Fix:   "correct the input or the merchant's set-up",
+		wepay.Done:  "nothing was traded or moved that day",
+		wepay.Never: "downloading it again will give the same",
+	} {
+		for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
+			text := (&wepay.Error{Merchant: "shop", Operation: op, Code: "20002", Verdict: verdict}).Error()
+			if !strings.Contains(text, says) || strings.Contains(text, verdict.Advice()) ||
+				strings.Contains(text, "number") || strings.Contains(text, "paid") || strings.Contains(text, "order") {
+				t.Errorf("%s, %s: %q", op, verdict, text)
+			}
+		}
 	}
 }
 

@@ -17,10 +17,11 @@ func AuthCode(value string) error {
 	return nil
 }
 
-// CompleteMicropay puts a caller's payment into WeChat's form.
-func (m *Merchant) CompleteMicropay(in Fields) Fields {
+// CompleteMicropay puts a caller's payment into WeChat's form, as CompleteOrder
+// does an order. It cannot fail.
+func (m *Merchant) CompleteMicropay(in Fields) (Fields, error) {
 	payment := in.Clone()
 	payment.Set("body", cut(in.Get("body"), MaxBody))
 	payment.Set("spbill_create_ip", oneAddress(in.Get("spbill_create_ip")))
-	return payment
+	return payment, nil
 }

@@ -27,7 +27,10 @@ func TestAuthCode(t *testing.T) {
 
 func TestCompleteMicropay(t *testing.T) {
 	in := wepay.NewFields(map[string]string{"body": strings.Repeat("袜", 43), "spbill_create_ip": "::ffff:203.0.113.7", "attach": "x"})
-	got := direct().CompleteMicropay(in)
+	got, err := direct().CompleteMicropay(in)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{"body": strings.Repeat("袜", 42), "spbill_create_ip": "203.0.113.7", "attach": "x"} {
 		if got.Get(name) != want {
 			t.Errorf("%s is %q, want %q", name, got.Get(name), want)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // bankPublicKey asks for the key that payees' data are encrypted with. No
@@ -30,41 +31,44 @@ const bankKeySize = 128
 // bankCalls send money to a bank card (企业付款到银行卡).
 var bankCalls = map[wepay.Operation]call{
 	wepay.PayBank: {
-		path: "/mmpaysptrans/pay_bank", certificate: true, payout: true,
-		identity: accountIdentity, signType: wepay.MD5,
-		rules: wepay.Rules{
-			{Name: "partner_trade_no", Required: true, Min: 8, Max: 32, Is: wepay.Alphanumeric},
-			{Name: "bank_no", Required: true, Max: 64, Is: wepay.Digits},
-			{Name: "true_name", Required: true, Max: 64},
-			{Name: "bank_code", Required: true, Max: 64, Is: wepay.Digits},
-			{Name: "amount", Required: true, Is: wepay.Fen},
-			{Name: "desc", Max: 100},
+		path: "/mmpaysptrans/pay_bank", certificate: true, identity: accountIdentity, signType: wepay.MD5, unsigned: true,
+		encrypted: map[string]string{"bank_no": "enc_bank_no", "true_name": "enc_true_name"},
+		Row: row.Row{
+			Payout: true,
+			Rules: wepay.Rules{
+				{Name: "partner_trade_no", Required: true, Min: 8, Max: 32, Is: wepay.Alphanumeric},
+				{Name: "bank_no", Required: true, Max: 64, Is: wepay.Digits},
+				{Name: "true_name", Required: true, Max: 64},
+				{Name: "bank_code", Required: true, Max: 64, Is: wepay.Digits},
+				{Name: "amount", Required: true, Is: wepay.Fen},
+				{Name: "desc", Max: 100},
+			},
+			Echoes: []string{"partner_trade_no", "amount"}, Answers: []string{"payment_no"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryBank, Verdicts: bankVerdicts,
 		},
-		complete: encryptPayee,
-		unsigned: true, echoes: []string{"partner_trade_no", "amount"}, answers: []string{"payment_no"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryBank,
-		verdicts: bankVerdicts,
 	},
 	wepay.QueryBank: {
-		path: "/mmpaysptrans/query_bank", certificate: true, payout: true,
-		identity: accountIdentity, signType: wepay.MD5,
-		rules:    wepay.Rules{{Name: "partner_trade_no", Required: true, Min: 8, Max: 32, Is: wepay.Alphanumeric}},
-		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"status"},
-		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
+		path: "/mmpaysptrans/query_bank", certificate: true, identity: accountIdentity, signType: wepay.MD5, unsigned: true,
+		Row: row.Row{
+			Payout: true, Rules: wepay.Rules{{Name: "partner_trade_no", Required: true, Min: 8, Max: 32, Is: wepay.Alphanumeric}},
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: queryVerdicts,
+		},
 	},
 	bankPublicKey: {
-		path: "/risk/getpublickey", risk: true, certificate: true,
-		identity: accountIdentity, signType: wepay.MD5, saysMD5: true,
-		rules:    wepay.Rules{},
-		unsigned: true, answers: []string{"pub_key"},
-		repeatable: true, unknown: wepay.Again,
+		path: "/risk/getpublickey", inner: true, risk: true, certificate: true,
+		identity: accountIdentity, signType: wepay.MD5, saysMD5: true, unsigned: true,
+		Row: row.Row{
+			Rules:      wepay.Rules{},
+			Answers:    []string{"pub_key"},
+			Repeatable: true, Unknown: wepay.Again,
+		},
 	},
 }
 
 // bankVerdicts: whatever a bank payout is refused with, that alone never proves
 // that nothing was paid under its number before.
 var bankVerdicts = map[string]wepay.Verdict{
-	"SYSTEMERROR":           wepay.Query,
 	"INVALIDREQUEST":        wepay.Again, // WeChat's own word
 	"ORDERPAID":             wepay.Query,
 	"FATALERROR":            wepay.Fix,
@@ -75,42 +79,38 @@ var bankVerdicts = map[string]wepay.Verdict{
 	"SENDNUMLIMIT":          wepay.Later,
 }
 
-// encryptPayee puts the payee's card and name into the form that only WeChat
-// can read: RSA-OAEP with SHA-1, no label, base64.
-func encryptPayee(ctx context.Context, c *Client, _ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
-	key, err := c.bankKey(ctx)
+// encrypt makes some fields of a request readable for WeChat alone: RSA-OAEP
+// with SHA-1, no label, base64. Names are theirs, and those that they are sent as.
+func (c *Client) encrypt(ctx context.Context, names map[string]string, request *wepay.Fields) error {
+	key, err := c.bank.Get(ctx, bankKeyAge, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	request := in.Clone()
-	for name, encrypted := range map[string]string{"bank_no": "enc_bank_no", "true_name": "enc_true_name"} {
-		sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(in.Get(name)), nil)
+	for name, encrypted := range names {
+		sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(request.Get(name)), nil)
 		if err != nil {
-			return nil, &wepay.FieldError{Field: name, Reason: "encrypting it for WeChat Pay", Err: err}
+			return &wepay.FieldError{Field: name, Reason: "encrypting it for WeChat Pay", Err: err}
 		}
 		request.Set(encrypted, base64.StdEncoding.EncodeToString(sealed))
 		request.Delete(name)
 	}
-	return request, nil
+	return nil
 }
 
-// bankKey returns the bank's public key, fetching it once for all who wait.
-func (c *Client) bankKey(ctx context.Context) (*rsa.PublicKey, error) {
-	return c.bank.get(ctx, c.now, func(ctx context.Context) (*rsa.PublicKey, error) {
-		reply, err := c.Do(ctx, bankPublicKey, nil)
-		var failed *wepay.Error
-		if errors.As(err, &failed) {
-			failed.Operation = wepay.PayBank // what the caller asked for, of which nothing was sent
-		}
-		if err != nil {
-			return nil, err
-		}
-		key, err := parseBankKey(reply.Get("pub_key"))
-		if err != nil {
-			return nil, &wepay.Error{Merchant: c.merchant.Name, Operation: wepay.PayBank, Verdict: wepay.Again, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err)}
-		}
-		return key, nil
-	})
+func (c *Client) fetchBankKey(ctx context.Context) (*rsa.PublicKey, error) {
+	reply, err := c.once(ctx, bankPublicKey, nil)
+	var failed *wepay.Error
+	if errors.As(err, &failed) {
+		failed.Operation = wepay.PayBank // what the caller asked for, of which nothing was sent
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseBankKey(reply.Get("pub_key"))
+	if err != nil {
+		return nil, &wepay.Error{Merchant: c.merchant.Name, Operation: wepay.PayBank, Verdict: wepay.Again, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err)}
+	}
+	return key, nil
 }
 
 // parseBankKey reads PKCS #1, the form that WeChat gives, and the newer one.

@@ -28,12 +28,14 @@ const (
 )
 
 // bank is WeChat Pay with its risk server, each at a place of its own.
-func bank(t *testing.T, risk answer, options ...apiv2.Option) (pay, keys *wechat, c *apiv2.Client) {
+func bank(t *testing.T, risk answer, given ...wepay.ClientOptions) (pay, keys *wechat, c *apiv2.Client) {
 	t.Helper()
 	pay, keys = serve(t, rows[wepay.PayBank].good(wepay.PayBank)), serve(t, risk)
 	m := able(t, pay.URL)
 	m.SignType = wepay.HMACSHA256 // which the calls of the bank do not take
-	return pay, keys, client(t, m, append([]apiv2.Option{apiv2.WithRiskEndpoint(keys.URL)}, options...)...)
+	options := first(given)
+	options.RiskEndpoint = keys.URL
+	return pay, keys, client(t, m, options)
 }
 
 func payBank(t *testing.T, c *apiv2.Client) error {
@@ -155,11 +157,11 @@ func TestBankKeyIsFetchedOnce(t *testing.T) {
 
 func TestBankKeyIsKeptForADay(t *testing.T) {
 	now := newClock()
-	_, keys, c := bank(t, withBankKey(nil), apiv2.WithClock(now.now))
+	_, keys, c := bank(t, withBankKey(nil), wepay.ClientOptions{Now: now.now})
 	for _, step := range []struct {
 		turn time.Duration
 		want int
-	}{{0, 1}, {time.Hour, 1}, {23 * time.Hour, 1}, {time.Second, 2}, {24 * time.Hour, 2}, {time.Second, 3}} {
+	}{{0, 1}, {time.Hour, 1}, {23*time.Hour - time.Second, 1}, {time.Second, 2}, {24*time.Hour - time.Second, 2}, {time.Second, 3}} {
 		now.turn(step.turn)
 		if err := payBank(t, c); err != nil {
 			t.Fatal(err)

@@ -11,10 +11,13 @@ import (
 	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
+// billVerdicts are of what WeChat says of a bill, and of the numbers that come
+// with it: for some of its texts the number is all that is known.
+// Source: WeChat Pay, 下载交易账单; the numbers are told by those who met them.
 var billVerdicts = map[string]wepay.Verdict{
-	"SYSTEMERROR":         wepay.Again,
 	"NOBILLEXIST":         wepay.Done, // nothing was traded that day
 	"BILLCREATING":        wepay.Later,
 	"COMPRESSGZIPERROR":   wepay.Later,
@@ -23,6 +26,13 @@ var billVerdicts = map[string]wepay.Verdict{
 	"DATAFORMATERROR":     wepay.Fix,
 	"MISSINGPARAMETER":    wepay.Fix,
 	"SIGNERROR":           wepay.Fix,
+
+	"100":   wepay.Again, // system error
+	"20001": wepay.Fix,   // a parameter, by many texts: invalid bill_date, invalid appid …
+	"20002": wepay.Done,  // No Bill Exist
+	"20003": wepay.Later, // Bill Creating; a system error, others say
+	"20007": wepay.Fix,   // the account may not download bills
+	"20100": wepay.Again, // SYSTEMERROR
 }
 
 // billCalls download what was traded on a day, and what moved in an account.
@@ -30,23 +40,26 @@ var billVerdicts = map[string]wepay.Verdict{
 // was asked for.
 var billCalls = map[wepay.Operation]call{
 	wepay.DownloadBill: {
-		path: "/pay/downloadbill", bill: true, timeout: wepay.BillTimeout,
-		rules:    append(slices.Clone(wepay.BillRules), wepay.Rule{Name: "device_info", Max: 32}),
-		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
+		path: "/pay/downloadbill", timeout: wepay.BillTimeout, unsigned: true,
+		Row: row.Row{
+			Bill: true, Rules: append(slices.Clone(wepay.BillRules), wepay.Rule{Name: "device_info", Max: 32}),
+			Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts,
+		},
 	},
 	wepay.DownloadFundFlow: {
-		path: "/pay/downloadfundflow", bill: true, timeout: wepay.BillTimeout, certificate: true,
-		identity: identity{appID: "appid", mchID: "mch_id"},
-		signType: wepay.HMACSHA256,
-		rules:    wepay.FundFlowRules,
-		unsigned: true, repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
+		path: "/pay/downloadfundflow", timeout: wepay.BillTimeout, certificate: true,
+		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.HMACSHA256, unsigned: true,
+		Row: row.Row{
+			Bill: true, Rules: wepay.FundFlowRules,
+			Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts,
+		},
 	},
 }
 
 // Download asks WeChat Pay for a bill; see wepay.Gateway.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
 	call, found := calls[op]
-	if !found || !call.bill {
+	if !found || !call.Bill {
 		return nil, fmt.Errorf("%w: %s is no bill of API v2", wepay.ErrNoOperation, op)
 	}
 	request, s, err := c.prepare(ctx, op, call, in)
@@ -57,7 +70,7 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	if err != nil {
 		return nil, err
 	}
-	failed := &wepay.Error{Merchant: c.merchant.Name, Operation: op, Ask: call.ask}
+	failed := call.Failure(c.merchant, op)
 	var bill *wepay.Bill
 	var refused wepay.Fields
 	err = c.send(ctx, call, body, nil, func(resp *http.Response) (err error) {
@@ -66,9 +79,12 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	})
 	switch {
 	case err != nil:
-		return nil, call.unanswered(failed, err)
+		return nil, call.Unanswered(failed, err)
 	case refused != nil:
 		c.refusal(failed, call, refused)
+		if failed.Verdict == wepay.Done {
+			failed.Verdict = wepay.NoBill(in.Get("bill_date"), c.options.Now())
+		}
 		return nil, failed
 	default:
 		return bill, nil

@@ -9,9 +9,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 var aBill = wepay.NewFields(map[string]string{"bill_date": "20260101"})
@@ -94,7 +94,21 @@ func TestBillRefused(t *testing.T) {
 		talk("SIGN ERROR", "20001"):          wepay.Fix,
 		talk("CompressGZip Error", "20004"):  wepay.Later,
 		talk("UnCompressGZip Error", "2000"): wepay.Later,
-		talk("a message of 2031", "20099"):   wepay.Again,
+		// The number says it where the text is in no table.
+		talk("invalid bill_date", "20001"):                                                     wepay.Fix,
+		talk("invalid tar_type, Only GZIP supported", "20001"):                                 wepay.Fix,
+		talk("invalid appid", "20001"):                                                         wepay.Fix,
+		talk("a message of 2031", "20001"):                                                     wepay.Fix,
+		talk("a message of 2031", "20002"):                                                     wepay.Done,
+		talk("a message of 2031", "20003"):                                                     wepay.Later,
+		talk("当前商户号账单API权限已经关闭", "20007"):                                                      wepay.Fix,
+		talk("a message of 2031", "20100"):                                                     wepay.Again,
+		talk("a message of 2031", "100"):                                                       wepay.Again,
+		talk("Bill Creating", "20002"):                                                         wepay.Later,
+		talk("system error", "20003"):                                                          wepay.Again,
+		"<xml><return_code>FAIL</return_code><return_msg>invalid bill_date</return_msg></xml>": wepay.Fix,
+		// And what is in none is not asked for without end.
+		talk("a message of 2031", "20099"): wepay.Fix,
 	} {
 		for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
 			t.Run(string(op)+" "+text, func(t *testing.T) {
@@ -105,6 +119,24 @@ func TestBillRefused(t *testing.T) {
 					t.Errorf("got %v, %+v, want a refusal", got, failed)
 				}
 			})
+		}
+	}
+}
+
+// Before ten the next morning, Beijing time, no bill may be one to come.
+func TestBillNotThereYet(t *testing.T) {
+	server := serve(t, says("<xml><return_code>FAIL</return_code><return_msg>No Bill Exist</return_msg><error_code>20002</error_code></xml>"))
+	for at, want := range map[string]wepay.Verdict{
+		"2026-01-01T12:00:00+08:00": wepay.Later, "2026-01-02T09:59:59+08:00": wepay.Later, "2026-01-02T10:00:00+08:00": wepay.Done,
+	} {
+		now, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := client(t, able(t, server.URL), wepay.ClientOptions{Now: func() time.Time { return now }})
+		_, err = c.Download(t.Context(), wepay.DownloadBill, aBill)
+		if failed := wantError(t, err, want); failed.Code != "20002" || failed.Message != "No Bill Exist" {
+			t.Errorf("at %s: got %+v", at, failed)
 		}
 	}
 }
@@ -174,7 +206,7 @@ func TestBillTimeout(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	c := client(t, able(t, server.URL), apiv2.WithTimeout(1))
+	c := client(t, able(t, server.URL), wepay.ClientOptions{Timeout: 1})
 	bill, err := c.Download(ctx, wepay.DownloadBill, aBill)
 	if err != nil {
 		t.Fatal(err)

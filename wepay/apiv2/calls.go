@@ -2,44 +2,31 @@ package apiv2
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // call is one row of the tables of this package: everything that tells one
 // operation of API v2 from another.
 type call struct {
+	row.Row
+
 	path        string        // under the endpoint
+	inner       bool          // this package calls it, and no caller can
 	risk        bool          // the endpoint is the risk server's
 	timeout     time.Duration // of one attempt; 0: the client's
 	certificate bool          // WeChat wants the merchant's certificate
-	payout      bool          // money leaves the account for where the caller says
 	identity    identity      // who calls; the zero value is commonIdentity
 
-	signType wepay.SignType // the call's own; "": the merchant's
-	saysMD5  bool           // sign_type is sent although it is MD5
+	signType  wepay.SignType    // the call's own; "": the merchant's
+	saysMD5   bool              // sign_type is sent although it is MD5
+	encrypted map[string]string // fields that only WeChat may read, and what they are sent as
+	escaped   []string          // fields that are signed as they are and sent URL-encoded
 
-	rules wepay.Rules              // the fields that a caller may give; nil: any
-	check func(wepay.Fields) error // what fields mean to each other
-	// complete adds fields that follow from the merchant.
-	complete func(context.Context, *Client, *wepay.Merchant, wepay.Fields) (wepay.Fields, error)
-	escaped  []string // fields that are signed as they are and sent URL-encoded
-
-	unsigned bool     // WeChat never signs the reply
-	nested   bool     // an element of the reply holds elements
-	bill     bool     // the reply is a bill, see Client.Download
-	echoes   []string // fields that the reply, where it has them, repeats from the request
-	answers  []string // fields without which the reply is none
-
-	// repeatable: the same call with the same number does no more than the
-	// first, so that the client may send it to the next endpoint when the first
-	// gave no believable answer.
-	repeatable bool
-	unknown    wepay.Verdict            // what to do when there was no believable answer
-	ask        wepay.Operation          // tells what became of a call whose outcome is unknown
-	verdicts   map[string]wepay.Verdict // by WeChat's code, over the common ones
+	unsigned bool // WeChat never signs the reply
+	nested   bool // an element of the reply holds elements
 
 	// result makes what the caller gets; nil: the reply itself.
 	result func(c *Client, s signing, request, reply wepay.Fields) wepay.Fields
@@ -92,8 +79,7 @@ func (id identity) fields(m *wepay.Merchant) wepay.Fields {
 	return fields
 }
 
-// commonVerdicts are of the codes that any call can give, spelt without blanks
-// and underscores, which WeChat uses as it pleases.
+// commonVerdicts are of the codes that any call can give, in row.Plain's spelling.
 var commonVerdicts = map[string]wepay.Verdict{
 	"BANKERROR": wepay.Query,
 
@@ -124,19 +110,11 @@ var commonVerdicts = map[string]wepay.Verdict{
 	"TRADEERROR":   wepay.Never,
 }
 
-// codeSpelling takes out what WeChat spells its codes with as it pleases.
-var codeSpelling = strings.NewReplacer("_", "", " ", "")
-
 // verdict says what a refusal means for repeating the call, and whether its
 // code is known.
-func (c call) verdict(code string) (verdict wepay.Verdict, known bool) {
-	code = strings.ToUpper(codeSpelling.Replace(code))
-	if v, found := c.verdicts[code]; found {
-		return v, true
+func (c *call) verdict(code string) (verdict wepay.Verdict, known bool) {
+	if verdict, known = c.Verdict(code); !known {
+		verdict, known = commonVerdicts[row.Plain(code)]
 	}
-	if code == "SYSTEMERROR" {
-		return c.unknown, true
-	}
-	v, found := commonVerdicts[code]
-	return v, found
+	return verdict, known
 }

@@ -25,7 +25,7 @@ func trusting(t *testing.T, m *wepay.Merchant, server *wechat) *apiv2.Client {
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 	transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
 	t.Cleanup(transport.CloseIdleConnections)
-	return apiv2.NewClient(m, apiv2.WithTransport(transport))
+	return apiv2.NewClient(m, wepay.ClientOptions{Transport: transport})
 }
 
 // presented returns whose certificate came with a request, "" without one.

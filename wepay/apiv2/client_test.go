@@ -146,6 +146,7 @@ func TestNothingIsSent(t *testing.T) {
 	}{
 		{name: "an unknown operation", op: "nothing", in: aQuery, is: wepay.ErrNoOperation},
 		{name: "no operation", in: aQuery, is: wepay.ErrNoOperation},
+		{name: "an operation of the client's own", op: "bank public key", is: wepay.ErrNoOperation},
 		{name: "a refund without a certificate", op: wepay.Refund, in: aRefund, is: wepay.ErrNotAble},
 		{name: "an order without notify_url", op: wepay.PlaceOrder, in: anOrder, change: func(m *wepay.Merchant) { m.NotifyURL = "" }, is: wepay.ErrNotAble},
 		{name: "an order without openid", op: wepay.PlaceOrder, in: without(anOrder, "openid"), field: "openid"},
@@ -212,7 +213,7 @@ func TestClientParameters(t *testing.T) {
 			server := serve(t, says(signed(reply(more), m.SignType, key)))
 			m.Endpoints = []string{server.URL}
 			fixed := newClock()
-			got, err := client(t, m, apiv2.WithClock(fixed.now)).Do(t.Context(), wepay.PlaceOrder, anOrder)
+			got, err := client(t, m, wepay.ClientOptions{Now: fixed.now}).Do(t.Context(), wepay.PlaceOrder, anOrder)
 			if err != nil {
 				t.Fatal(err)
 			}

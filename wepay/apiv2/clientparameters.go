@@ -14,7 +14,7 @@ import (
 // signed.
 // Source: WeChat Pay, 调起支付 of JSAPI, 小程序 and APP.
 func clientParameters(c *Client, s signing, request, reply wepay.Fields) wepay.Fields {
-	now := strconv.FormatInt(c.now().Unix(), 10)
+	now := strconv.FormatInt(c.options.Now().Unix(), 10)
 	if c.merchant.Env == wepay.APP {
 		return appParameters(s, request, reply, now)
 	}

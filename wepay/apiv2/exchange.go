@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // signing is how one call is signed.
@@ -33,7 +33,7 @@ func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (si
 // ask signs and sends a request and returns the reply once it is believed and
 // says that WeChat did what was asked.
 func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signing, request wepay.Fields) (wepay.Fields, error) {
-	failed := &wepay.Error{Merchant: c.merchant.Name, Operation: op, Ask: call.ask}
+	failed := call.Failure(c.merchant, op)
 	body, err := call.seal(request, s)
 	if err != nil {
 		return nil, err
@@ -46,27 +46,25 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 		return err
 	})
 	if err != nil {
-		return nil, call.unanswered(failed, err)
+		return nil, call.Unanswered(failed, err)
 	}
 	refused := func() error {
 		c.refusal(failed, call, reply)
-		endpoints.Doubt(failed, call.unknown, open)
+		endpoints.Doubt(failed, call.Unknown, open)
 		return failed
 	}
 	if reply.Get("return_code") != "SUCCESS" {
 		return nil, refused()
 	}
 	if err := call.believe(request, reply, s.key); err != nil {
-		return nil, call.unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	// Some unsigned replies have no second layer; those of payouts do.
-	if code, found := reply.Lookup("result_code"); found && code != "SUCCESS" || !found && (call.payout || !call.unsigned) {
+	if code, found := reply.Lookup("result_code"); found && code != "SUCCESS" || !found && (call.Payout || !call.unsigned) {
 		return nil, refused()
 	}
-	for _, name := range call.answers {
-		if reply.Get(name) == "" {
-			return nil, call.unanswered(failed, fmt.Errorf("%w: the reply lacks %s", wepay.ErrNoAnswer, name))
-		}
+	if err := call.CheckAnswers(reply); err != nil {
+		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	return reply, nil
 }
@@ -104,64 +102,25 @@ func (c call) believe(request, reply wepay.Fields, key string) error {
 			return fmt.Errorf("%w: the reply has no mch_id", wepay.ErrForeign)
 		}
 	}
-	for _, name := range append([]string{"mch_id", "appid", "sub_mch_id", "mchid", "mch_appid", "wxappid"}, c.echoes...) {
-		if name == "out_trade_no" && request.Get("transaction_id") != "" {
-			continue // WeChat goes by transaction_id alone
-		}
-		ours, theirs := request.Get(name), reply.Get(name)
-		if ours != "" && theirs != "" && ours != theirs {
-			return fmt.Errorf("%w: the reply has another %s", wepay.ErrForeign, name)
-		}
-	}
-	return nil
+	return c.CheckEchoes(request, reply, "mch_id", "appid", "sub_mch_id", "mchid", "mch_appid", "wxappid")
 }
 
-// unanswered fills in why there is no answer to believe, and what that leaves
-// open: nothing, where nothing was sent.
-func (c call) unanswered(failed *wepay.Error, err error) error {
-	failed.Err, failed.Verdict = err, c.unknown
-	if errors.Is(err, endpoints.ErrNotSent) {
-		failed.Verdict = wepay.Again
-	}
-	return failed
-}
-
-// refusal fills in what WeChat said. Without an err_code WeChat could not read
-// the request or trust its signature, unless it says that it is the one in
-// trouble.
+// refusal fills in what WeChat said.
 func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	// The risk server and bills have names of their own for the same.
 	failed.Code = cmp.Or(reply.Get("err_code"), reply.Get("error_code"))
 	failed.Message = cmp.Or(reply.Get("err_code_des"), reply.Get("error_code_des"), reply.Get("return_msg"))
-	// Bills have their code in the message. An unlisted code leaves the outcome
-	// as open as no answer does.
-	verdict, known := call.verdict(failed.Code)
-	if !known {
-		verdict, known = call.verdict(failed.Message)
-	}
-	if !known && strings.Contains(failed.Message, "系统繁忙") {
-		verdict, known = call.verdict("SYSTEMERROR")
-	}
-	switch {
-	case known:
-		failed.Verdict = verdict
-	// Nobody signed that refusal, and where money leaves the account it proves
-	// nothing of what happened to it.
-	case failed.Code != "", call.payout && call.unknown == wepay.Query:
-		failed.Verdict = call.unknown
-	default:
-		failed.Verdict = wepay.Fix
-	}
-	if failed.Operation == wepay.PayBank && codeSpelling.Replace(failed.Code) == "PARAMERROR" {
+	failed.Verdict = call.refusalVerdict(failed.Code, failed.Message)
+	if call.encrypted != nil && row.Plain(failed.Code) == "PARAMERROR" {
 		// WeChat does not say how it refuses what was encrypted with a key that it
 		// has replaced; if it was that, the same call will do with the new one.
-		c.bank.forget()
+		c.bank.Forget()
 		if strings.Contains(failed.Message, "enc_") {
 			failed.Verdict = wepay.Again
 		}
 	}
 	if c.merchant.Sandbox && strings.Contains(failed.Message, "验证签名失败") {
-		c.sandbox.forget()
+		c.sandbox.Forget()
 		failed.Verdict = wepay.Again
 	}
 }

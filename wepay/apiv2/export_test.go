@@ -3,7 +3,7 @@ package apiv2
 import "github.com/windsome/caddy-wepay/wepay"
 
 // RulesOf are the fields that an operation's row takes.
-func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].rules }
+func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].Rules }
 
 // Operations are those of all rows.
 func Operations() []wepay.Operation {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 // counts demands how often each server was asked.
@@ -42,7 +41,7 @@ func TestFailover(t *testing.T) {
 	t.Run("time-out", func(t *testing.T) {
 		second := serve(t, does(wepay.Refund))
 		m := withCertificate(t, merchant(serve(t, hang).URL, second.URL), "wechat.p12")
-		do(t, client(t, m, apiv2.WithTimeout(time.Second)), wepay.Refund)
+		do(t, client(t, m, wepay.ClientOptions{Timeout: time.Second}), wepay.Refund)
 	})
 	t.Run("nobody listens", func(t *testing.T) {
 		second := serve(t, does(wepay.QueryOrder))
@@ -100,7 +99,7 @@ func TestFailingEndpointIsRemembered(t *testing.T) {
 	})
 	second := serve(t, does(wepay.QueryOrder))
 	fixed := newClock()
-	c := client(t, merchant(first.URL, second.URL), apiv2.WithClock(fixed.now))
+	c := client(t, merchant(first.URL, second.URL), wepay.ClientOptions{Now: fixed.now})
 
 	do(t, c, wepay.QueryOrder)
 	counts(t, "when the first fails", first, 1, second, 1)
@@ -131,7 +130,7 @@ func TestFailingEndpointComesLast(t *testing.T) {
 		}
 		does(wepay.QueryOrder)(w, r)
 	})
-	c := client(t, merchant(first.URL, second.URL), apiv2.WithClock(newClock().now))
+	c := client(t, merchant(first.URL, second.URL), wepay.ClientOptions{Now: newClock().now})
 
 	_, err := c.Do(t.Context(), wepay.QueryOrder, aQuery)
 	wantError(t, err, wepay.Again)
@@ -166,7 +165,7 @@ func TestNoFailoverWhenTheContextEnded(t *testing.T) {
 		does(wepay.Refund)(w, r)
 	})
 	m := withCertificate(t, merchant(first.URL, second.URL), "wechat.p12")
-	c := client(t, m, apiv2.WithClock(newClock().now))
+	c := client(t, m, wepay.ClientOptions{Now: newClock().now})
 	do(t, c, wepay.Refund)
 	counts(t, "when the first fails", first, 1, second, 1)
 

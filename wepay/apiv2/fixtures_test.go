@@ -190,12 +190,22 @@ func status(code int, text string) answer {
 	}
 }
 
-// client returns a client whose connections end with the test.
-func client(t *testing.T, m *wepay.Merchant, options ...apiv2.Option) *apiv2.Client {
+// client returns a client whose connections end with the test, with the options
+// that are given, if any.
+func client(t *testing.T, m *wepay.Merchant, given ...wepay.ClientOptions) *apiv2.Client {
 	t.Helper()
 	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
-	return apiv2.NewClient(m, append([]apiv2.Option{apiv2.WithTransport(transport)}, options...)...)
+	options := first(given)
+	options.Transport = transport
+	return apiv2.NewClient(m, options)
+}
+
+func first(given []wepay.ClientOptions) (options wepay.ClientOptions) {
+	if len(given) > 0 {
+		options = given[0]
+	}
+	return options
 }
 
 // clock is a time that tests turn.

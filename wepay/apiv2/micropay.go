@@ -6,62 +6,63 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // codeCalls are those of payments by the code on the payer's phone (付款码).
 var codeCalls = map[wepay.Operation]call{
 	wepay.Micropay: {
-		path:     "/pay/micropay",
-		timeout:  30 * time.Second, // it may wait for a bank
-		rules:    wepay.MicropayRules,
-		complete: completeMicropay,
-		echoes:   []string{"out_trade_no"},
-		answers:  []string{"transaction_id"},
-		unknown:  wepay.Query, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"SYSTEMERROR":     wepay.Query,
-			"USERPAYING":      wepay.Query,
-			"ORDERPAID":       wepay.Done,
-			"AUTHCODEEXPIRE":  wepay.Never,
-			"AUTHCODEINVALID": wepay.Never,
-			"AUTHCODEERROR":   wepay.Never,
-			"NOTENOUGH":       wepay.Never,
-			"NOTSUPORTCARD":   wepay.Never, // sic
-			"NOTSUPPORTCARD":  wepay.Never,
-			"BUYERMISMATCH":   wepay.Never,
-			"ORDERCLOSED":     wepay.Never,
-			"ORDERREVERSED":   wepay.Never,
-			"OUTTRADENOUSED":  wepay.Never,
+		path:    "/pay/micropay",
+		timeout: 30 * time.Second, // it may wait for a bank
+		Row: row.Row{
+			Rules:    wepay.MicropayRules,
+			Complete: (*wepay.Merchant).CompleteMicropay,
+			Echoes:   []string{"out_trade_no"}, Answers: []string{"transaction_id"},
+			Unknown: wepay.Query, Ask: wepay.QueryOrder,
+			Verdicts: map[string]wepay.Verdict{
+				"USERPAYING":      wepay.Query,
+				"ORDERPAID":       wepay.Done,
+				"AUTHCODEEXPIRE":  wepay.Never,
+				"AUTHCODEINVALID": wepay.Never,
+				"AUTHCODEERROR":   wepay.Never,
+				"NOTENOUGH":       wepay.Never,
+				"NOTSUPORTCARD":   wepay.Never, // sic
+				"NOTSUPPORTCARD":  wepay.Never,
+				"BUYERMISMATCH":   wepay.Never,
+				"ORDERCLOSED":     wepay.Never,
+				"ORDERREVERSED":   wepay.Never,
+				"OUTTRADENOUSED":  wepay.Never,
+			},
 		},
 		flow: payByCode,
 	},
 	wepay.Reverse: {
-		path:        "/secapi/pay/reverse",
-		certificate: true,
-		rules:       wepay.OrderQueryRules,
-		echoes:      []string{"out_trade_no", "transaction_id"},
-		answers:     []string{"recall"},
-		repeatable:  true, unknown: wepay.Again, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"SYSTEMERROR":          wepay.Again,
-			"USERPAYING":           wepay.Query,
-			"TRADEERROR":           wepay.Query,
-			"INVALIDREQUEST":       wepay.Query,
-			"INVALIDTRANSACTIONID": wepay.Fix,
-			"REVERSEEXPIRE":        wepay.Never,
+		path: "/secapi/pay/reverse", certificate: true,
+		Row: row.Row{
+			Rules:  wepay.OrderQueryRules,
+			Echoes: []string{"out_trade_no", "transaction_id"}, Answers: []string{"recall"},
+			Repeatable: true, Unknown: wepay.Again, Ask: wepay.QueryOrder,
+			Verdicts: map[string]wepay.Verdict{
+				"USERPAYING":           wepay.Query,
+				"TRADEERROR":           wepay.Query,
+				"INVALIDREQUEST":       wepay.Query,
+				"INVALIDTRANSACTIONID": wepay.Fix,
+				"REVERSEEXPIRE":        wepay.Never,
+			},
 		},
 		flow: reverse,
 	},
 	wepay.AuthCodeToOpenID: {
-		path:       "/tools/authcodetoopenid",
-		rules:      wepay.Rules{{Name: "auth_code", Required: true, Max: 128, Is: wepay.AuthCode}},
-		answers:    []string{"openid"},
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{
-			"SYSTEMERROR":     wepay.Again,
-			"AUTHCODEEXPIRE":  wepay.Never,
-			"AUTHCODEERROR":   wepay.Never,
-			"AUTHCODEINVALID": wepay.Never,
+		path: "/tools/authcodetoopenid",
+		Row: row.Row{
+			Rules:      wepay.Rules{{Name: "auth_code", Required: true, Max: 128, Is: wepay.AuthCode}},
+			Answers:    []string{"openid"},
+			Repeatable: true, Unknown: wepay.Again,
+			Verdicts: map[string]wepay.Verdict{
+				"AUTHCODEEXPIRE":  wepay.Never,
+				"AUTHCODEERROR":   wepay.Never,
+				"AUTHCODEINVALID": wepay.Never,
+			},
 		},
 	},
 }
@@ -76,10 +77,6 @@ const (
 	recallTimes = 5
 )
 
-func completeMicropay(_ context.Context, _ *Client, m *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
-	return m.CompleteMicropay(in), nil
-}
-
 // payByCode charges a code, and waits for the outcome where the payer has to
 // enter the password or WeChat does not know it yet. What cannot be learnt is
 // taken back. It ends with the context, and then the outcome is open.
@@ -91,7 +88,7 @@ func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fiel
 	}
 	order := sameOrder(in)
 	for range queryTimes {
-		if c.pause(ctx, queryEvery) != nil {
+		if c.options.Pause(ctx, queryEvery) != nil {
 			return nil, failed
 		}
 		state, err := c.Do(ctx, wepay.QueryOrder, order)
@@ -128,17 +125,18 @@ func sameOrder(in wepay.Fields) wepay.Fields {
 	return order
 }
 
-// reverse takes a payment by code back, again as long as WeChat asks for it.
+// reverse takes a payment by code back, again as long as WeChat asks for it, or
+// gives a reason that nobody knows: what was taken back stays so.
 func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	var last error
 	for n := range recallTimes {
-		if n > 0 && c.pause(ctx, queryEvery) != nil {
+		if n > 0 && c.options.Pause(ctx, queryEvery) != nil {
 			break
 		}
 		reply, err := c.once(ctx, op, in)
 		var failed *wepay.Error
 		switch {
-		case errors.As(err, &failed) && failed.Verdict == wepay.Again:
+		case errors.As(err, &failed) && (failed.Verdict == wepay.Again || !calls[op].lists(failed)):
 			last = failed
 		case err == nil && reply.Get("recall") == "Y":
 			last = &wepay.Error{

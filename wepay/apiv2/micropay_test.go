@@ -78,7 +78,7 @@ func (c *counter) pay(t *testing.T, ctx context.Context, change func(*wepay.Merc
 	if change != nil {
 		change(m)
 	}
-	cl := client(t, m, apiv2.WithPause(c.wait))
+	cl := client(t, m, wepay.ClientOptions{Pause: c.wait})
 	return cl.Do(ctx, wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in))
 }
 
@@ -157,7 +157,7 @@ func TestMicropayAsksAboutItsOrder(t *testing.T) {
 	in := wepay.NewFields(rows[wepay.Micropay].in)
 	in.Set("sub_mch_id", "3")
 	in.Set("sub_appid", "wxsub")
-	_, err := client(t, m, apiv2.WithPause(c.wait)).Do(t.Context(), wepay.Micropay, in)
+	_, err := client(t, m, wepay.ClientOptions{Pause: c.wait}).Do(t.Context(), wepay.Micropay, in)
 	wantError(t, err, wepay.Never)
 	for _, r := range server.asked() {
 		for name, want := range map[string]string{"out_trade_no": "A1", "sub_mch_id": "3", "sub_appid": "wxsub"} {
@@ -186,12 +186,12 @@ func TestMicropayGivenUp(t *testing.T) {
 			c := newCounter([]string{"!USERPAYING"}, states, nil)
 			waits := 0
 			m := able(t, serve(t, c.answer).URL)
-			cl := client(t, m, apiv2.WithPause(func(ctx context.Context, _ time.Duration) error {
+			cl := client(t, m, wepay.ClientOptions{Pause: func(ctx context.Context, _ time.Duration) error {
 				if waits++; waits == len(states) {
 					cancel()
 				}
 				return ctx.Err()
-			}))
+			}})
 			got, err := cl.Do(ctx, wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in))
 			wantError(t, err, wepay.Query)
 			if got != nil || c.asked["/pay/orderquery"] != len(states)-1 || c.asked["/secapi/pay/reverse"] != 0 {
@@ -210,7 +210,7 @@ func TestMicropayFailover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCounter([]string{"ok"}, []string{"SUCCESS"}, nil)
 			second := serve(t, c.answer)
-			cl := client(t, able(t, first.url, second.URL), apiv2.WithPause(c.wait), apiv2.WithClock(newClock().now))
+			cl := client(t, able(t, first.url, second.URL), wepay.ClientOptions{Pause: c.wait, Now: newClock().now})
 			if _, err := cl.Do(t.Context(), wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in)); err != nil {
 				t.Error(err)
 			}
@@ -237,12 +237,13 @@ func TestReverse(t *testing.T) {
 		{"too late", []string{"!REVERSE_EXPIRE"}, wepay.Never, 1, "REVERSE_EXPIRE"},
 		{"asked to call again for ever", []string{"Y"}, wepay.Again, 5, "asks to call again"},
 		{"in trouble for ever", []string{"!SYSTEMERROR"}, wepay.Again, 5, "SYSTEMERROR"},
+		{"a code of 2031 for ever", []string{"!A_CODE_OF_2031"}, wepay.Query, 5, "A_CODE_OF_2031"},
 		{"no answer ever", []string{""}, wepay.Again, 5, "502"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCounter(nil, nil, test.recalls)
-			got, err := client(t, able(t, serve(t, c.answer).URL), apiv2.WithPause(c.wait)).Do(t.Context(), wepay.Reverse, aQuery)
+			got, err := client(t, able(t, serve(t, c.answer).URL), wepay.ClientOptions{Pause: c.wait}).Do(t.Context(), wepay.Reverse, aQuery)
 			if test.verdict == "" {
 				if err != nil || got.Get("recall") != "N" {
 					t.Errorf("got %v, %v", got, err)
@@ -260,10 +261,10 @@ func TestReverse(t *testing.T) {
 func TestReverseGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newCounter(nil, nil, []string{"Y", "N"})
-	cl := client(t, able(t, serve(t, c.answer).URL), apiv2.WithPause(func(ctx context.Context, _ time.Duration) error {
+	cl := client(t, able(t, serve(t, c.answer).URL), wepay.ClientOptions{Pause: func(ctx context.Context, _ time.Duration) error {
 		cancel()
 		return ctx.Err()
-	}))
+	}})
 	_, err := cl.Do(ctx, wepay.Reverse, aQuery)
 	wantError(t, err, wepay.Again)
 	if errors.Is(err, wepay.ErrNoAnswer) || c.asked["/secapi/pay/reverse"] != 1 {
@@ -295,7 +296,7 @@ func TestPauseEndsWithTheContext(t *testing.T) {
 	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
 	began := time.Now()
-	_, err := apiv2.NewClient(m, apiv2.WithTransport(hangUp{transport, cancel})).Do(ctx, wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in))
+	_, err := apiv2.NewClient(m, wepay.ClientOptions{Transport: hangUp{transport, cancel}}).Do(ctx, wepay.Micropay, wepay.NewFields(rows[wepay.Micropay].in))
 	if failed := wantError(t, err, wepay.Query); failed.Code != "USERPAYING" || time.Since(began) > 4*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(began))
 	}

@@ -27,7 +27,16 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 			return syntaxError("an element stands there twice")
 		}
 		text, items, err := element(d)
-		if err == nil && items != nil {
+		if err != nil {
+			return err
+		}
+		if name == "hblist" && items == nil {
+			if strings.TrimSpace(text) != "" {
+				return syntaxError("the list holds text")
+			}
+			items = []wepay.Fields{} // nobody has taken from it
+		}
+		if items != nil {
 			text, err = marshalItems(items)
 		}
 		fields.Set(name, text)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 const maxReply = 1 << 20
@@ -113,7 +112,7 @@ func TestTimeout(t *testing.T) {
 			t.Parallel()
 			server := serve(t, hang)
 			m := withCertificate(t, merchant(server.URL), "wechat.p12")
-			_, err := client(t, m, apiv2.WithTimeout(500*time.Millisecond)).Do(t.Context(), op, requests[op].in)
+			_, err := client(t, m, wepay.ClientOptions{Timeout: 500 * time.Millisecond}).Do(t.Context(), op, requests[op].in)
 			wantError(t, err, verdict)
 			if !errors.Is(err, wepay.ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v, want ErrNoAnswer for a deadline", err)

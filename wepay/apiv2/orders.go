@@ -2,86 +2,88 @@ package apiv2
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // orderCalls are those of an order's life: placed, asked about, closed, given
 // back.
 var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
-		path:  "/pay/unifiedorder",
-		rules: wepay.OrderRules,
-		complete: func(_ context.Context, _ *Client, m *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
-			return m.CompleteOrder(in)
-		},
-		answers:    []string{"prepay_id"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"ORDERPAID":      wepay.Done,
-			"ORDERCLOSED":    wepay.Never,
-			"OUTTRADENOUSED": wepay.Fix,
-			"NOTENOUGH":      wepay.Never,
-			"SYSTEMERROR":    wepay.Again,
+		path: "/pay/unifiedorder",
+		Row: row.Row{
+			Rules:      wepay.OrderRules,
+			Complete:   (*wepay.Merchant).CompleteOrder,
+			Answers:    []string{"prepay_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder,
+			Verdicts: map[string]wepay.Verdict{
+				"ORDERPAID":      wepay.Done,
+				"ORDERCLOSED":    wepay.Never,
+				"OUTTRADENOUSED": wepay.Query, // with other parameters, or it is paid
+				"NOTENOUGH":      wepay.Never,
+				"SYSTEMERROR":    wepay.Again,
+			},
 		},
 		result: clientParameters,
 	},
 	wepay.QueryOrder: {
-		path:       "/pay/orderquery",
-		rules:      wepay.OrderQueryRules,
-		echoes:     []string{"out_trade_no", "transaction_id"},
-		answers:    []string{"trade_state"},
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{
-			"ORDERNOTEXIST": wepay.Again,
-			"SYSTEMERROR":   wepay.Again,
+		path: "/pay/orderquery",
+		Row: row.Row{
+			Rules:  wepay.OrderQueryRules,
+			Echoes: []string{"out_trade_no", "transaction_id"}, Answers: []string{"trade_state"},
+			Repeatable: true, Unknown: wepay.Again,
+			Verdicts: map[string]wepay.Verdict{"ORDERNOTEXIST": wepay.Again},
 		},
 	},
 	// Source: WeChat Pay, 关闭订单. Not sooner than 5 minutes after the order.
 	wepay.CloseOrder: {
-		path:       "/pay/closeorder",
-		rules:      wepay.Rules{{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number}},
-		echoes:     []string{"out_trade_no"},
-		repeatable: true, unknown: wepay.Again, ask: wepay.QueryOrder,
-		verdicts: map[string]wepay.Verdict{
-			"ORDERPAID":       wepay.Done, // as a paid order
-			"ORDERCLOSED":     wepay.Done,
-			"ORDERNOTEXIST":   wepay.Done,
-			"TRADESTATEERROR": wepay.Query,
-			"SYSTEMERROR":     wepay.Again,
+		path: "/pay/closeorder",
+		Row: row.Row{
+			Rules:      wepay.Rules{{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number}},
+			Echoes:     []string{"out_trade_no"},
+			Repeatable: true, Unknown: wepay.Again, Ask: wepay.QueryOrder,
+			Verdicts: map[string]wepay.Verdict{
+				"ORDERPAID":       wepay.Done, // as a paid order
+				"ORDERCLOSED":     wepay.Done,
+				"ORDERNOTEXIST":   wepay.Done,
+				"TRADESTATEERROR": wepay.Query,
+			},
 		},
 	},
 	wepay.Refund: {
-		path:        "/secapi/pay/refund",
-		certificate: true,
-		rules:       wepay.RefundRules,
-		check:       wepay.CheckRefund,
-		echoes:      []string{"out_refund_no", "out_trade_no", "transaction_id"},
-		repeatable:  true, unknown: wepay.Query, ask: wepay.QueryRefund,
-		verdicts: map[string]wepay.Verdict{
-			"SYSTEMERROR":          wepay.Again,
-			"BIZERRNEEDRETRY":      wepay.Again,
-			"NOTENOUGH":            wepay.Later,
-			"ORDERNOTREADY":        wepay.Later,
-			"TRADEOVERDUE":         wepay.Never,
-			"USERACCOUNTABNORMAL":  wepay.Never,
-			"ERROR":                wepay.Fix,
-			"INVALIDTRANSACTIONID": wepay.Fix,
-			"ORDERNOTEXIST":        wepay.Fix,
-			"REFUNDFEEMISMATCH":    wepay.Fix,
+		path: "/secapi/pay/refund", certificate: true,
+		Row: row.Row{
+			Rules:      wepay.RefundRules,
+			Check:      wepay.CheckRefund,
+			Echoes:     []string{"out_refund_no", "out_trade_no", "transaction_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRefund,
+			Verdicts: map[string]wepay.Verdict{
+				"SYSTEMERROR":          wepay.Again,
+				"BIZERRNEEDRETRY":      wepay.Again,
+				"NOTENOUGH":            wepay.Later,
+				"ORDERNOTREADY":        wepay.Later,
+				"TRADEOVERDUE":         wepay.Never,
+				"USERACCOUNTABNORMAL":  wepay.Never,
+				"ERROR":                wepay.Fix,
+				"INVALIDTRANSACTIONID": wepay.Fix,
+				"ORDERNOTEXIST":        wepay.Fix,
+				"REFUNDFEEMISMATCH":    wepay.Fix,
+			},
 		},
 	},
 	wepay.QueryRefund: {
-		path:       "/pay/refundquery",
-		rules:      wepay.RefundQueryRules,
-		echoes:     []string{"out_trade_no", "transaction_id"},
-		answers:    []string{"refund_count"},
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{
-			"REFUNDNOTEXIST":       wepay.Again, // the refund may be sent again, with the same number
-			"SYSTEMERROR":          wepay.Again,
-			"INVALIDTRANSACTIONID": wepay.Fix,
+		path: "/pay/refundquery",
+		Row: row.Row{
+			Rules:  wepay.RefundQueryRules,
+			Echoes: []string{"out_trade_no", "transaction_id"}, Answers: []string{"refund_count"},
+			Repeatable: true, Unknown: wepay.Again,
+			Verdicts: map[string]wepay.Verdict{
+				"REFUNDNOTEXIST":       wepay.Again, // the refund may be sent again, with the same number
+				"INVALIDTRANSACTIONID": wepay.Fix,
+			},
 		},
 		flow: queryRefunds,
 	},
@@ -110,6 +112,10 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 		}
 		addPage(&all, page, have)
 		have += got
+		if err := totalRefunds(&all); err != nil {
+			call := calls[op]
+			return nil, call.Unanswered(call.Failure(c.merchant, op), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		}
 	}
 	all.Set("refund_count", strconv.Itoa(have))
 	return all, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // Pass is the operation's name in errors of Client.Pass.
@@ -44,7 +45,7 @@ func (c *Client) Pass(ctx context.Context, to string, in wepay.Fields) (wepay.Fi
 	}
 	call := passCall(to, in)
 	switch {
-	case call.bill:
+	case call.Bill:
 		return nil, &wepay.FieldError{Field: "path", Reason: "is a bill's, which has a route of its own"}
 	case !c.merchant.Passthrough:
 		return nil, c.merchant.NotAble("passthrough")
@@ -96,23 +97,23 @@ func checkPassed(in wepay.Fields) error {
 
 // passCall is the row of a path, without what it says of routes of our own.
 func passCall(to string, in wepay.Fields) call {
-	for _, row := range calls {
-		if row.path == to {
-			row.repeatable, row.answers = false, nil
-			return row
+	for _, call := range calls {
+		if call.path == to {
+			call.Repeatable, call.Answers, call.encrypted = false, nil, nil
+			return call
 		}
 	}
-	row := call{
-		path: to, identity: commonIdentity, unknown: wepay.Query, unsigned: slices.Contains(unsignedPaths, to),
-		payout: strings.HasPrefix(to, "/mmpay"),
+	other := call{
+		Row:  row.Row{Payout: strings.HasPrefix(to, "/mmpay"), Unknown: wepay.Query},
+		path: to, identity: commonIdentity, unsigned: slices.Contains(unsignedPaths, to),
 	}
 	if in.Get("mchid") != "" {
-		row.identity = transferIdentity
+		other.identity = transferIdentity
 	}
 	if in.Get("wxappid") != "" {
-		row.identity = redPacketIdentity
+		other.identity = redPacketIdentity
 	}
-	return row
+	return other
 }
 
 // ownIDs adds the merchant's ids to a request and refuses those of anybody

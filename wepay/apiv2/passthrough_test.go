@@ -15,7 +15,7 @@ func passed(t *testing.T, m *wepay.Merchant, a answer, path string, in map[strin
 	t.Helper()
 	server := serve(t, a)
 	m.Endpoints = []string{server.URL}
-	got, err := client(t, m, apiv2.WithRiskEndpoint(server.URL)).Pass(t.Context(), path, wepay.NewFields(in))
+	got, err := client(t, m, wepay.ClientOptions{RiskEndpoint: server.URL}).Pass(t.Context(), path, wepay.NewFields(in))
 	all := server.asked()
 	if len(all) > 1 {
 		t.Errorf("%d requests were sent", len(all))
@@ -284,6 +284,17 @@ func TestPassReplies(t *testing.T) {
 		wantError(t, err, verdict)
 		_, _, err = passed(t, able(t), trouble, path, nil)
 		wantError(t, err, wepay.Query)
+	}
+}
+
+// What the caller encrypted stays encrypted with an old key, however often it is
+// sent.
+func TestPassEncrypted(t *testing.T) {
+	refused := says("<xml><return_code>SUCCESS</return_code><result_code>FAIL</result_code><err_code>PARAM_ERROR</err_code><err_code_des>enc_bank_no</err_code_des></xml>")
+	_, sent, err := passed(t, able(t), refused, payBankPath, map[string]string{"bank_no": "6225", "enc_bank_no": "x"})
+	wantError(t, err, wepay.Fix)
+	if sent.fields.Get("bank_no") != "6225" || sent.fields.Get("enc_bank_no") != "x" {
+		t.Errorf("sent %v", sent.fields)
 	}
 }
 

@@ -1,17 +1,16 @@
 package apiv2
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // payoutVerdicts are of red packets and transfers alike. What WeChat could not
 // tell is never a failure: the money may be with the payee, and a new number
 // would pay twice.
 var payoutVerdicts = map[string]wepay.Verdict{
-	"SYSTEMERROR":           wepay.Query,
 	"PROCESSING":            wepay.Query,
 	"ORDERPAID":             wepay.Query, // the number is too old to be sent again
 	"SENDFAILED":            wepay.Query,
@@ -35,8 +34,7 @@ var payoutVerdicts = map[string]wepay.Verdict{
 
 // queryVerdicts are of questions about payouts.
 var queryVerdicts = map[string]wepay.Verdict{
-	"SYSTEMERROR": wepay.Again,
-	"NOTFOUND":    wepay.Again, // asked again some minutes later, it may be sent again with its number
+	"NOTFOUND": wepay.Again, // asked again some minutes later, it may be sent again with its number
 }
 
 var redPacketIdentity = identity{appID: "wxappid", mchID: "mch_id", subMchID: "sub_mch_id"}
@@ -61,62 +59,73 @@ var redPacketRules = wepay.Rules{
 // signed with MD5, whatever the merchant signs with.
 var payoutCalls = map[wepay.Operation]call{
 	wepay.SendRedPacket: {
-		path: "/mmpaymkttransfers/sendredpack", certificate: true, payout: true,
-		identity: redPacketIdentity, signType: wepay.MD5,
-		rules: slices.Concat(redPacketRules, wepay.Rules{
-			{Name: "total_num", Required: true, Is: wepay.OneOf("1")},
-			{Name: "client_ip", Required: true, Max: 15, Is: wepay.Address},
-		}),
-		check:    wepay.CheckRedPacketScene,
-		unsigned: true, echoes: []string{"mch_billno", "re_openid", "total_amount"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryRedPacket, verdicts: redPacketVerdicts,
+		path: "/mmpaymkttransfers/sendredpack", certificate: true, identity: redPacketIdentity, signType: wepay.MD5, unsigned: true,
+		Row: row.Row{
+			Payout: true,
+			Rules: slices.Concat(redPacketRules, wepay.Rules{
+				{Name: "total_num", Required: true, Is: wepay.OneOf("1")},
+				{Name: "client_ip", Required: true, Max: 15, Is: wepay.Address},
+			}),
+			Check:      wepay.CheckRedPacketScene,
+			Echoes:     []string{"mch_billno", "re_openid", "total_amount"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRedPacket, Verdicts: redPacketVerdicts,
+		},
 	},
 	wepay.SendGroupRedPacket: {
-		path: "/mmpaymkttransfers/sendgroupredpack", certificate: true, payout: true,
-		identity: redPacketIdentity, signType: wepay.MD5,
-		rules: slices.Concat(redPacketRules, wepay.Rules{
-			{Name: "total_num", Required: true, Is: wepay.Between(3, 20)},
-			{Name: "amt_type", Required: true, Is: wepay.OneOf("ALL_RAND")},
-		}),
-		check:    wepay.CheckRedPacketScene,
-		unsigned: true, echoes: []string{"mch_billno", "re_openid", "total_amount"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryRedPacket, verdicts: redPacketVerdicts,
+		path: "/mmpaymkttransfers/sendgroupredpack", certificate: true, identity: redPacketIdentity, signType: wepay.MD5,
+		unsigned: true,
+		Row: row.Row{
+			Payout: true,
+			Rules: slices.Concat(redPacketRules, wepay.Rules{
+				{Name: "total_num", Required: true, Is: wepay.Between(3, 20)},
+				{Name: "amt_type", Required: true, Is: wepay.OneOf("ALL_RAND")},
+			}),
+			Check:      wepay.CheckRedPacketScene,
+			Echoes:     []string{"mch_billno", "re_openid", "total_amount"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRedPacket, Verdicts: redPacketVerdicts,
+		},
 	},
 	wepay.QueryRedPacket: {
-		path: "/mmpaymkttransfers/gethbinfo", certificate: true, payout: true,
-		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.MD5,
-		rules: wepay.Rules{
-			{Name: "mch_billno", Required: true, Max: 28, Is: wepay.Alphanumeric},
-			{Name: "bill_type", Required: true, Is: wepay.OneOf("MCHT")},
+		path: "/mmpaymkttransfers/gethbinfo", certificate: true, identity: identity{appID: "appid", mchID: "mch_id"},
+		signType: wepay.MD5, unsigned: true, nested: true,
+		Row: row.Row{
+			Payout: true,
+			Rules: wepay.Rules{
+				{Name: "mch_billno", Required: true, Max: 28, Is: wepay.Alphanumeric},
+				{Name: "bill_type", Required: true, Is: wepay.OneOf("MCHT")},
+			},
+			Echoes: []string{"mch_billno"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: queryVerdicts,
 		},
-		unsigned: true, nested: true, echoes: []string{"mch_billno"}, answers: []string{"status"},
-		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
 	},
 	wepay.Transfer: {
-		path: "/mmpaymkttransfers/promotion/transfers", certificate: true, payout: true,
-		identity: transferIdentity, signType: wepay.MD5,
-		rules: append(slices.Clone(wepay.TransferRules),
-			wepay.Rule{Name: "check_name", Required: true, Is: wepay.CheckName},
-			wepay.Rule{Name: "desc", Required: true, Max: 100}),
-		check:    wepay.CheckTransferName,
-		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"payment_no"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransfer, verdicts: payoutVerdicts,
+		path: "/mmpaymkttransfers/promotion/transfers", certificate: true, identity: transferIdentity, signType: wepay.MD5,
+		unsigned: true,
+		Row: row.Row{
+			Payout: true,
+			Rules: append(slices.Clone(wepay.TransferRules),
+				wepay.Rule{Name: "check_name", Required: true, Is: wepay.CheckName},
+				wepay.Rule{Name: "desc", Required: true, Max: 100}),
+			Check:  wepay.CheckTransferName,
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"payment_no"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryTransfer, Verdicts: payoutVerdicts,
+		},
 	},
 	wepay.QueryTransfer: {
-		path: "/mmpaymkttransfers/gettransferinfo", certificate: true, payout: true,
-		identity: identity{appID: "appid", mchID: "mch_id"}, signType: wepay.MD5,
-		rules:    wepay.QueryTransferRules,
-		unsigned: true, echoes: []string{"partner_trade_no"}, answers: []string{"status"},
-		repeatable: true, unknown: wepay.Again, verdicts: queryVerdicts,
+		path: "/mmpaymkttransfers/gettransferinfo", certificate: true, identity: identity{appID: "appid", mchID: "mch_id"},
+		signType: wepay.MD5, unsigned: true,
+		Row: row.Row{
+			Payout: true, Rules: wepay.QueryTransferRules,
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: queryVerdicts,
+		},
 	},
 }
 
 // redPacketVerdicts: a red packet's number that failed is dead, and a payer who
 // looks risky stays so.
-var redPacketVerdicts = func() map[string]wepay.Verdict {
-	verdicts := maps.Clone(payoutVerdicts)
-	verdicts["SENDFAILED"] = wepay.Never
-	verdicts["NOAUTH"] = wepay.Never
-	verdicts["MONEYLIMIT"] = wepay.Fix
-	return verdicts
-}()
+var redPacketVerdicts = row.Verdicts(payoutVerdicts, map[string]wepay.Verdict{
+	"SENDFAILED": wepay.Never,
+	"NOAUTH":     wepay.Never,
+	"MONEYLIMIT": wepay.Fix,
+})

@@ -1,6 +1,7 @@
 package apiv2_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -15,6 +16,9 @@ type refunds struct {
 	there      int  // how many there are
 	told       int  // how many WeChat says there are; 0: it does not say
 	fromOffset bool // a page is numbered from its offset, not from 0
+
+	// change makes a page another; nil: it is as it is.
+	change func(offset int, page map[string]string)
 }
 
 func (all refunds) answer(w http.ResponseWriter, r asked) {
@@ -34,7 +38,62 @@ func (all refunds) answer(w http.ResponseWriter, r asked) {
 		page[fmt.Sprintf("coupon_refund_id_%d_0", n)] = fmt.Sprintf("C%d", offset+i)
 		page[fmt.Sprintf("coupon_refund_id_%d_1", n)] = fmt.Sprintf("D%d", offset+i)
 	}
+	if all.change != nil {
+		all.change(offset, page)
+	}
 	says(signed(reply(page), wepay.MD5, key))(w, r)
+}
+
+// What WeChat says of a page's refunds together, it says of that page: of all
+// pages the totals are other ones.
+func TestQueryRefundsTotals(t *testing.T) {
+	totals := func(offset int, page map[string]string) {
+		page["refund_fee"], page["coupon_refund_fee"], page["coupon_refund_count"] = "1000", "70", "10"
+		for i := range 10 {
+			if _, there := page[fmt.Sprintf("refund_fee_%d", i)]; there {
+				page[fmt.Sprintf("coupon_refund_fee_%d", i)] = "7"
+				page[fmt.Sprintf("coupon_refund_count_%d", i)] = "2"
+			}
+		}
+	}
+	with := func(more func(offset int, page map[string]string)) func(int, map[string]string) {
+		return func(offset int, page map[string]string) {
+			totals(offset, page)
+			more(offset, page)
+		}
+	}
+	for name, test := range map[string]struct {
+		all       refunds
+		offset    string
+		fee       string
+		couponFee string
+	}{
+		"one page":       {refunds{there: 10, told: 10, change: totals}, "", "1000", "70"},
+		"two pages":      {refunds{there: 13, told: 13, change: totals}, "", "1300", "91"},
+		"five pages":     {refunds{there: 50, told: 50, change: totals}, "", "5000", "350"},
+		"the caller's":   {refunds{there: 13, told: 13, change: totals}, "10", "1000", "70"}, // as WeChat says it
+		"none is told":   {refunds{there: 13, told: 13}, "", "", ""},
+		"not all say it": {refunds{there: 13, told: 13, change: with(func(offset int, page map[string]string) { delete(page, "coupon_refund_fee_1") })}, "", "1300", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := wepay.NewFields(rows[wepay.QueryRefund].in)
+			if test.offset != "" {
+				in.Set("offset", test.offset)
+			}
+			got, err := client(t, able(t, serve(t, test.all.answer).URL)).Do(t.Context(), wepay.QueryRefund, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Get("refund_fee") != test.fee || got.Get("coupon_refund_fee") != test.couponFee || got.Get("total_fee") != "5000" {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	odd := refunds{there: 13, told: 13, change: with(func(offset int, page map[string]string) { page["refund_fee_1"] = "1.5" })}
+	_, err := client(t, able(t, serve(t, odd.answer).URL)).Do(t.Context(), wepay.QueryRefund, wepay.NewFields(rows[wepay.QueryRefund].in))
+	if wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrMalformed) || !errors.Is(err, wepay.ErrNoAnswer) {
+		t.Errorf("an odd amount: got %v", err)
+	}
 }
 
 func TestQueryRefunds(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 // row is what WeChat's documents say of one operation.
@@ -295,7 +294,7 @@ func able(t *testing.T, endpoints ...string) *wepay.Merchant {
 }
 
 // calls makes the smallest request of an operation, with some changes.
-func calls(t *testing.T, m *wepay.Merchant, op wepay.Operation, changes map[string]string, options ...apiv2.Option) (wepay.Fields, error) {
+func calls(t *testing.T, m *wepay.Merchant, op wepay.Operation, changes map[string]string) (wepay.Fields, error) {
 	t.Helper()
 	in := maps.Clone(rows[op].in)
 	if in == nil {
@@ -303,8 +302,8 @@ func calls(t *testing.T, m *wepay.Merchant, op wepay.Operation, changes map[stri
 	}
 	maps.Copy(in, changes)
 	// No pause lasts, and no flow goes beyond its first request.
-	stop := apiv2.WithPause(func(context.Context, time.Duration) error { return context.Canceled })
-	c := client(t, m, append([]apiv2.Option{apiv2.WithRiskEndpoint(m.Endpoints[0]), stop}, options...)...)
+	stop := func(context.Context, time.Duration) error { return context.Canceled }
+	c := client(t, m, wepay.ClientOptions{RiskEndpoint: m.Endpoints[0], Pause: stop})
 	if !isBill(op) {
 		return c.Do(t.Context(), op, wepay.NewFields(in))
 	}

@@ -20,10 +20,12 @@ const sandboxKeyAge = 60 * time.Hour
 
 // sandboxKey returns the key that the sandbox signs with.
 func (c *Client) sandboxKey(ctx context.Context) (string, error) {
-	return c.sandbox.get(ctx, c.now, func(ctx context.Context) (string, error) {
-		reply, err := c.Do(ctx, wepay.SandboxKey, nil)
-		return reply.Get("sandbox_signkey"), err
-	})
+	return c.sandbox.Get(ctx, sandboxKeyAge, 0)
+}
+
+func (c *Client) fetchSandboxKey(ctx context.Context) (string, error) {
+	reply, err := c.Do(ctx, wepay.SandboxKey, nil)
+	return reply.Get("sandbox_signkey"), err
 }
 
 // NotificationKey returns the key that notifications to the merchant are signed

@@ -118,11 +118,11 @@ func TestSandboxKeyIsFetchedOnce(t *testing.T) {
 func TestSandboxKeyGrowsOld(t *testing.T) {
 	s, m := sandbox(t, nil)
 	now := newClock()
-	c := client(t, m, apiv2.WithClock(now.now))
+	c := client(t, m, wepay.ClientOptions{Now: now.now})
 	for _, step := range []struct {
 		turn time.Duration
 		want int
-	}{{0, 1}, {time.Hour, 1}, {59 * time.Hour, 1}, {time.Second, 2}, {60 * time.Hour, 2}, {time.Second, 3}} {
+	}{{0, 1}, {time.Hour, 1}, {59*time.Hour - time.Second, 1}, {time.Second, 2}, {60*time.Hour - time.Second, 2}, {time.Second, 3}} {
 		now.turn(step.turn)
 		do(t, c, wepay.QueryOrder)
 		if n := s.fetches(); n != step.want {

@@ -1,16 +1,15 @@
 package apiv2
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // sharingVerdicts are pieced together from public SDKs, as WeChat's documents
 // of v2's profit sharing are gone; what is not known is to be asked about.
 var sharingVerdicts = map[string]wepay.Verdict{
-	"SYSTEMERROR":          wepay.Query,
 	"ORDERNOTREADY":        wepay.Later,
 	"NOTENOUGH":            wepay.Later,
 	"OUTORDERNOUSED":       wepay.Fix,
@@ -23,21 +22,11 @@ var sharingVerdicts = map[string]wepay.Verdict{
 	"ACCOUNTABNORMAL":      wepay.Never,
 }
 
-// receiverVerdicts: who is a receiver cannot be asked, and adding one twice does
-// no harm.
-var receiverVerdicts = func() map[string]wepay.Verdict {
-	verdicts := maps.Clone(sharingVerdicts)
-	verdicts["SYSTEMERROR"] = wepay.Again
-	return verdicts
-}()
-
-var sharingQueryVerdicts = func() map[string]wepay.Verdict {
-	verdicts := maps.Clone(sharingVerdicts)
-	verdicts["SYSTEMERROR"] = wepay.Again
-	verdicts["ORDERNOTEXIST"] = wepay.Again // the share may be sent again, with its number
-	verdicts["RESOURCENOTEXISTS"] = wepay.Again
-	return verdicts
-}()
+// sharingQueryVerdicts: what is not there may be sent again, with its number.
+var sharingQueryVerdicts = row.Verdicts(sharingVerdicts, map[string]wepay.Verdict{
+	"ORDERNOTEXIST":     wepay.Again,
+	"RESOURCENOTEXISTS": wepay.Again,
+})
 
 // sharingQueryIdentity: a question about a share has no appid.
 var sharingQueryIdentity = identity{mchID: "mch_id", subMchID: "sub_mch_id"}
@@ -51,48 +40,64 @@ var brandMchID = wepay.Rule{Name: "brand_mch_id", Max: 32, Is: wepay.Digits}
 var sharingCalls = map[wepay.Operation]call{
 	wepay.ProfitShare: {
 		path: "/secapi/pay/profitsharing", certificate: true, signType: wepay.HMACSHA256,
-		rules:  append(slices.Clone(wepay.ShareRules), brandMchID),
-		echoes: []string{"transaction_id", "out_order_no"}, answers: []string{"order_id"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
+		Row: row.Row{
+			Rules:  append(slices.Clone(wepay.ShareRules), brandMchID),
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"order_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareQuery, Verdicts: sharingVerdicts,
+		},
 	},
 	wepay.ProfitShareMulti: {
 		path: "/secapi/pay/multiprofitsharing", certificate: true, signType: wepay.HMACSHA256,
-		rules:  append(slices.Clone(wepay.ShareRules), brandMchID),
-		echoes: []string{"transaction_id", "out_order_no"}, answers: []string{"order_id"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
+		Row: row.Row{
+			Rules:  append(slices.Clone(wepay.ShareRules), brandMchID),
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"order_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareQuery, Verdicts: sharingVerdicts,
+		},
 	},
 	wepay.ProfitShareFinish: {
 		path: "/secapi/pay/profitsharingfinish", certificate: true, signType: wepay.HMACSHA256,
-		rules:      append(slices.Clone(wepay.FinishShareRules), brandMchID),
-		echoes:     []string{"transaction_id", "out_order_no"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
+		Row: row.Row{
+			Rules:      append(slices.Clone(wepay.FinishShareRules), brandMchID),
+			Echoes:     []string{"transaction_id", "out_order_no"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareQuery, Verdicts: sharingVerdicts,
+		},
 	},
 	wepay.ProfitShareQuery: {
-		path: "/pay/profitsharingquery", signType: wepay.HMACSHA256, identity: sharingQueryIdentity,
-		rules:  wepay.QueryShareRules,
-		echoes: []string{"transaction_id", "out_order_no"}, answers: []string{"status"},
-		repeatable: true, unknown: wepay.Again, verdicts: sharingQueryVerdicts,
+		path: "/pay/profitsharingquery", identity: sharingQueryIdentity, signType: wepay.HMACSHA256,
+		Row: row.Row{
+			Rules:  wepay.QueryShareRules,
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingQueryVerdicts,
+		},
 	},
 	wepay.ProfitShareReturn: {
 		path: "/secapi/pay/profitsharingreturn", certificate: true, signType: wepay.HMACSHA256,
-		rules:  wepay.ReturnShareRules,
-		echoes: []string{"out_return_no"}, answers: []string{"result"},
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareReturnQuery, verdicts: sharingVerdicts,
+		Row: row.Row{
+			Rules:  wepay.ReturnShareRules,
+			Echoes: []string{"out_return_no"}, Answers: []string{"result"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareReturnQuery, Verdicts: sharingVerdicts,
+		},
 	},
 	wepay.ProfitShareReturnQuery: {
 		path: "/pay/profitsharingreturnquery", signType: wepay.HMACSHA256,
-		rules:  wepay.QueryReturnRules,
-		echoes: []string{"out_return_no"}, answers: []string{"result"},
-		repeatable: true, unknown: wepay.Again, verdicts: sharingQueryVerdicts,
+		Row: row.Row{
+			Rules:  wepay.QueryReturnRules,
+			Echoes: []string{"out_return_no"}, Answers: []string{"result"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingQueryVerdicts,
+		},
 	},
 	wepay.ProfitShareAddReceiver: {
 		path: "/pay/profitsharingaddreceiver", signType: wepay.HMACSHA256,
-		rules:      wepay.AddReceiverRules,
-		repeatable: true, unknown: wepay.Again, verdicts: receiverVerdicts,
+		Row: row.Row{
+			Rules:      wepay.AddReceiverRules,
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingVerdicts,
+		},
 	},
 	wepay.ProfitShareRemoveReceiver: {
 		path: "/pay/profitsharingremovereceiver", signType: wepay.HMACSHA256,
-		rules:      wepay.RemoveReceiverRules,
-		repeatable: true, unknown: wepay.Again, verdicts: receiverVerdicts,
+		Row: row.Row{
+			Rules:      wepay.RemoveReceiverRules,
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingVerdicts,
+		},
 	},
 }

@@ -9,37 +9,41 @@ import (
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // toolCalls are WeChat's small tools, and links that are only signed.
 var toolCalls = map[wepay.Operation]call{
 	wepay.SandboxKey: {
-		path:       sandboxKeyPath,
-		identity:   accountIdentity,
-		signType:   wepay.MD5,
-		rules:      wepay.Rules{},
-		unsigned:   true,
-		answers:    []string{"sandbox_signkey"},
-		repeatable: true, unknown: wepay.Again,
+		path: sandboxKeyPath, identity: accountIdentity, signType: wepay.MD5, unsigned: true,
+		Row: row.Row{
+			Rules:      wepay.Rules{},
+			Answers:    []string{"sandbox_signkey"},
+			Repeatable: true, Unknown: wepay.Again,
+		},
 	},
 	wepay.ShortURL: {
-		path:       "/tools/shorturl",
-		rules:      wepay.Rules{{Name: "long_url", Required: true, Max: 512}},
-		escaped:    []string{"long_url"},
-		answers:    []string{"short_url"},
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{"SYSTEMERROR": wepay.Again},
+		path: "/tools/shorturl", escaped: []string{"long_url"},
+		Row: row.Row{
+			Rules:      wepay.Rules{{Name: "long_url", Required: true, Max: 512}},
+			Answers:    []string{"short_url"},
+			Repeatable: true, Unknown: wepay.Again,
+		},
 	},
 	wepay.BizPayURL: {
 		identity: accountIdentity,
-		rules:    wepay.Rules{{Name: "product_id", Required: true, Max: 32}},
-		flow:     bizPayURL,
+		Row: row.Row{
+			Rules: wepay.Rules{{Name: "product_id", Required: true, Max: 32}},
+		},
+		flow: bizPayURL,
 	},
 	wepay.EditAddress: {
 		identity: accountIdentity,
-		rules: wepay.Rules{
-			{Name: "accesstoken", Required: true, Max: 512},
-			{Name: "url", Required: true, Max: 2048},
+		Row: row.Row{
+			Rules: wepay.Rules{
+				{Name: "accesstoken", Required: true, Max: 512},
+				{Name: "url", Required: true, Max: 2048},
+			},
 		},
 		flow: editAddress,
 	},
@@ -52,7 +56,7 @@ func bizPayURL(_ context.Context, c *Client, _ wepay.Operation, in wepay.Fields)
 		"appid":      c.merchant.AppID,
 		"mch_id":     c.merchant.MchID,
 		"product_id": in.Get("product_id"),
-		"time_stamp": strconv.FormatInt(c.now().Unix(), 10),
+		"time_stamp": strconv.FormatInt(c.options.Now().Unix(), 10),
 		"nonce_str":  nonce(),
 	})
 	link.Set("sign", Sign(link, wepay.MD5, c.merchant.PartnerKey))
@@ -72,7 +76,7 @@ func editAddress(_ context.Context, c *Client, _ wepay.Operation, in wepay.Field
 		"accesstoken": in.Get("accesstoken"),
 		"appid":       c.merchant.AppID,
 		"noncestr":    nonce(),
-		"timestamp":   strconv.FormatInt(c.now().Unix(), 10),
+		"timestamp":   strconv.FormatInt(c.options.Now().Unix(), 10),
 		"url":         page,
 	})
 	var base []string

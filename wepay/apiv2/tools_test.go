@@ -46,7 +46,7 @@ func without(t *testing.T, m *wepay.Merchant, op wepay.Operation, in map[string]
 	t.Helper()
 	server := serve(t, status(500, ""))
 	m.Endpoints = []string{server.URL}
-	got, err := client(t, m, apiv2.WithClock(newClock().now)).Do(t.Context(), op, wepay.NewFields(in))
+	got, err := client(t, m, wepay.ClientOptions{Now: newClock().now}).Do(t.Context(), op, wepay.NewFields(in))
 	if n := len(server.asked()); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}
@@ -165,11 +165,14 @@ func TestRedPacketList(t *testing.T) {
 	const info = "<hbinfo><openid><![CDATA[o1]]></openid><amount>1</amount><rcv_time><![CDATA[2026-01-01 <12>]]></rcv_time></hbinfo>"
 	const one = `{"amount":"1","openid":"o1","rcv_time":"2026-01-01 <12>"}`
 	for name, test := range map[string]struct{ text, list string }{
-		"one":        {"<xml>" + talk + "<status>RECEIVED</status><hblist>" + info + "</hblist></xml>", "[" + one + "]"},
-		"two":        {"<?xml version=\"1.0\"?>\n<xml>\n" + talk + "<status>RECEIVED</status>\n<hblist>\n" + info + "\n" + info + "\n</hblist>\n</xml>\n", "[" + one + "," + one + "]"},
-		"none":       {"<xml>" + talk + "<status>SENT</status><hblist></hblist></xml>", ""},
-		"no list":    {"<xml>" + talk + "<status>SENT</status></xml>", ""},
-		"empty info": {"<xml>" + talk + "<status>SENT</status><hblist><hbinfo/></hblist></xml>", "[{}]"},
+		"one":         {"<xml>" + talk + "<status>RECEIVED</status><hblist>" + info + "</hblist></xml>", "[" + one + "]"},
+		"two":         {"<?xml version=\"1.0\"?>\n<xml>\n" + talk + "<status>RECEIVED</status>\n<hblist>\n" + info + "\n" + info + "\n</hblist>\n</xml>\n", "[" + one + "," + one + "]"},
+		"none":        {"<xml>" + talk + "<status>SENT</status><hblist></hblist></xml>", "[]"},
+		"none, short": {"<xml>" + talk + "<status>SENT</status><hblist/></xml>", "[]"},
+		"none, wide":  {"<xml>" + talk + "<status>SENT</status>\n<hblist>\n</hblist>\n</xml>", "[]"},
+		"none, CDATA": {"<xml>" + talk + "<status>SENT</status><hblist><![CDATA[]]></hblist></xml>", "[]"},
+		"no list":     {"<xml>" + talk + "<status>SENT</status></xml>", ""},
+		"empty info":  {"<xml>" + talk + "<status>SENT</status><hblist><hbinfo/></hblist></xml>", "[{}]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := calls(t, able(t, serve(t, says(test.text)).URL), wepay.QueryRedPacket, nil)
@@ -181,6 +184,7 @@ func TestRedPacketList(t *testing.T) {
 	for name, text := range map[string]string{
 		"cut short":        "<xml>" + talk + "<status>RECEIVED</status><hblist>" + info,
 		"cut in the list":  "<xml>" + talk + "<status>RECEIVED</status><hblist><hbinfo><openid>o1",
+		"text for a list":  "<xml>" + talk + "<status>SENT</status><hblist>1</hblist></xml>",
 		"another root":     "<root>" + talk + "<status>RECEIVED</status></root>",
 		"a status twice":   "<xml>" + talk + "<status>FAILED</status><status>RECEIVED</status></xml>",
 		"a result twice":   "<xml><result_code>FAIL</result_code>" + talk + "<status>RECEIVED</status></xml>",

@@ -26,10 +26,10 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 	}
 	return access.Send(ctx, endpoints.Request{
 		Method: http.MethodPost, URI: c.path(call), Body: body,
-		Repeatable: call.repeatable, Timeout: cmp.Or(call.timeout, c.timeout),
+		Repeatable: call.Repeatable, Timeout: cmp.Or(call.timeout, c.options.Timeout),
 		Header: func(h http.Header) error {
 			h.Set("Content-Type", "text/xml; charset=utf-8")
-			h.Set("User-Agent", c.userAgent)
+			h.Set("User-Agent", wepay.UserAgent(c.merchant))
 			return nil
 		},
 		Open: open,

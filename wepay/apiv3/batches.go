@@ -1,13 +1,13 @@
 package apiv3
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 const (
@@ -18,58 +18,69 @@ const (
 )
 
 // batchCalls are of the product before transfers that the payee confirms, for
-// merchants who still have it (商家转账到零钱).
+// merchants who still have it (商家转账到零钱). API v2 has no batches: these fields
+// have API v3's names.
 var batchCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 发起商家转账 (API v3).
 	wepay.TransferBatch: {
-		method: http.MethodPost, path: "/v3/transfer/batches", as: forAccount, payout: true,
-		rules: wepay.Rules{
-			{Name: "out_batch_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
-			{Name: "batch_name", Required: true, Is: wepay.Characters(32)},
-			{Name: "batch_remark", Required: true, Is: wepay.Characters(32)},
-			{Name: "total_amount", Required: true, Is: wepay.Fen},
-			{Name: "total_num", Required: true, Is: wepay.Between(1, maxBatch)},
-			{Name: batchDetails, Required: true, Max: maxReply, Is: wepay.JSON},
-			{Name: "transfer_scene_id", Max: 36},
-			{Name: "notify_url", Max: 256, Is: wepay.NotifyURL},
+		method: http.MethodPost, path: "/v3/transfer/batches", as: forAccount,
+		Row: row.Row{
+			Payout: true,
+			Rules: wepay.Rules{
+				{Name: "out_batch_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
+				{Name: "batch_name", Required: true, Is: wepay.Characters(32)},
+				{Name: "batch_remark", Required: true, Is: wepay.Characters(32)},
+				{Name: "total_amount", Required: true, Is: wepay.Fen},
+				{Name: "total_num", Required: true, Is: wepay.Between(1, maxBatch)},
+				{Name: batchDetails, Required: true, Max: maxReply, Is: wepay.JSON},
+				{Name: "transfer_scene_id", Max: 36},
+				{Name: "notify_url", Max: 256, Is: wepay.NotifyURL},
+			},
+			Check:  checkBatch,
+			Echoes: []string{"out_batch_no"}, Answers: []string{"batch_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryTransferBatch, Verdicts: payoutVerdicts,
 		},
-		check: checkBatch,
-		body: func(x *exchange) (object, error) {
-			body := object{"appid": x.merchant.AppID}
-			err := write(batchNames, x.in, body)
-			return body, err
+		in: fieldMap{
+			{"appid", "appid", text},
+			{"out_batch_no", "out_batch_no", text},
+			{"batch_name", "batch_name", text},
+			{"batch_remark", "batch_remark", text},
+			{"total_amount", "total_amount", number},
+			{"total_num", "total_num", number},
+			{batchDetails, batchDetails, value},
+			{"transfer_scene_id", "transfer_scene_id", text},
+			{"notify_url", "notify_url", text},
 		},
 		encrypted: []string{batchDetails + "[].user_name"},
-		echoes:    []string{"out_batch_no"}, answers: []string{"batch_id"},
-		result: func(x *exchange, answer object) (wepay.Fields, error) {
-			fields := x.done()
-			err := read(batchStateNames, answer, &fields)
-			return fields, err
-		},
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransferBatch, verdicts: payoutVerdicts,
+		out:       batchMap,
 	},
 	// Source: WeChat Pay, 商家批次单号查询批次单 and 商家明细单号查询明细单 (API v3).
 	wepay.QueryTransferBatch: {
-		method: http.MethodGet, as: forAccount, payout: true,
-		route: func(x *exchange) string {
-			if x.in.Get("out_detail_no") != "" {
-				return "/v3/transfer/batches/out-batch-no/{out_batch_no}/details/out-detail-no/{out_detail_no}"
-			}
-			return "/v3/transfer/batches/out-batch-no/{out_batch_no}"
+		method: http.MethodGet, as: forAccount,
+		path:      "/v3/transfer/batches/out-batch-no/{out_batch_no}",
+		preferred: "/v3/transfer/batches/out-batch-no/{out_batch_no}/details/out-detail-no/{out_detail_no}",
+		Row: row.Row{
+			Payout: true,
+			Rules: wepay.Rules{
+				{Name: "out_batch_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
+				{Name: "out_detail_no", Max: 32, Is: wepay.Alphanumeric},
+				{Name: "need_query_detail", Is: wepay.OneOf("true", "false")},
+				{Name: "offset", Is: wepay.Between(0, maxBatch)},
+				{Name: "limit", Is: wepay.Between(20, 100)},
+				{Name: "detail_status", Is: wepay.OneOf("ALL", "SUCCESS", "FAIL", "WAIT_PAY")},
+			},
+			Complete: completeBatchQuery,
+			Echoes:   []string{"out_batch_no", "out_detail_no"}, Answers: []string{"out_batch_no"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: payoutQueryVerdicts,
 		},
-		rules: wepay.Rules{
-			{Name: "out_batch_no", Required: true, Max: 32, Is: wepay.Alphanumeric},
-			{Name: "out_detail_no", Max: 32, Is: wepay.Alphanumeric},
-			{Name: "need_query_detail", Is: wepay.OneOf("true", "false")},
-			{Name: "offset", Is: wepay.Between(0, maxBatch)},
-			{Name: "limit", Is: wepay.Between(20, 100)},
-			{Name: "detail_status", Is: wepay.OneOf("ALL", "SUCCESS", "FAIL", "WAIT_PAY")},
+		in: fieldMap{
+			{"need_query_detail", "need_query_detail", text},
+			{"offset", "offset", text},
+			{"limit", "limit", text},
+			{"detail_status", "detail_status", text},
 		},
-		query:     batchQuery,
 		decrypted: []string{"user_name"},
-		echoes:    []string{"out_batch_no", "out_detail_no"}, answers: []string{"out_batch_no"},
-		result:     batchState,
-		repeatable: true, unknown: wepay.Again, verdicts: payoutQueryVerdicts,
+		result:    batchState,
 	},
 }
 
@@ -101,19 +112,30 @@ func checkBatch(in wepay.Fields) error {
 	return nil
 }
 
-// API v2 has no batches, so that these fields have API v3's names.
-var (
-	batchNames = []name{
-		{"out_batch_no", "out_batch_no", text},
-		{"batch_name", "batch_name", text},
-		{"batch_remark", "batch_remark", text},
-		{"total_amount", "total_amount", number},
-		{"total_num", "total_num", number},
-		{batchDetails, batchDetails, value},
-		{"transfer_scene_id", "transfer_scene_id", text},
-		{"notify_url", "notify_url", text},
+// completeBatchQuery asks for a batch with its transfers, unless the caller wants
+// it without. The query of one transfer has no parameters.
+func completeBatchQuery(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
+	page := []wepay.Field{{Name: "offset", Value: "0"}, {Name: "limit", Value: "100"}, {Name: "detail_status", Value: "ALL"}}
+	if in.Get("need_query_detail") == "" {
+		in.Set("need_query_detail", "true")
 	}
-	batchStateNames = []name{
+	for _, field := range page {
+		switch {
+		case in.Get("need_query_detail") == "false" || in.Get("out_detail_no") != "":
+			in.Delete(field.Name)
+		case in.Get(field.Name) == "":
+			in.Set(field.Name, field.Value)
+		}
+	}
+	if in.Get("out_detail_no") != "" {
+		in.Delete("need_query_detail")
+	}
+	return in, nil
+}
+
+// batchMap has the fields of a batch, and batchDetailMap those of a transfer in it.
+var (
+	batchMap = fieldMap{
 		{"mch_id", "mchid", text},
 		{"appid", "appid", text},
 		{"out_batch_no", "out_batch_no", text},
@@ -132,12 +154,7 @@ var (
 		{"create_time", "create_time", second},
 		{"update_time", "update_time", second},
 	}
-	batchPageNames = []name{
-		{"offset", "offset", number},
-		{"limit", "limit", number},
-		{batchDetails, batchDetails, value},
-	}
-	batchDetailNames = []name{
+	batchDetailMap = fieldMap{
 		{"mch_id", "mchid", text},
 		{"appid", "appid", text},
 		{"out_batch_no", "out_batch_no", text},
@@ -153,35 +170,21 @@ var (
 		{"initiate_time", "initiate_time", second},
 		{"update_time", "update_time", second},
 	}
+	batchPageMap = fieldMap{
+		{"offset", "offset", number},
+		{"limit", "limit", number},
+		{batchDetails, batchDetails, value},
+	}
 )
 
-// batchQuery asks for a batch with its transfers, unless the caller does not want
-// them. One transfer has no query.
-func batchQuery(x *exchange) (members, error) {
+// batchState reads one transfer, or a batch with a page of its transfers.
+func batchState(x *exchange, answer object, out *wepay.Fields) error {
 	if x.in.Get("out_detail_no") != "" {
-		return nil, nil
+		return batchDetailMap.read(answer, out)
 	}
-	query := members{{"need_query_detail", cmp.Or(x.in.Get("need_query_detail"), "true")}}
-	if query[0].value == "false" {
-		return query, nil
+	batch, _ := answer.object("transfer_batch") // without it out lacks out_batch_no
+	if err := batchMap.read(batch, out); err != nil {
+		return err
 	}
-	return append(query,
-		member{"offset", cmp.Or(x.in.Get("offset"), "0")},
-		member{"limit", cmp.Or(x.in.Get("limit"), "100")},
-		member{"detail_status", cmp.Or(x.in.Get("detail_status"), "ALL")},
-	), nil
-}
-
-func batchState(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	if x.in.Get("out_detail_no") != "" {
-		err := read(batchDetailNames, answer, &fields)
-		return fields, err
-	}
-	batch, _ := answer.object("transfer_batch") // without it the fields lack out_batch_no
-	if err := read(batchStateNames, batch, &fields); err != nil {
-		return nil, err
-	}
-	err := read(batchPageNames, answer, &fields)
-	return fields, err
+	return batchPageMap.read(answer, out)
 }

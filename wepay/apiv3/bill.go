@@ -10,10 +10,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 var billVerdicts = map[string]wepay.Verdict{
@@ -25,28 +25,25 @@ var billVerdicts = map[string]wepay.Verdict{
 var billCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 申请交易账单 (API v3).
 	wepay.DownloadBill: {
-		method: http.MethodGet, path: "/v3/bill/tradebill", bill: true, as: forSubOrAll,
-		rules: wepay.BillRules,
-		query: func(x *exchange) (members, error) {
-			return append(x.billQuery(), member{"bill_type", x.in.Get("bill_type")}, member{"sub_mchid", x.merchant.SubMchID}), nil
+		method: http.MethodGet, path: "/v3/bill/tradebill", as: forSubOrAll,
+		Row: row.Row{Bill: true, Rules: wepay.BillRules, Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts},
+		in: fieldMap{
+			{"bill_date", "bill_date", day},
+			{"tar_type", "tar_type", text},
+			{"bill_type", "bill_type", text},
+			{"sub_mch_id", "sub_mchid", text},
 		},
-		repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
 	// Source: WeChat Pay, 申请资金账单 (API v3).
 	wepay.DownloadFundFlow: {
-		method: http.MethodGet, path: "/v3/bill/fundflowbill", bill: true, as: forAccount,
-		rules: wepay.FundFlowRules,
-		query: func(x *exchange) (members, error) {
-			return append(x.billQuery(), member{"account_type", strings.ToUpper(x.in.Get("account_type"))}), nil
+		method: http.MethodGet, path: "/v3/bill/fundflowbill", as: forAccount,
+		Row: row.Row{Bill: true, Rules: wepay.FundFlowRules, Repeatable: true, Unknown: wepay.Again, Verdicts: billVerdicts},
+		in: fieldMap{
+			{"bill_date", "bill_date", day},
+			{"tar_type", "tar_type", text},
+			{"account_type", "account_type", upper},
 		},
-		repeatable: true, unknown: wepay.Again, verdicts: billVerdicts,
 	},
-}
-
-// billQuery has the day as API v3 writes days.
-func (x *exchange) billQuery() members {
-	day, _ := time.Parse("20060102", x.in.Get("bill_date")) // the rules have seen to it
-	return members{{"bill_date", day.Format(time.DateOnly)}, {"tar_type", x.in.Get("tar_type")}}
 }
 
 // Download asks WeChat Pay for a bill; see wepay.Gateway. Nothing signs a bill,
@@ -58,43 +55,66 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 		return nil, err
 	}
 	answer, err := x.ask(ctx)
+	if refused, ok := errors.AsType[*wepay.Error](err); ok && refused.Verdict == wepay.Done {
+		refused.Verdict = wepay.NoBill(in.Get("bill_date"), c.options.Now())
+	}
 	if err != nil {
 		return nil, err
 	}
-	uri, want, err := offered(answer)
+	uri, want, err := c.offered(answer)
 	if err != nil {
-		return nil, x.unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		failed := x.failure()
+		// WeChat signed it, and will say the same the next time.
+		failed.Err, failed.Verdict = fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err), wepay.Never
+		return nil, failed
 	}
 	return x.fetch(ctx, uri, want)
 }
 
-// billFile is the one path that bills are fetched from.
+// billFile is where WeChat's documents have bills.
 const billFile = "/v3/billdownload/file"
 
-// offered reads where a bill is, and its digest. Only path and query count: a
-// bill is asked for where everything is, and nothing signed is sent elsewhere.
-func offered(answer *reply) (uri string, want billDigest, err error) {
-	var offer struct {
-		HashType  string `json:"hash_type"`
-		HashValue string `json:"hash_value"`
-		URL       string `json:"download_url"`
+// offered reads where a bill is, and its digest. Its access points all serve the
+// same, so that path and query are asked for where everything is, and nothing
+// signed is sent elsewhere. As WeChat signed the offer, a path of WeChat's that no
+// document knows is as good: what comes from there has to have the digest.
+func (c *Client) offered(answer *reply) (uri string, want billDigest, err error) {
+	offer, err := parse(answer.body)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: the offer: %w", wepay.ErrMalformed, err)
 	}
-	if err := decode(answer.body, &offer); err != nil {
-		return "", nil, fmt.Errorf("%w: the reply is no JSON object", wepay.ErrMalformed)
+	at, err := url.Parse(offer.text("download_url"))
+	switch {
+	case err != nil, checkPath(at.EscapedPath()) != nil, at.RawQuery == "", checkASCII(at.RawQuery) != nil:
+		return "", nil, fmt.Errorf("%w: download_url is none of API v3", wepay.ErrMalformed)
+	case at.EscapedPath() != billFile && !c.isAccessPoint(at):
+		return "", nil, fmt.Errorf("%w: download_url is neither of %s nor of one of WeChat Pay's hosts", wepay.ErrMalformed, billFile)
 	}
-	at, err := url.Parse(offer.URL)
-	if err != nil || at.EscapedPath() != billFile || at.RawQuery == "" || checkASCII(at.RawQuery) != nil {
-		return "", nil, fmt.Errorf("%w: download_url is not of %s", wepay.ErrMalformed, billFile)
-	}
-	want, err = newBillDigest(offer.HashType, offer.HashValue)
-	return billFile + "?" + at.RawQuery, want, err
+	want, err = newBillDigest(offer.text("hash_type"), offer.text("hash_value"))
+	return at.EscapedPath() + "?" + at.RawQuery, want, err
+}
+
+// accessPoints are WeChat's, near and far, which serve the same.
+// Source: WeChat Pay, 接入点, and its SDK for Java.
+var accessPoints = []string{
+	"api.mch.weixin.qq.com", "api2.mch.weixin.qq.com", "apihk.mch.weixin.qq.com", "apius.mch.weixin.qq.com",
+	"api.wechatpay.cn", "api2.wechatpay.cn",
+}
+
+// isAccessPoint says whether a URL is of WeChat's access points or of one that
+// stands for them here.
+func (c *Client) isAccessPoint(at *url.URL) bool {
+	return slices.Contains(accessPoints, at.Hostname()) || slices.ContainsFunc(c.merchant.Endpoints, func(endpoint string) bool {
+		own, err := url.Parse(endpoint)
+		return err == nil && own.Host == at.Host
+	})
 }
 
 // fetch begins to download a bill. Whatever comes of it, the whole call may be
 // made again, which gets another address.
 func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wepay.Bill, error) {
 	var bill *wepay.Bill
-	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.platform.Serial()}
+	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.keyRing.Serial()}
 	refused, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (refused *reply, err error) {
 		if resp.StatusCode != http.StatusOK {
 			return x.client.read(ctx, resp)
@@ -103,14 +123,14 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 		return nil, err
 	})
 	if err != nil {
-		return nil, x.unanswered(x.failure(), fmt.Errorf("fetching the bill: %w", err))
+		return nil, x.call.Unanswered(x.failure(), fmt.Errorf("fetching the bill: %w", err))
 	}
 	if bill != nil {
 		return bill, nil
 	}
 	told, _ := refused.refusal() // read takes nothing else but a success, which is no bill
-	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, told.Code, told.Message)
-	return nil, x.unanswered(x.failure(), err)
+	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, told.code, told.text())
+	return nil, x.call.Unanswered(x.failure(), err)
 }
 
 // openBill takes text and gzip for a bill, and no page.
@@ -125,11 +145,11 @@ func openBill(body io.ReadCloser, want billDigest) (*wepay.Bill, error) {
 	case first[0] == '<':
 		return nil, fmt.Errorf("%w: a page instead of a bill", wepay.ErrMalformed)
 	case !bytes.Equal(first, []byte{0x1f, 0x8b}):
-		return &wepay.Bill{ReadCloser: bill{&digested{text, sha1.New(), want}, body}}, nil
+		return &wepay.Bill{ReadCloser: bill{&digested{text, sha1.New(), want}, body}, Verified: true}, nil
 	}
 	packed, err := unpack(text, want)
 	if err != nil {
 		return nil, err
 	}
-	return &wepay.Bill{ReadCloser: bill{packed, body}, Gzip: true}, nil
+	return &wepay.Bill{ReadCloser: bill{packed, body}, Gzip: true, Verified: true}, nil
 }

@@ -78,19 +78,17 @@ const RefreshEvery = 10 * time.Hour
 // Due says when Refresh should be called: at once where there is nothing yet,
 // a while after it failed, and never for an account with the public key, as
 // long as WeChat used no certificate with it, or once it lists none any more.
-func (p *Platform) Due() (at time.Time, ever bool) {
-	cs := p.certificates.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (k *KeyRing) Due() (at time.Time, ever bool) {
+	asked, failed := k.fetched.Last()
 	switch {
-	case p.merchant.PublicKey != nil && (cs == nil || p.failed != nil):
+	case k.merchant.PublicKey != nil && (k.certificates.Load() == nil || failed != nil):
 		return time.Time{}, false
-	case p.asked.IsZero():
+	case asked.IsZero():
 		return time.Time{}, true
-	case p.failed != nil:
-		return p.asked.Add(retryEvery), true
+	case failed != nil:
+		return asked.Add(retryEvery), true
 	default:
-		return p.asked.Add(RefreshEvery), true
+		return asked.Add(RefreshEvery), true
 	}
 }
 
@@ -99,48 +97,49 @@ const retryEvery = 5 * time.Minute
 
 // Refresh fetches the platform certificates that WeChat lists for the account.
 // Those held before stay where that fails.
-func (p *Platform) Refresh(ctx context.Context) error {
-	p.Load(ctx)
-	return p.refresh(ctx, 0)
+func (k *KeyRing) Refresh(ctx context.Context) error {
+	k.Load(ctx)
+	_, err := k.fetched.Get(ctx, 0, 0)
+	return err
 }
 
 // fetch asks WeChat for the certificates and takes them in place of those
 // before.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
-func (p *Platform) fetch(ctx context.Context) error {
-	failing := func(err error) error {
-		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, err)
+func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
+	failing := func(err error) (struct{}, error) {
+		return none, fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, k.merchant.Name, err)
 	}
-	if err := p.merchant.RequireV3(); err != nil {
+	if err := k.merchant.RequireV3(); err != nil {
 		return failing(err)
 	}
 	// A certificate that WeChat has retired must not keep the new ones from coming,
 	// so that none is named; the public key counts as in use only where it is.
-	answer, err := p.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: p.merchant.PublicKeyID})
+	answer, err := k.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: k.merchant.PublicKeyID})
 	if err != nil {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.Code, told.Message, p.hint(told.Code)))
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.code, told.text(), k.hint(told.code)))
 	}
-	fresh, err := p.open(answer.body)
+	fresh, err := k.open(answer.body)
 	if err != nil {
 		return failing(err)
 	}
-	if err := p.believeCertificates(answer, fresh); err != nil {
+	if err := k.believeCertificates(answer, fresh); err != nil {
 		return failing(err)
 	}
-	p.replace(fresh)
-	if p.store != nil {
-		_ = p.store.Store(ctx, p.storeKey(), answer.body) // which reports why not
+	k.replace(fresh)
+	if k.store != nil {
+		_ = k.store.Store(ctx, k.storeKey(), answer.body) // which reports why not
 	}
-	return nil
+	return none, nil
 }
 
 // hint says what to do about a refusal of certificates.
-func (p *Platform) hint(code string) string {
+func (k *KeyRing) hint(code string) string {
 	switch {
-	case code == "RESOURCE_NOT_EXISTS" && p.merchant.PublicKey != nil:
+	case code == "RESOURCE_NOT_EXISTS" && k.merchant.PublicKey != nil:
 		return ": the account has none any more, and is known by public_key alone"
 	case code == "RESOURCE_NOT_EXISTS":
 		return ": the account has none; set public_key to WeChat Pay's public key (微信支付公钥) from the merchant platform"
@@ -154,13 +153,13 @@ func (p *Platform) hint(code string) string {
 // believeCertificates verifies the reply that brought certificates: with a key
 // that is known already, or else with one of its own, which the APIv3 key
 // vouches for.
-func (p *Platform) believeCertificates(answer *reply, fresh *certificates) error {
+func (k *KeyRing) believeCertificates(answer *reply, fresh *certificates) error {
 	s, err := readSignature(answer.header)
 	if err != nil {
 		return err
 	}
-	now := p.now()
-	key := p.held(s.serial)
+	now := k.options.Now()
+	key := k.held(s.serial)
 	if key == nil {
 		key = fresh.key(s.serial, now)
 	}
@@ -172,7 +171,7 @@ func (p *Platform) believeCertificates(answer *reply, fresh *certificates) error
 
 // open decrypts the certificates of a reply with the APIv3 key. One that cannot be
 // used is left out, unless that leaves none.
-func (p *Platform) open(body []byte) (*certificates, error) {
+func (k *KeyRing) open(body []byte) (*certificates, error) {
 	var listed struct {
 		Data []struct {
 			Serial    string `json:"serial_no"`
@@ -182,14 +181,14 @@ func (p *Platform) open(body []byte) (*certificates, error) {
 	if err := decode(body, &listed); err != nil {
 		return nil, fmt.Errorf("%w: reading the list: %w", wepay.ErrMalformed, err)
 	}
-	gcm, err := p.gcm()
+	gcm, err := k.gcm()
 	if err != nil {
 		return nil, err
 	}
 	cs := &certificates{bySerial: make(map[string]*certificate, len(listed.Data)), unusable: make(map[string]error)}
 	none := fmt.Errorf("%w: the list is empty", wepay.ErrMalformed)
 	for _, item := range listed.Data {
-		c, err := p.openCertificate(gcm, item.Serial, &item.Encrypted)
+		c, err := k.openCertificate(gcm, item.Serial, &item.Encrypted)
 		if err != nil {
 			none, cs.unusable[item.Serial] = err, err
 			continue
@@ -203,7 +202,7 @@ func (p *Platform) open(body []byte) (*certificates, error) {
 }
 
 // openCertificate decrypts one that is listed under a serial number.
-func (p *Platform) openCertificate(gcm cipher.AEAD, serial string, encrypted *sealed) (*certificate, error) {
+func (k *KeyRing) openCertificate(gcm cipher.AEAD, serial string, encrypted *sealed) (*certificate, error) {
 	text, err := encrypted.open(gcm)
 	if err != nil {
 		return nil, fmt.Errorf("opening certificate %s: %w", serial, err)
@@ -215,7 +214,7 @@ func (p *Platform) openCertificate(gcm cipher.AEAD, serial string, encrypted *se
 	if c.serial != serial {
 		return nil, fmt.Errorf("%w: certificate %s is listed as %s", wepay.ErrMalformed, c.serial, serial)
 	}
-	if _, own := p.merchant.SigningKey(); own.PublicKey.Equal(c.key) {
+	if _, own := k.merchant.SigningKey(); own.PublicKey.Equal(c.key) {
 		return nil, fmt.Errorf("%w: certificate %s is the merchant's own", wepay.ErrMalformed, c.serial)
 	}
 	return c, nil
@@ -248,61 +247,57 @@ func parseCertificate(text []byte) (*certificate, error) {
 
 // replace takes certificates in place of those before, and reports which are left
 // out.
-func (p *Platform) replace(fresh *certificates) {
-	p.certificates.Store(fresh)
-	if p.changed != nil {
-		p.changed()
+func (k *KeyRing) replace(fresh *certificates) {
+	k.certificates.Store(fresh)
+	if k.changed != nil {
+		k.changed()
 	}
 	for _, err := range fresh.unusable {
-		if p.unusable != nil {
-			p.unusable(p.merchant, err)
+		if k.options.Unusable != nil {
+			k.options.Unusable(k.merchant, err)
 		}
 	}
 }
 
 // storeKey is where the account's certificates are kept.
-func (p *Platform) storeKey() string { return "wepay/certificates/" + p.merchant.MchID + ".json" }
+func (k *KeyRing) storeKey() string { return "wepay/certificates/" + k.merchant.MchID + ".json" }
 
 // Load takes the certificates that were kept from before, once, unless the
 // context ends first. What is kept is WeChat's reply as it came: nobody without
 // the APIv3 key can have made it. It is as old as it is in the store, so that a
 // restart does not have WeChat asked before Due.
-func (p *Platform) Load(ctx context.Context) {
+func (k *KeyRing) Load(ctx context.Context) {
 	select {
-	case p.loading <- struct{}{}:
-		defer func() { <-p.loading }()
+	case k.loading <- struct{}{}:
+		defer func() { <-k.loading }()
 	case <-ctx.Done():
 		return
 	}
-	if p.loaded {
+	if k.loaded {
 		return
 	}
-	if p.store == nil || p.merchant.RequireV3() != nil {
-		p.loaded = true
+	if k.store == nil || k.merchant.RequireV3() != nil {
+		k.loaded = true
 		return
 	}
-	body, stored, err := p.store.Load(ctx, p.storeKey())
-	p.loaded = ctx.Err() == nil
+	body, stored, err := k.store.Load(ctx, k.storeKey())
+	k.loaded = ctx.Err() == nil
 	if err != nil {
 		return // there are none, or the store has reported why not
 	}
-	kept, err := p.open(body)
-	if err != nil || p.certificates.Load() != nil {
+	kept, err := k.open(body)
+	if err != nil || k.certificates.Load() != nil {
 		return // what does not open was kept under another key
 	}
-	p.replace(kept)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.asked.IsZero() && !stored.After(p.now()) {
-		p.asked = stored
-	}
+	k.replace(kept)
+	k.fetched.Assume(struct{}{}, stored)
 }
 
 // Expires returns when the last of the platform certificates in force expires;
 // the zero time where none is.
-func (p *Platform) Expires() (last time.Time) {
-	now := p.now()
-	if cs := p.certificates.Load(); cs != nil {
+func (k *KeyRing) Expires() (last time.Time) {
+	now := k.options.Now()
+	if cs := k.certificates.Load(); cs != nil {
 		for _, c := range cs.bySerial {
 			if c.inForce(now) && c.notAfter.After(last) {
 				last = c.notAfter

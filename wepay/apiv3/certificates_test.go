@@ -27,27 +27,27 @@ import (
 
 func TestDue(t *testing.T) {
 	s := openShop(t, ways[2])
-	if _, due := s.platform.Due(); due {
+	if _, due := s.keyRing.Due(); due {
 		t.Error("an account with the public key has certificates due")
 	}
 	s = openShop(t, ways[0])
-	if at, due := s.platform.Due(); !due || !at.IsZero() {
+	if at, due := s.keyRing.Due(); !due || !at.IsZero() {
 		t.Errorf("at first: %s, %v", at, due)
 	}
-	if err := s.platform.Refresh(t.Context()); err != nil {
+	if err := s.keyRing.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if at, due := s.platform.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) {
+	if at, due := s.keyRing.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) {
 		t.Errorf("then: %s, %v", at, due)
 	}
 	// WeChat signs with a certificate although there is the public key: that is a
 	// migration, and what signs has to be kept up to date.
 	s = openShop(t, ways[1])
-	if _, err := s.platform.Key(t.Context(), s.naming(s.signs())); err != nil {
+	if _, err := s.keyRing.Key(t.Context(), s.naming(s.signs())); err != nil {
 		t.Fatal(err)
 	}
-	if at, due := s.platform.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) || s.platform.Serial() != s.merchant.PublicKeyID {
-		t.Errorf("migrating: %s, %v, names %s", at, due, s.platform.Serial())
+	if at, due := s.keyRing.Due(); !due || !at.Equal(start.Add(apiv3.RefreshEvery)) || s.keyRing.Serial() != s.merchant.PublicKeyID {
+		t.Errorf("migrating: %s, %v, names %s", at, due, s.keyRing.Serial())
 	}
 	if requests := s.wechat.Requests(certificatesPath); requests[0].Header.Get("Wechatpay-Serial") != s.merchant.PublicKeyID {
 		t.Errorf("fetched with %v", requests[0].Header)
@@ -157,7 +157,7 @@ func TestListOfCertificates(t *testing.T) {
 			})
 			m := w.merchant(t)
 			m.PublicKey, m.PublicKeyID = nil, ""
-			p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+			p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 			err := p.Refresh(t.Context())
 			good := test.want == nil && test.text == ""
 			if good != (err == nil) || test.want != nil && !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.text) || good != p.Holds(serialOf(test.signedBy)) {
@@ -195,16 +195,15 @@ func TestUnusableCertificates(t *testing.T) {
 			m, kept := w.merchant(t), new(store)
 			m.PublicKey, m.PublicKeyID = nil, ""
 			var reported []string
-			newPlatform := func() *apiv3.Platform {
-				return apiv3.NewPlatform(m, kept, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)),
-					apiv3.WithUnusable(func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }))
+			newKeyRing := func() *apiv3.KeyRing {
+				return apiv3.NewKeyRing(m, kept, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t), Unusable: func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }})
 			}
-			fetched, loaded := newPlatform(), newPlatform()
+			fetched, loaded := newKeyRing(), newKeyRing()
 			if err := fetched.Refresh(t.Context()); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			loaded.Load(t.Context())
-			for _, p := range []*apiv3.Platform{fetched, loaded} {
+			for _, p := range []*apiv3.KeyRing{fetched, loaded} {
 				if !p.Holds(serialOf(3)) || p.Holds(serialOf(1)) || p.Holds(serialOf(2)) || p.Serial() != serialOf(3) {
 					t.Errorf("%s: names %q", name, p.Serial())
 				}
@@ -230,7 +229,7 @@ func TestListIsNotBelieved(t *testing.T) {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
 		m := w.merchant(t)
 		m.PublicKey, m.PublicKeyID = nil, ""
-		p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+		p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 		if err := p.Refresh(t.Context()); !errors.Is(err, test.want) || !errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -240,7 +239,7 @@ func TestListIsNotBelieved(t *testing.T) {
 	})
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID = nil, ""
-	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(func() time.Time { return start.Add(6 * time.Minute) }), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: func() time.Time { return start.Add(6 * time.Minute) }, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); !errors.Is(err, wepay.ErrStale) || !strings.Contains(err.Error(), "clock is wrong") {
 		t.Errorf("stale: got %v", err)
 	}
@@ -261,7 +260,7 @@ func TestCertificateExpires(t *testing.T) {
 	})
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID = nil, ""
-	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(w.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +301,7 @@ func TestVectorA3(t *testing.T) {
 	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: v.Body, header: headers} })
 	m := w.merchant(t)
 	m.PublicKey, m.PublicKeyID, m.APIv3Key = nil, "", k.APIv3Key
-	p := apiv3.NewPlatform(m, nil, apiv3.WithClock(func() time.Time { return time.Unix(1700000000, 0) }), apiv3.WithTransport(plainTransport(t)))
+	p := apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: func() time.Time { return time.Unix(1700000000, 0) }, Transport: plainTransport(t)})
 	if err := p.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -331,23 +330,23 @@ func TestKeptCertificatesAge(t *testing.T) {
 			// Whoever gives up does so for himself alone.
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
-			s.platform.Load(ended)
-			if s.platform.Serial() != "" {
+			s.keyRing.Load(ended)
+			if s.keyRing.Serial() != "" {
 				t.Error("it was loaded in no time")
 			}
-			s.platform.Load(t.Context())
+			s.keyRing.Load(t.Context())
 			want := start.Add(test.due)
 			if test.due == 0 {
 				want = time.Time{}
 			}
-			if at, ever := s.platform.Due(); !ever || !at.Equal(want) {
+			if at, ever := s.keyRing.Due(); !ever || !at.Equal(want) {
 				t.Errorf("due at %s, %v, wants %s", at, ever, want)
 			}
 			certs, err := s.wechat.PlatformCertificates(mchID)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if expires := s.platform.Expires(); !expires.Equal(certs[0].NotAfter) {
+			if expires := s.keyRing.Expires(); !expires.Equal(certs[0].NotAfter) {
 				t.Errorf("expires on %s, wants %s", expires, certs[0].NotAfter)
 			}
 			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
@@ -362,16 +361,16 @@ func TestKeptCertificatesAge(t *testing.T) {
 // more, which is nothing to be asked again and again.
 func TestDueAfterMigration(t *testing.T) {
 	s := openShop(t, ways[1])
-	if _, err := s.platform.Key(t.Context(), s.naming(s.signs())); err != nil {
+	if _, err := s.keyRing.Key(t.Context(), s.naming(s.signs())); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.wechat.Migrate(mchID, wepaytest.ByPublicKey, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.platform.Refresh(t.Context()); err == nil {
+	if err := s.keyRing.Refresh(t.Context()); err == nil {
 		t.Fatal("there are certificates")
 	}
-	if at, ever := s.platform.Due(); ever {
+	if at, ever := s.keyRing.Due(); ever {
 		t.Errorf("due again at %s", at)
 	}
 }

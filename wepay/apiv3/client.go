@@ -12,13 +12,13 @@ import (
 // many goroutines.
 type Client struct {
 	wire
-	platform *Platform
+	keyRing *KeyRing
 }
 
 // NewClient returns the client of a merchant that Validate accepts, whose
-// account knows WeChat by a platform.
-func NewClient(merchant *wepay.Merchant, platform *Platform, options ...Option) *Client {
-	return &Client{newWire(merchant, options), platform}
+// account knows WeChat by a key ring.
+func NewClient(merchant *wepay.Merchant, keyRing *KeyRing, options wepay.ClientOptions) *Client {
+	return &Client{newWire(merchant, options), keyRing}
 }
 
 // Merchant returns whose client this is.
@@ -64,7 +64,7 @@ func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields
 // prepare checks what a caller gives, and says for whom the merchant acts.
 func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*exchange, error) {
 	call, found := calls[op]
-	if !found || call.bill != bill {
+	if !found || call.Bill != bill {
 		return nil, fmt.Errorf("%w: %s over API v3", wepay.ErrNoOperation, op)
 	}
 	if err := c.merchant.RequireV3(); err != nil {
@@ -74,18 +74,20 @@ func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*excha
 	if err != nil {
 		return nil, err
 	}
-	if err := call.rules.Check(own); err != nil {
+	if own, err = call.Prepare(merchant, own); err != nil {
 		return nil, err
 	}
-	if call.check != nil {
-		if err := call.check(own); err != nil {
-			return nil, err
+	addIDs(merchant, &own)
+	return &exchange{client: c, op: op, call: call, merchant: merchant, in: own}, nil
+}
+
+// addIDs says who asks, and for whom.
+func addIDs(m *wepay.Merchant, in *wepay.Fields) {
+	for name, id := range map[string]string{"appid": m.AppID, "mch_id": m.MchID, "sub_appid": m.SubAppID, "sub_mch_id": m.SubMchID} {
+		if id != "" {
+			in.Set(name, id)
 		}
 	}
-	if call.payout && !merchant.Payouts {
-		return nil, merchant.NotAble("payouts")
-	}
-	return &exchange{client: c, op: op, call: call, merchant: merchant, in: own}, nil
 }
 
 // Interface guard

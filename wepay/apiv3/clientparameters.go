@@ -2,7 +2,7 @@ package apiv3
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -17,21 +17,23 @@ const signType = "RSA"
 // browser (mweb_url), which need no signature. wx.chooseWXPay spells timeStamp
 // as timestamp; only the first is signed.
 // Source: WeChat Pay, 调起支付 of JSAPI, 小程序 and APP (API v3).
-func clientParameters(x *exchange, answer object) (wepay.Fields, error) {
+func clientParameters(x *exchange, answer object, out *wepay.Fields) (err error) {
 	for v3, v2 := range map[string]string{"code_url": "code_url", "h5_url": "mweb_url"} {
 		if url := answer.text(v3); url != "" {
-			return wepay.NewFields(map[string]string{"trade_type": x.merchant.Env.TradeType(), v2: url}), nil
+			*out = wepay.NewFields(map[string]string{"trade_type": x.merchant.Env.TradeType(), v2: url})
+			return nil
 		}
 	}
 	prepayID := answer.text("prepay_id")
 	if prepayID == "" {
-		return nil, fmt.Errorf("the reply lacks prepay_id")
+		return errors.New("the reply lacks prepay_id")
 	}
-	now := strconv.FormatInt(x.client.now().Unix(), 10)
+	parameters := pageParameters
 	if x.merchant.Env == wepay.APP {
-		return appParameters(x.merchant, prepayID, now)
+		parameters = appParameters
 	}
-	return pageParameters(x.merchant, prepayID, now)
+	*out, err = parameters(x.merchant, prepayID, strconv.FormatInt(x.client.options.Now().Unix(), 10))
+	return err
 }
 
 func pageParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error) {

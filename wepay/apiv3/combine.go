@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // maxCombined is how many orders one combined order may have.
@@ -42,94 +44,87 @@ const subOrders = "sub_orders"
 var combineCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 合单下单 (API v3).
 	wepay.CombineOrder: {
-		method: http.MethodPost, as: forAccount,
-		route: func(x *exchange) string { return "/v3/combine-transactions/" + products[x.merchant.Env.TradeType()] },
-		rules: wepay.Rules{
-			combinedNumber,
-			{Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON},
-			{Name: "openid", Max: 128},
-			{Name: "spbill_create_ip", Required: true, Max: 64, Is: wepay.Address},
-			{Name: "device_info", Max: 32},
-			{Name: "scene_info", Max: 256, Is: wepay.JSON},
-			{Name: "time_expire", Is: wepay.Time},
+		method: http.MethodPost, path: "/v3/combine-transactions/{trade_type}", as: forAccount,
+		Row: row.Row{
+			Rules: wepay.Rules{
+				combinedNumber,
+				{Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON},
+				{Name: "openid", Max: 128},
+				{Name: "spbill_create_ip", Required: true, Max: 64, Is: wepay.Address},
+				{Name: "device_info", Max: 32},
+				{Name: "scene_info", Max: 256, Is: wepay.JSON},
+				{Name: "time_expire", Is: wepay.Time},
+			},
+			Complete:   (*wepay.Merchant).CompleteOrder,
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryCombined, Verdicts: placeVerdicts,
 		},
-		body:       combineBody,
-		result:     clientParameters,
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryCombined, verdicts: placeVerdicts,
+		in: fieldMap{
+			{"appid", "combine_appid", text},
+			{"mch_id", "combine_mchid", text},
+			{"combine_out_trade_no", "combine_out_trade_no", text},
+			{"notify_url", "notify_url", text},
+			{"time_expire", "time_expire", moment},
+			{"device_info", "scene_info.device_id", text},
+			{"spbill_create_ip", "scene_info.payer_client_ip", text},
+		},
+		body: combineBody, result: clientParameters,
 	},
 	// Source: WeChat Pay, 合单查询订单 (API v3).
 	wepay.QueryCombined: {
 		method: http.MethodGet, path: "/v3/combine-transactions/out-trade-no/{combine_out_trade_no}", as: forAccount,
-		rules:  wepay.Rules{combinedNumber},
-		echoes: []string{"combine_out_trade_no"}, answers: []string{"combine_out_trade_no"},
-		result:     combinedState,
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{"ORDERNOTEXIST": wepay.Again},
+		Row: row.Row{
+			Rules:  wepay.Rules{combinedNumber},
+			Echoes: []string{"combine_out_trade_no"}, Answers: []string{"combine_out_trade_no"},
+			Repeatable: true, Unknown: wepay.Again,
+			Verdicts: map[string]wepay.Verdict{"ORDERNOTEXIST": wepay.Again},
+		},
+		out: combinedMap, result: addPartStates,
 	},
 	// Source: WeChat Pay, 合单关闭订单 (API v3).
 	wepay.CloseCombined: {
 		method: http.MethodPost, path: "/v3/combine-transactions/out-trade-no/{combine_out_trade_no}/close", as: forAccount,
-		rules: wepay.Rules{combinedNumber, {Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON}},
-		body: func(x *exchange) (object, error) {
-			body := object{"combine_appid": x.merchant.AppID}
-			return body, x.putParts(body, partNumbers)
+		Row: row.Row{
+			Rules:      wepay.Rules{combinedNumber, {Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON}},
+			Repeatable: true, Unknown: wepay.Again, Ask: wepay.QueryCombined, Verdicts: closeVerdicts,
 		},
-		result:     func(x *exchange, _ object) (wepay.Fields, error) { return x.done(), nil },
-		repeatable: true, unknown: wepay.Again, ask: wepay.QueryCombined, verdicts: closeVerdicts,
+		in:   fieldMap{{"appid", "combine_appid", text}},
+		body: func(x *exchange, body object) error { return x.putParts(body, partNumbers, partNumberMap) },
 	},
 }
 
-// combineNames are the fields of a combined order besides those in it, and
-// partRequestNames those of each in it.
+// partNumberMap says which order of several is meant, and partPlacedMap what is
+// ordered by it.
 var (
-	combineNames = []name{
-		{"combine_out_trade_no", "combine_out_trade_no", text},
-		{"notify_url", "notify_url", text},
-		{"time_expire", "time_expire", moment},
-		{"device_info", "scene_info.device_id", text},
-		{"spbill_create_ip", "scene_info.payer_client_ip", text},
-	}
-	partRequestNames = []name{
+	partNumberMap = fieldMap{
+		{"mch_id", "mchid", text},
+		{"sub_mch_id", "sub_mchid", text},
 		{"out_trade_no", "out_trade_no", text},
+	}
+	partPlacedMap = slices.Concat(partNumberMap, fieldMap{
+		{"sub_appid", "sub_appid", text},
 		{"body", "description", shown},
 		{"attach", "attach", text},
 		{"goods_tag", "goods_tag", text},
 		{"total_fee", "amount.total_amount", number},
-		{"fee_type", "amount.currency", text},
+		{"fee_type", "amount.currency", currency},
 		{"profit_sharing", "settle_info.profit_sharing", yes},
-	}
+	})
 )
 
-// combineBody makes a combined order. Its appid is the merchant's own, and so is
-// the payer's openid.
-func combineBody(x *exchange) (object, error) {
-	in, err := x.merchant.CompleteOrder(x.in)
-	if err != nil {
-		return nil, err
+// combineBody adds who pays, an openid of the merchant's own appid, the scene and
+// the orders.
+func combineBody(x *exchange, body object) error {
+	if x.in.Get("trade_type") == "JSAPI" {
+		body.put("combine_payer_info.openid", x.in.Get("openid"))
 	}
-	body := object{"combine_appid": x.merchant.AppID, "combine_mchid": x.merchant.MchID}
-	if err := write(combineNames, in, body); err != nil {
-		return nil, err
+	if err := x.putScene(body); err != nil {
+		return err
 	}
-	if x.merchant.Env.TradeType() == "JSAPI" {
-		body.put("combine_payer_info.openid", in.Get("openid"))
-	}
-	if err := x.putScene(in, body); err != nil {
-		return nil, err
-	}
-	if err := x.putParts(body, partRules); err != nil {
-		return nil, err
-	}
-	for _, part := range body.objects(subOrders) {
-		if part.get("amount.currency") == nil {
-			part.put("amount.currency", "CNY")
-		}
-	}
-	return body, nil
+	return x.putParts(body, partRules, partPlacedMap)
 }
 
 // putParts puts in the orders that are meant.
-func (x *exchange) putParts(body object, rules wepay.Rules) error {
+func (x *exchange) putParts(body object, rules wepay.Rules, members fieldMap) error {
 	var given []object
 	if err := decode([]byte(x.in.Get(subOrders)), &given); err != nil || len(given) == 0 || len(given) > maxCombined {
 		return &wepay.FieldError{Field: subOrders, Reason: fmt.Sprintf("must be a JSON array of 1 to %d orders", maxCombined)}
@@ -137,7 +132,7 @@ func (x *exchange) putParts(body object, rules wepay.Rules) error {
 	parts := make([]object, len(given))
 	for i, order := range given {
 		var err error
-		if parts[i], err = x.part(order, rules); err != nil {
+		if parts[i], err = x.part(order, rules, members); err != nil {
 			return inPart(i, err)
 		}
 	}
@@ -156,7 +151,7 @@ func inPart(i int, err error) error {
 
 // part makes one order of API v2's names. It is the merchant's own unless it
 // names another, and a partner's for a sub-merchant that the partner acts for.
-func (x *exchange) part(given object, rules wepay.Rules) (object, error) {
+func (x *exchange) part(given object, rules wepay.Rules, members fieldMap) (object, error) {
 	var in wepay.Fields
 	for name := range given {
 		value := given.text(name)
@@ -172,44 +167,34 @@ func (x *exchange) part(given object, rules wepay.Rules) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	part := object{"mchid": merchant.MchID}
-	if other := in.Get("mch_id"); other != "" {
-		part["mchid"] = other
-	}
-	if merchant.SubMchID != "" {
-		part["sub_mchid"] = merchant.SubMchID
-	}
-	if merchant.SubAppID != "" && len(rules) > len(partNumbers) {
-		part["sub_appid"] = merchant.SubAppID
-	}
-	return part, write(partRequestNames, in, part)
+	owner := cmp.Or(in.Get("mch_id"), merchant.MchID)
+	addIDs(merchant, &in)
+	in.Set("mch_id", owner)
+	part := object{}
+	return part, members.write(in, part.put)
 }
 
-// combinedState numbers the orders as API v2 numbers things: trade_state_0.
-func combinedState(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	if err := read(combinedNames, answer, &fields); err != nil {
-		return nil, err
-	}
+// addPartStates numbers the orders as API v2 numbers things: trade_state_0.
+func addPartStates(x *exchange, answer object, out *wepay.Fields) error {
 	orders := answer.objects(subOrders)
 	if len(orders) == 0 {
-		return nil, fmt.Errorf("the reply lacks %s", subOrders)
+		return fmt.Errorf("the reply lacks %s", subOrders)
 	}
 	for i, order := range orders {
-		if order.text("trade_state") == "" {
-			return nil, fmt.Errorf("the reply lacks trade_state of order %d", i+1)
-		}
 		part := wepay.Fields{{Name: "trade_state", Value: order.text("trade_state")}}
-		if err := read(partNames, order, &part); err != nil {
-			return nil, err
+		if part.Get("trade_state") == "" {
+			return fmt.Errorf("the reply lacks trade_state of order %d", i+1)
+		}
+		if err := partMap.read(order, &part); err != nil {
+			return err
 		}
 		if omitted := addCoupons(order.objects("promotion_detail"), &part); omitted != "" {
 			x.omit(fmt.Sprintf("of %s[%d] %s", subOrders, i, omitted))
 		}
 		for _, field := range part {
-			fields.Set(numbered(field.Name, i), field.Value)
+			out.Set(numbered(field.Name, i), field.Value)
 		}
 	}
-	fields.Set("sub_order_count", strconv.Itoa(len(orders)))
-	return fields, nil
+	out.Set("sub_order_count", strconv.Itoa(len(orders)))
+	return nil
 }

@@ -4,7 +4,7 @@
 // API v2, so that whoever uses a [wepay.Gateway] need not know which of the two
 // carries a call.
 //
-// A [Platform] knows WeChat for one merchant account: by WeChat Pay's public
+// A [KeyRing] knows WeChat for one merchant account: by WeChat Pay's public
 // key, by platform certificates that it fetches and keeps, or by both while the
 // account moves from one to the other. A [Client] asks WeChat for a merchant's
 // operations; [ReadNotification] begins to read what WeChat tells.

@@ -27,8 +27,8 @@ type document string
 
 // parse reads a JSON object and nothing behind it. It refuses what two readers
 // could take for two things: a member that is there twice, or what is no UTF-8.
-func parse(text []byte) (document, error) {
-	if !jsontext.Value(text).IsValid() {
+func parse(text []byte, options ...jsontext.Options) (document, error) {
+	if !jsontext.Value(text).IsValid(options...) {
 		return "", errors.New("it is no JSON, or has a member twice")
 	}
 	d := string(text)

@@ -19,7 +19,7 @@ import (
 
 // slow is a WeChat Pay that lists a certificate when a test has it answer.
 type slow struct {
-	*apiv3.Platform
+	*apiv3.KeyRing
 	asked  chan struct{} // one for each time it was
 	answer chan struct{} // what the test sends
 	ended  chan error    // why a question was given up
@@ -37,8 +37,7 @@ func newSlow(t *testing.T, store apiv3.Store) *slow {
 	}
 	m := (&wechat{Server: new(httptest.Server), keys: vectorKeys(t)}).merchant(t)
 	m.PublicKey, m.PublicKeyID, m.Endpoints = nil, "", []string{"https://wechat.invalid", "https://spare.invalid"}
-	s.Platform = apiv3.NewPlatform(m, store, apiv3.WithTransport(s), apiv3.WithTimeout(time.Hour),
-		apiv3.WithClock(func() time.Time { return start }))
+	s.KeyRing = apiv3.NewKeyRing(m, store, wepay.ClientOptions{Transport: s, Timeout: time.Hour, Now: func() time.Time { return start }})
 	t.Cleanup(s.Close)
 	s.header = signedBy(t, wechatsKey(t), s.names.Serial(), s.list)
 	return s
@@ -92,23 +91,23 @@ func TestDownloadOutlivesWhoGivesUp(t *testing.T) {
 func TestFindWaitsForDownload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlow(t, nil)
-		all := apiv3.NewPlatforms(s.Platform)
+		all := apiv3.NewKeyRings(s.KeyRing)
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 		defer cancel()
 		if _, err := all.Find(ctx, s.names); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who gave up got %v", err)
 		}
-		found := make(chan []*apiv3.Platform, 1)
+		found := make(chan []*apiv3.KeyRing, 1)
 		go func() {
-			platforms, err := all.Find(t.Context(), s.names)
+			rings, err := all.Find(t.Context(), s.names)
 			if err != nil {
 				t.Error(err)
 			}
-			found <- platforms
+			found <- rings
 		}()
 		synctest.Wait()
 		s.answer <- struct{}{}
-		if got := <-found; len(got) != 1 || got[0] != s.Platform || len(s.asked) != 1 {
+		if got := <-found; len(got) != 1 || got[0] != s.KeyRing || len(s.asked) != 1 {
 			t.Errorf("found %v, WeChat was asked %d times", got, len(s.asked))
 		}
 		if _, err := all.Find(t.Context(), naming(t, serialOf(2), apiV3Key, start)); !errors.Is(err, wepay.ErrUnknownKey) || len(s.asked) != 1 {
@@ -232,16 +231,16 @@ func TestOneFetchForAll(t *testing.T) {
 	arrived := make(chan struct{})
 	var once sync.Once
 	s.merchant.Endpoints = []string{"https://wechat.invalid"}
-	s.connect(apiv3.WithTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+	s.connectOver(roundTripper(func(r *http.Request) (*http.Response, error) {
 		once.Do(func() { close(arrived) })
 		<-release
 		return nil, errors.New("no network")
-	})))
+	}))
 	names := s.naming(strings.Repeat("A", 40))
 	gave, cancel := context.WithCancel(t.Context())
 	var first, all sync.WaitGroup
 	first.Go(func() {
-		if _, err := s.platform.Key(gave, names); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
+		if _, err := s.keyRing.Key(gave, names); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("who gave up got %v", err)
 		}
 	})
@@ -250,7 +249,7 @@ func TestOneFetchForAll(t *testing.T) {
 	first.Wait()
 	for range 20 {
 		all.Go(func() {
-			if _, err := s.platform.Key(t.Context(), names); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
+			if _, err := s.keyRing.Key(t.Context(), names); !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -31,14 +31,14 @@ func ExampleReadNotification() {
 		fmt.Println(err)
 		return
 	}
-	platform := apiv3.NewPlatform(shop, nil)
+	ring := apiv3.NewKeyRing(shop, nil, wepay.ClientOptions{})
 
 	take := func() (*wepay.Notification, error) {
 		unverified, err := apiv3.ReadNotification(header, body)
 		if err != nil {
 			return nil, err
 		}
-		key, err := platform.Key(context.Background(), unverified)
+		key, err := ring.Key(context.Background(), unverified)
 		if err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package apiv3
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -21,7 +20,7 @@ type exchange struct {
 	op       wepay.Operation
 	call     call
 	merchant *wepay.Merchant // as it acts for a sub-merchant
-	in       wepay.Fields    // what the caller gave
+	in       wepay.Fields    // what the caller gave, with what follows from the merchant
 	omitted  []string        // what is left out of the result, and why
 	open     []error         // why attempts failed that may have been taken
 }
@@ -36,7 +35,7 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	r.open = func(err error) { x.open = append(x.open, err) }
 	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {
-		return nil, x.unanswered(x.failure(), err)
+		return nil, x.call.Unanswered(x.failure(), err)
 	}
 	if told, refused := answer.refusal(); refused {
 		return nil, x.refused(x.failure(), answer, told)
@@ -63,19 +62,24 @@ func (c *Client) sendAndRead(ctx context.Context, r request, read func(*http.Res
 	return answer, err
 }
 
-func (x *exchange) failure() *wepay.Error {
-	return &wepay.Error{Merchant: x.merchant.Name, Operation: x.op, Ask: x.call.ask}
-}
+func (x *exchange) failure() *wepay.Error { return x.call.Failure(x.client.merchant, x.op) }
 
 // request makes what is sent of what the caller gave.
 func (x *exchange) request(ctx context.Context) (request, error) {
-	r := request{method: x.call.method, repeatable: x.call.repeatable, serial: x.client.platform.Serial()}
-	var err error
-	if r.uri, err = x.uri(); err != nil || x.call.body == nil {
+	r := request{method: x.call.method, uri: x.path(), repeatable: x.call.Repeatable, serial: x.client.keyRing.Serial()}
+	if x.call.method == http.MethodGet {
+		query, err := x.query()
+		if query != "" {
+			r.uri += "?" + query
+		}
 		return r, err
 	}
-	body, err := x.call.body(x)
-	if err != nil || body == nil {
+	body := object{}
+	err := x.call.in.write(x.in, func(v3 string, value any) { body.put(x.expand(v3), value) })
+	if err == nil && x.call.body != nil {
+		err = x.call.body(x, body)
+	}
+	if err != nil || len(body) == 0 {
 		return r, err
 	}
 	if len(x.call.encrypted) > 0 && body.has(x.call.encrypted) {
@@ -87,32 +91,50 @@ func (x *exchange) request(ctx context.Context) (request, error) {
 	return r, err
 }
 
-var place = regexp.MustCompile(`\{[a-z_]+\}`)
+// path is where the request goes, as it is sent and signed.
+func (x *exchange) path() string {
+	for _, name := range place.FindAllStringSubmatch(x.call.preferred, -1) {
+		if x.in.Get(name[1]) == "" {
+			return x.expand(x.call.path)
+		}
+	}
+	return x.expand(cmp.Or(x.call.preferred, x.call.path))
+}
 
-// uri is path and query, as they are sent and signed.
-func (x *exchange) uri() (string, error) {
-	path := x.call.pathOf(x.merchant)
-	if x.call.route != nil {
-		path = x.call.route(x)
-	}
-	uri := place.ReplaceAllStringFunc(path, func(name string) string {
-		return url.PathEscape(x.in.Get(name[1 : len(name)-1]))
+// query is the query of a GET.
+func (x *exchange) query() (string, error) {
+	var query []string
+	err := x.call.in.write(x.in, func(v3 string, value any) {
+		query = append(query, url.QueryEscape(x.expand(v3))+"="+url.QueryEscape(fmt.Sprint(value)))
 	})
-	if x.call.query == nil {
-		return uri, nil
+	return strings.Join(query, "&"), err
+}
+
+var (
+	place = regexp.MustCompile(`\{([a-z_]+)\}`)
+	forA  = regexp.MustCompile(`\[([a-z_/]+)\]`)
+)
+
+// expand fills in the template of a path or of a member's name: see call.
+func (x *exchange) expand(template string) string {
+	part := ""
+	if x.merchant.SubMchID != "" {
+		part = "$1"
 	}
-	query, err := x.call.query(x)
-	if encoded := query.encode(); encoded != "" {
-		uri += "?" + encoded
-	}
-	return uri, err
+	return place.ReplaceAllStringFunc(forA.ReplaceAllString(template, part), func(name string) string {
+		value := x.in.Get(name[1 : len(name)-1])
+		if name == "{trade_type}" {
+			value = products[value]
+		}
+		return url.PathEscape(value)
+	})
 }
 
 // encrypt has what only WeChat may read encrypted, and says with which key.
 func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err error) {
-	serial, key, err := x.client.platform.encryption(ctx)
+	serial, key, err := x.client.keyRing.encryption(ctx)
 	if err != nil {
-		return "", x.unanswered(x.failure(), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
+		return "", x.call.Unanswered(x.failure(), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
 	}
 	for _, path := range x.call.encrypted {
 		if err := body.replace(path, func(plain string) (string, error) { return encrypt(key, plain) }); err != nil {
@@ -143,40 +165,31 @@ func (c *Client) believe(ctx context.Context, answer *reply) error {
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
-	key, err := c.platform.key(ctx, s.serial, askForReply)
+	key, err := c.keyRing.key(ctx, s.serial, askForReply)
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
-	if err := s.verify(key, answer.body, c.now()); err != nil {
+	if err := s.verify(key, answer.body, c.options.Now()); err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
 	return nil
 }
 
-// unanswered fills in why there is no answer to believe, and what that leaves
-// open: nothing, where nothing was sent.
-func (x *exchange) unanswered(failed *wepay.Error, err error) error {
-	failed.Err, failed.Verdict = err, x.call.unknown
-	if errors.Is(err, endpoints.ErrNotSent) {
-		failed.Verdict = wepay.Again
-	}
-	return failed
-}
-
 // refused fills in what WeChat said. What it did not sign stops the call and
 // proves nothing: that an order does not exist, say, or that it is closed.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
-	verdict := x.call.verdict(answer.status, told.Code)
+	failed.Code, failed.V3Code, failed.Message = codeInV2(x.op, told.code), told.code, told.text()
+	failed.Unsigned = answer.unsigned
 	if answer.unsigned && !provesItself(answer.status) {
-		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d: %s %s", wepay.ErrNoAnswer, answer.status, told.Code, told.Message)
-		failed.Verdict = x.call.unknown
+		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d", wepay.ErrNoAnswer, answer.status)
+		failed.Verdict = x.call.Unknown
 		return failed
 	}
-	failed.Code, failed.V3Code, failed.Message, failed.Verdict = codeInV2(x.op, told.Code), told.Code, told.message(), verdict
+	failed.Verdict = x.call.verdict(answer.status, told.code)
 	if answer.status == http.StatusUnauthorized {
 		failed.Err = x.client.skew(answer)
 	}
-	endpoints.Doubt(failed, x.call.unknown, x.open)
+	endpoints.Doubt(failed, x.call.Unknown, x.open)
 	return failed
 }
 
@@ -188,7 +201,7 @@ func (c *Client) skew(answer *reply) error {
 	if err != nil {
 		return nil
 	}
-	if ahead := c.now().Sub(theirs).Round(time.Second); ahead.Abs() >= window {
+	if ahead := c.options.Now().Sub(theirs).Round(time.Second); ahead.Abs() >= window {
 		return fmt.Errorf("%w: this machine's clock is %s from WeChat Pay's (is NTP running?)", wepay.ErrStale, ahead)
 	}
 	return nil
@@ -200,22 +213,14 @@ func provesItself(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusTooManyRequests
 }
 
-// message is WeChat's text, with the field that it is about.
-func (r refusal) message() string {
-	if r.Detail.Field == "" && r.Detail.Issue == "" {
-		return r.Message
-	}
-	return fmt.Sprintf("%s (%s)", r.Message, cmp.Or(r.Detail.Field, "-")+" "+r.Detail.Issue)
-}
-
 // translate returns a believed reply under API v2's names.
 func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 	fields, err := x.believed(answer)
 	if err != nil {
 		return nil, err
 	}
-	if report := x.client.omission; report != nil && len(x.omitted) > 0 {
-		report(Omission{
+	if report := x.client.options.Omitted; report != nil && len(x.omitted) > 0 {
+		report(wepay.Omission{
 			Merchant: x.merchant, Operation: x.op, Omitted: strings.Join(x.omitted, "; "),
 			Number: cmp.Or(fields.Get("out_trade_no"), fields.Get("combine_out_trade_no"), fields.Get("partner_trade_no"), fields.Get("out_batch_no")),
 		})
@@ -227,7 +232,7 @@ func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 func (x *exchange) believed(answer *reply) (wepay.Fields, error) {
 	fields, err := x.result(answer)
 	if err != nil {
-		return nil, x.unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
+		return nil, x.call.Unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	return fields, nil
 }
@@ -240,7 +245,7 @@ func (x *exchange) omit(omitted string) {
 }
 
 func (x *exchange) result(answer *reply) (wepay.Fields, error) {
-	if answer.status == http.StatusAccepted && len(x.call.answers) == 0 { // no number tells what was begun
+	if answer.status == http.StatusAccepted && len(x.call.Answers) == 0 { // no number tells what was begun
 		return nil, fmt.Errorf("HTTP status %d: it is begun and not finished", answer.status)
 	}
 	body := object{}
@@ -250,16 +255,26 @@ func (x *exchange) result(answer *reply) (wepay.Fields, error) {
 		}
 	}
 	x.decrypt(body)
-	fields, err := x.call.result(x, body)
-	if err != nil {
+	fields := x.done()
+	if err := x.call.out.read(body, &fields); err != nil {
 		return nil, err
 	}
-	for _, name := range x.call.answers {
-		if fields.Get(name) == "" {
-			return nil, fmt.Errorf("the reply lacks %s", name)
+	if x.call.result != nil {
+		if err := x.call.result(x, body, &fields); err != nil {
+			return nil, err
 		}
 	}
-	return fields, x.checkEchoes(fields)
+	if err := x.call.CheckAnswers(fields); err != nil {
+		return nil, err
+	}
+	return fields, x.call.CheckEchoes(x.in, fields, "mch_id", "sub_mch_id")
+}
+
+// done is what API v2 says of what succeeded, and for whom.
+func (x *exchange) done() wepay.Fields {
+	fields := wepay.NewFields(map[string]string{"return_code": "SUCCESS", "result_code": "SUCCESS"})
+	addIDs(x.merchant, &fields)
+	return fields
 }
 
 // decrypt has what only the merchant may read decrypted. What was encrypted for
@@ -276,20 +291,4 @@ func (x *exchange) decrypt(body object) {
 			return plain, nil
 		})
 	}
-}
-
-// checkEchoes refuses a reply about somebody or something else.
-func (x *exchange) checkEchoes(fields wepay.Fields) error {
-	for name, ours := range map[string]string{"mch_id": x.merchant.MchID, "sub_mch_id": x.merchant.SubMchID} {
-		if theirs := fields.Get(name); theirs != "" && ours != "" && theirs != ours {
-			return fmt.Errorf("%w: the reply has another %s", wepay.ErrForeign, name)
-		}
-	}
-	for _, name := range x.call.echoes {
-		ours, theirs := x.in.Get(name), cmp.Or(fields.Get(name), fields.Get(name+"_0"))
-		if ours != "" && theirs != "" && ours != theirs && !(name == "out_trade_no" && x.in.Get("transaction_id") != "") {
-			return fmt.Errorf("%w: the reply has another %s", wepay.ErrForeign, name)
-		}
-	}
-	return nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // RulesOf are the fields that an operation's row takes.
-func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].rules }
+func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].Rules }
 
 // Operations are those of all rows.
 func Operations() []wepay.Operation {
@@ -38,6 +38,6 @@ func Search() (end func()) {
 	return func() { <-searching }
 }
 
-// Untold has a platform tell nobody that its certificates are others, as long as
+// Untold has a key ring tell nobody that its certificates are others, as long as
 // it would be about to.
-func Untold(p *Platform) { p.changed = nil }
+func Untold(p *KeyRing) { p.changed = nil }

@@ -149,7 +149,7 @@ func TestTimeout(t *testing.T) {
 	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: aLink} })
 	m := w.merchant(t)
 	m.Endpoints = []string{"http://" + listener.Addr().String(), w.URL}
-	got, err := w.client(t, m, withTimeout(time.Second)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
+	got, err := w.client(t, m, wepay.ClientOptions{Timeout: time.Second}).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1"))
 	if err != nil || got.Get("code_url") == "" {
 		t.Errorf("got %v, %v", got, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,7 +102,7 @@ type shop struct {
 	wechat   *wepaytest.Server
 	clock    *wepaytest.FakeClock
 	merchant *wepay.Merchant
-	platform *apiv3.Platform
+	keyRing  *apiv3.KeyRing
 	client   *apiv3.Client
 	store    *store
 }
@@ -185,13 +186,17 @@ func (s *shop) newMerchant(w way) *wepay.Merchant {
 }
 
 // connect makes the client anew, as a restart does.
-func (s *shop) connect(options ...apiv3.Option) {
+func (s *shop) connect() {
 	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	s.t.Cleanup(transport.CloseIdleConnections)
-	options = append([]apiv3.Option{apiv3.WithTransport(transport), apiv3.WithClock(s.clock.Now)}, options...)
-	s.platform = apiv3.NewPlatform(s.merchant, s.store, options...)
-	s.client = apiv3.NewClient(s.merchant, s.platform, options...)
+	s.connectOver(transport)
+}
+
+func (s *shop) connectOver(transport http.RoundTripper) {
+	options := wepay.ClientOptions{Transport: transport, Now: s.clock.Now}
+	s.keyRing = apiv3.NewKeyRing(s.merchant, s.store, options)
+	s.client = apiv3.NewClient(s.merchant, s.keyRing, options)
 }
 
 func fields(pairs ...string) wepay.Fields {
@@ -290,7 +295,7 @@ func wantField(t testing.TB, err error, field string) {
 	}
 }
 
-// store keeps what a platform wants kept, in memory.
+// store keeps what a key ring wants kept, in memory.
 type store struct {
 	mu     sync.Mutex
 	values map[string][]byte

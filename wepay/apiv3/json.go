@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strings"
+
+	"github.com/windsome/caddy-wepay/wepay"
 )
 
 // object is a JSON object of WeChat's. A path names a member, and that of a
@@ -154,22 +155,15 @@ func (o object) replace(path string, with func(string) (string, error)) error {
 	return err
 }
 
-// members are the parameters of a query, in the order in which they are sent.
-type members []member
-
-type member struct{ name, value string }
-
-// encode writes a query, without the members that have no value.
-func (ms members) encode() string {
-	var b strings.Builder
-	for _, m := range ms {
-		if m.value == "" {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte('&')
-		}
-		b.WriteString(url.QueryEscape(m.name) + "=" + url.QueryEscape(m.value))
+// jsonField reads a field that a caller gives as a JSON object.
+func jsonField(in wepay.Fields, name string) (object, error) {
+	given := object{}
+	err := decode([]byte(in.Get(name)), &given)
+	if err == nil {
+		err = checkJSON(map[string]any(given))
 	}
-	return b.String()
+	if err != nil {
+		return nil, &wepay.FieldError{Field: name, Reason: "must be a JSON object without null and emoji", Err: err}
+	}
+	return given, nil
 }

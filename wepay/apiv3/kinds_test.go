@@ -115,7 +115,7 @@ func (c *customer) take(d *wepaytest.Delivery, err error) (*wepay.Notification, 
 	if err != nil {
 		return nil, err
 	}
-	key, err := NewPlatform(c.merchant, nil).Key(c.tb.Context(), u)
+	key, err := NewKeyRing(c.merchant, nil, wepay.ClientOptions{}).Key(c.tb.Context(), u)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 // Unverified is a notification whose signature has not been checked. Nothing
 // can be read from it but which key it says it is signed with, and it is a reason
-// for Platforms.Find and Platform.Key to ask WeChat for that.
+// for KeyRings.Find and KeyRing.Key to ask WeChat for that.
 type Unverified struct {
 	signature signature
 	body      []byte
@@ -36,7 +36,7 @@ func ReadNotification(header http.Header, body []byte) (*Unverified, error) {
 }
 
 // Serial names the key that the notification says it is signed with; see
-// Platforms.Find and Platform.Key.
+// KeyRings.Find and KeyRing.Key.
 func (u *Unverified) Serial() string { return u.signature.serial }
 
 // Verify checks the signature with the key that Serial names, and that it was
@@ -92,12 +92,12 @@ func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 }
 
 // Open is Sealed.Open with the account's APIv3 key, which is made ready once.
-func (p *Platform) Open(s *Sealed) (*Opened, error) {
-	gcm, err := p.gcm()
+func (k *KeyRing) Open(s *Sealed) (*Opened, error) {
+	gcm, err := k.gcm()
 	if err != nil {
 		return nil, err
 	}
-	return s.open(gcm, p.merchant.APIv3Key)
+	return s.open(gcm, k.merchant.APIv3Key)
 }
 
 func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {

@@ -64,11 +64,11 @@ func BenchmarkRatio(b *testing.B) {
 // that is known: a trial with the APIv3 key of each of 10,000 accounts. It reports
 // the medians for one as large as a payment's and for one as large as is read.
 func BenchmarkSearch(b *testing.B) {
-	all := make([]*Platform, 10_000)
+	all := make([]*KeyRing, 10_000)
 	for n := range all {
-		all[n] = NewPlatform(&wepay.Merchant{Name: "shop", APIv3Key: fmt.Sprintf("%032d", n)}, nil, WithTransport(http.DefaultTransport), WithClock(func() time.Time { return sent }))
+		all[n] = NewKeyRing(&wepay.Merchant{Name: "shop", APIv3Key: fmt.Sprintf("%032d", n)}, nil, wepay.ClientOptions{Transport: http.DefaultTransport, Now: func() time.Time { return sent }})
 	}
-	platforms, s := NewPlatforms(all...), newSender(b)
+	rings, s := NewKeyRings(all...), newSender(b)
 	const largest = 64 << 10
 	for name, plain := range map[string]string{
 		"usual":   vectorInto[notificationVector](b, "N1").Plaintext,
@@ -86,7 +86,7 @@ func BenchmarkSearch(b *testing.B) {
 				b.Fatal(err)
 			}
 			search := func() {
-				if _, err := platforms.Find(b.Context(), u); !errors.Is(err, wepay.ErrUnknownKey) {
+				if _, err := rings.Find(b.Context(), u); !errors.Is(err, wepay.ErrUnknownKey) {
 					b.Fatal(err)
 				}
 			}
@@ -109,7 +109,7 @@ func takeNotification(b *testing.B) func() {
 	keys, v := vectorInto[keyVectors](b, "K1"), vectorInto[notificationVector](b, "N1")
 	key, header, body := publicKey(b, keys.PlatformPublicKey), v.header(), []byte(v.Body)
 	merchant := &wepay.Merchant{MchID: "1900000001", AppID: "wxd678efh567hg6787", APIv3Key: keys.APIv3Key}
-	platform := NewPlatform(merchant, nil)
+	ring := NewKeyRing(merchant, nil, wepay.ClientOptions{})
 	return func() {
 		u, err := ReadNotification(header, body)
 		if err != nil {
@@ -119,7 +119,7 @@ func takeNotification(b *testing.B) func() {
 		if err != nil {
 			b.Fatal(err)
 		}
-		o, err := platform.Open(s)
+		o, err := ring.Open(s)
 		if err != nil {
 			b.Fatal(err)
 		}

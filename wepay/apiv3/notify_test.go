@@ -254,7 +254,7 @@ func TestNotificationUnderAnotherKey(t *testing.T) {
 		if _, err := sealed.Open(key); !errors.Is(err, wepay.ErrAPIv3Key) {
 			t.Errorf("%q: got %v", key, err)
 		}
-		account := NewPlatform(&wepay.Merchant{APIv3Key: key}, nil)
+		account := NewKeyRing(&wepay.Merchant{APIv3Key: key}, nil, wepay.ClientOptions{})
 		for range 2 {
 			if _, err := account.Open(sealed); !errors.Is(err, wepay.ErrAPIv3Key) {
 				t.Errorf("an account of %q: got %v", key, err)

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // What a reply contradicts itself about is left out, and whoever wants to know is
@@ -47,8 +46,8 @@ func TestOmissions(t *testing.T) {
 			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: test.body} })
 			m := w.merchant(t)
 			m.Payouts = true
-			var got []apiv3.Omission
-			c := w.client(t, m, apiv3.WithOmissions(func(o apiv3.Omission) { got = append(got, o) }))
+			var got []wepay.Omission
+			c := w.client(t, m, wepay.ClientOptions{Omitted: func(o wepay.Omission) { got = append(got, o) }})
 			result, err := c.Do(t.Context(), test.op, test.in)
 			if err != nil {
 				t.Fatal(err)

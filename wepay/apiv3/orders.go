@@ -3,9 +3,11 @@ package apiv3
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 var (
@@ -22,107 +24,72 @@ var (
 	}
 )
 
+// asMerchant says who asks, and for whom; ofSub says only for whom, where the
+// signature says who asks.
+var (
+	asMerchant = fieldMap{{"mch_id", "[sp_]mchid", text}, {"sub_mch_id", "sub_mchid", text}}
+	ofSub      = fieldMap{{"sub_mch_id", "sub_mchid", text}}
+)
+
 // orderCalls are those of an order's life: placed, asked about, closed.
 var orderCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, JSAPI/APP/H5/Native 下单 (API v3).
 	wepay.PlaceOrder: {
-		method: http.MethodPost,
-		route: func(x *exchange) string {
-			return x.transactions() + "/" + products[x.merchant.Env.TradeType()]
+		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/{trade_type}",
+		Row: row.Row{
+			Rules: wepay.OrderRules, Check: checkPayer, Complete: (*wepay.Merchant).CompleteOrder,
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder, Verdicts: placeVerdicts,
 		},
-		rules:      wepay.OrderRules,
-		check:      checkPayer,
-		body:       orderBody,
-		result:     clientParameters,
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryOrder, verdicts: placeVerdicts,
+		in: slices.Concat(asMerchant, fieldMap{
+			{"appid", "[sp_]appid", text},
+			{"sub_appid", "sub_appid", text},
+			{"body", "description", shown},
+			{"out_trade_no", "out_trade_no", text},
+			{"time_expire", "time_expire", moment},
+			{"attach", "attach", text},
+			{"notify_url", "notify_url", text},
+			{"goods_tag", "goods_tag", text},
+			{"receipt", "support_fapiao", yes},
+			{"limit_pay", "limit_pay", list},
+			{"total_fee", "amount.total", number},
+			{"fee_type", "amount.currency", currency},
+			{"device_info", "scene_info.device_id", text},
+			{"spbill_create_ip", "scene_info.payer_client_ip", text},
+			{"profit_sharing", "settle_info.profit_sharing", yes},
+		}),
+		body: orderBody, result: clientParameters,
 	},
 	// Source: WeChat Pay, 查询订单 (API v3).
 	wepay.QueryOrder: {
-		method: http.MethodGet,
-		route: func(x *exchange) string {
-			if x.in.Get("transaction_id") != "" {
-				return x.transactions() + "/id/{transaction_id}"
-			}
-			return x.transactions() + "/out-trade-no/{out_trade_no}"
+		method: http.MethodGet, path: "/v3/pay/[partner/]transactions/out-trade-no/{out_trade_no}",
+		preferred: "/v3/pay/[partner/]transactions/id/{transaction_id}",
+		Row: row.Row{
+			Rules:  wepay.OrderQueryRules,
+			Echoes: []string{"out_trade_no", "transaction_id"}, Answers: []string{"trade_state"},
+			Repeatable: true, Unknown: wepay.Again,
+			Verdicts: map[string]wepay.Verdict{"ORDERNOTEXIST": wepay.Again},
 		},
-		rules:      wepay.OrderQueryRules,
-		query:      func(x *exchange) (members, error) { return x.merchantQuery(), nil },
-		echoes:     []string{"out_trade_no", "transaction_id"},
-		answers:    []string{"trade_state"},
-		result:     orderState,
-		repeatable: true, unknown: wepay.Again,
-		verdicts: map[string]wepay.Verdict{"ORDERNOTEXIST": wepay.Again},
+		in:  asMerchant,
+		out: append(slices.Clip(transactionMap), field{"trade_state", "trade_state", text}, field{"trade_state_desc", "trade_state_desc", text}),
+		result: func(x *exchange, answer object, out *wepay.Fields) error {
+			x.omit(addCoupons(answer.objects("promotion_detail"), out))
+			return nil
+		},
 	},
 	// Source: WeChat Pay, 关闭订单 (API v3). WeChat also answers 204 for orders
 	// that it does not know.
 	wepay.CloseOrder: {
-		method:     http.MethodPost,
-		path:       "/v3/pay/transactions/out-trade-no/{out_trade_no}/close",
-		partner:    "/v3/pay/partner/transactions/out-trade-no/{out_trade_no}/close",
-		rules:      wepay.Rules{{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number}},
-		body:       func(x *exchange) (object, error) { return x.merchantBody(), nil },
-		result:     func(x *exchange, _ object) (wepay.Fields, error) { return x.done(), nil },
-		repeatable: true, unknown: wepay.Again, ask: wepay.QueryOrder, verdicts: closeVerdicts,
+		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/out-trade-no/{out_trade_no}/close",
+		Row: row.Row{
+			Rules:      wepay.Rules{{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number}},
+			Repeatable: true, Unknown: wepay.Again, Ask: wepay.QueryOrder, Verdicts: closeVerdicts,
+		},
+		in: asMerchant,
 	},
 }
 
 // products are the last parts of the paths that orders are placed at.
 var products = map[string]string{"JSAPI": "jsapi", "APP": "app", "MWEB": "h5", "NATIVE": "native"}
-
-// transactions is where orders are.
-func (x *exchange) transactions() string {
-	if x.merchant.Type == wepay.Partner {
-		return "/v3/pay/partner/transactions"
-	}
-	return "/v3/pay/transactions"
-}
-
-// merchantQuery says in a query who asks.
-func (x *exchange) merchantQuery() members {
-	if x.merchant.Type == wepay.Partner {
-		return members{{"sp_mchid", x.merchant.MchID}, {"sub_mchid", x.merchant.SubMchID}}
-	}
-	return members{{"mchid", x.merchant.MchID}}
-}
-
-// merchantBody says in a body who asks.
-func (x *exchange) merchantBody() object {
-	body := object{}
-	for _, m := range x.merchantQuery() {
-		body[m.name] = m.value
-	}
-	return body
-}
-
-// done is what API v2 says of what succeeded, and for whom.
-func (x *exchange) done() wepay.Fields {
-	fields := wepay.NewFields(map[string]string{
-		"return_code": "SUCCESS", "result_code": "SUCCESS", "appid": x.merchant.AppID, "mch_id": x.merchant.MchID,
-	})
-	for name, value := range map[string]string{"sub_appid": x.merchant.SubAppID, "sub_mch_id": x.merchant.SubMchID} {
-		if value != "" {
-			fields.Set(name, value)
-		}
-	}
-	return fields
-}
-
-// orderNames are the fields of an order that stay what they are.
-var orderNames = []name{
-	{"body", "description", shown},
-	{"out_trade_no", "out_trade_no", text},
-	{"time_expire", "time_expire", moment},
-	{"attach", "attach", text},
-	{"notify_url", "notify_url", text},
-	{"goods_tag", "goods_tag", text},
-	{"receipt", "support_fapiao", yes},
-	{"limit_pay", "limit_pay", list},
-	{"total_fee", "amount.total", number},
-	{"fee_type", "amount.currency", text},
-	{"device_info", "scene_info.device_id", text},
-	{"spbill_create_ip", "scene_info.payer_client_ip", text},
-	{"profit_sharing", "settle_info.profit_sharing", yes},
-}
 
 // checkPayer refuses what says who alone may pay an order, for which API v3 has no
 // place.
@@ -135,49 +102,25 @@ func checkPayer(in wepay.Fields) error {
 	return nil
 }
 
-// orderBody makes an order. What else API v3 has no place for is left out:
-// time_start, version and product_id.
-func orderBody(x *exchange) (object, error) {
-	in, err := x.merchant.CompleteOrder(x.in)
+// orderBody adds the goods, the scene and the payer of an order. API v3 has no place
+// for time_start, version and product_id.
+func orderBody(x *exchange, body object) error {
+	detail, err := goodsDetail(x.in)
 	if err != nil {
-		return nil, err
-	}
-	body := x.merchantBody()
-	x.putAppIDs(body)
-	if err := write(orderNames, in, body); err != nil {
-		return nil, err
-	}
-	if body.get("amount.currency") == nil {
-		body.put("amount.currency", "CNY")
-	}
-	detail, err := goodsDetail(in.Get("detail"))
-	if err != nil {
-		return nil, err
+		return err
 	}
 	if detail != nil {
 		body["detail"] = detail
 	}
-	if err := x.putScene(in, body); err != nil {
-		return nil, err
+	if x.in.Get("trade_type") == "JSAPI" {
+		x.putPayer(body)
 	}
-	if x.merchant.Env.TradeType() == "JSAPI" {
-		x.putPayer(in, body)
-	}
-	return body, nil
+	return x.putScene(body)
 }
 
-func (x *exchange) putAppIDs(body object) {
-	if x.merchant.Type != wepay.Partner {
-		body["appid"] = x.merchant.AppID
-		return
-	}
-	body["sp_appid"] = x.merchant.AppID
-	if x.merchant.SubAppID != "" {
-		body["sub_appid"] = x.merchant.SubAppID
-	}
-}
-
-func (x *exchange) putPayer(in wepay.Fields, body object) {
+// putPayer says who pays an order in a page or mini program.
+func (x *exchange) putPayer(body object) {
+	in := x.in
 	switch {
 	case x.merchant.Type != wepay.Partner:
 		body.put("payer.openid", in.Get("openid"))
@@ -195,17 +138,13 @@ var goodsNames = map[string]string{
 
 // goodsDetail renames the goods of API v2's detail. What is no object is a text
 // for people, which API v3 has no place for; then it returns nil.
-func goodsDetail(given string) (object, error) {
-	if !strings.HasPrefix(strings.TrimSpace(given), "{") {
+func goodsDetail(in wepay.Fields) (object, error) {
+	if !strings.HasPrefix(strings.TrimSpace(in.Get("detail")), "{") {
 		return nil, nil
 	}
-	detail := object{}
-	err := decode([]byte(given), &detail)
-	if err == nil {
-		err = checkJSON(map[string]any(detail))
-	}
+	detail, err := jsonField(in, "detail")
 	if err != nil {
-		return nil, &wepay.FieldError{Field: "detail", Reason: "must be a JSON object without null and emoji", Err: err}
+		return nil, err
 	}
 	if receipt, found := detail["receipt_id"]; found {
 		delete(detail, "receipt_id")
@@ -225,18 +164,13 @@ func goodsDetail(given string) (object, error) {
 
 // putScene takes over what API v2 says of the shop that an order is placed in,
 // and of the page that an H5 order is paid from.
-func (x *exchange) putScene(in wepay.Fields, body object) error {
-	given := in.Get("scene_info")
-	if given == "" {
+func (x *exchange) putScene(body object) error {
+	if x.in.Get("scene_info") == "" {
 		return nil
 	}
-	scene := object{}
-	err := decode([]byte(given), &scene)
-	if err == nil {
-		err = checkJSON(map[string]any(scene))
-	}
+	scene, err := jsonField(x.in, "scene_info")
 	if err != nil {
-		return &wepay.FieldError{Field: "scene_info", Reason: "must be a JSON object without null and emoji", Err: err}
+		return err
 	}
 	if store, found := scene.object("store_info"); found {
 		body.put("scene_info.store_info", store)
@@ -254,13 +188,4 @@ func (x *exchange) putScene(in wepay.Fields, body object) error {
 		}
 	}
 	return nil
-}
-
-// orderState is what became of an order. A transaction reads alike in a reply
-// and in a notification.
-func orderState(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	omitted, err := readTransaction(answer, &fields)
-	x.omit(omitted)
-	return fields, err
 }

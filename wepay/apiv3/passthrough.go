@@ -18,6 +18,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // Pass is the operation's name in errors of Client.Pass.
@@ -61,9 +62,9 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{method: in.Method, unknown: wepay.Query}}
+	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{Row: row.Row{Unknown: wepay.Query}}}
 	if r.repeatable {
-		x.call.unknown = wepay.Again
+		x.call.Unknown = wepay.Again
 	}
 	file := r.repeatable && isFile(r.uri)
 	if file {
@@ -86,7 +87,7 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, x.unanswered(x.failure(), err)
+		return nil, x.call.Unanswered(x.failure(), err)
 	case passed != nil:
 		return passed, nil
 	case answer.unsigned:
@@ -134,7 +135,7 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	if err := c.checkQuery(query, hasQuery); err != nil {
 		return r, err
 	}
-	r = request{method: in.Method, uri: in.Path, serial: c.platform.Serial(), repeatable: in.Method == http.MethodGet}
+	r = request{method: in.Method, uri: in.Path, serial: c.keyRing.Serial(), repeatable: in.Method == http.MethodGet}
 	if in.Serial != "" {
 		if r.serial, err = keyName(in.Serial); err != nil {
 			return r, err

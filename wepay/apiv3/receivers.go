@@ -2,8 +2,10 @@ package apiv3
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // receiverVerdicts: who is a receiver cannot be asked, and adding one twice does
@@ -18,57 +20,60 @@ var receiverCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 添加分账接收方 (API v3).
 	wepay.ProfitShareAddReceiver: {
 		method: http.MethodPost, path: "/v3/profitsharing/receivers/add",
-		rules: wepay.AddReceiverRules,
-		body: func(x *exchange) (object, error) {
-			return receiverBody(x, "type", "account", "name", "relation_type", "custom_relation")
+		Row: row.Row{
+			Rules: wepay.AddReceiverRules, Complete: completeReceiver, Answers: []string{"receiver"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: receiverVerdicts,
 		},
+		in: slices.Concat(sharer, fieldMap{
+			{"type", "type", text},
+			{"account", "account", text},
+			{"name", "name", text},
+			{"relation_type", "relation_type", text},
+			{"custom_relation", "custom_relation", text},
+		}),
 		encrypted: []string{"name"}, decrypted: []string{"name"},
-		answers:    []string{"receiver"},
-		result:     receiverState,
-		repeatable: true, unknown: wepay.Again, verdicts: receiverVerdicts,
+		result: receiverState,
 	},
 	// Source: WeChat Pay, 删除分账接收方 (API v3).
 	wepay.ProfitShareRemoveReceiver: {
 		method: http.MethodPost, path: "/v3/profitsharing/receivers/delete",
-		rules:      wepay.RemoveReceiverRules,
-		body:       func(x *exchange) (object, error) { return receiverBody(x, "type", "account") },
-		answers:    []string{"receiver"},
-		result:     receiverState,
-		repeatable: true, unknown: wepay.Again, verdicts: receiverVerdicts,
+		Row: row.Row{
+			Rules: wepay.RemoveReceiverRules, Complete: completeReceiver, Answers: []string{"receiver"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: receiverVerdicts,
+		},
+		in:     slices.Concat(sharer, fieldMap{{"type", "type", text}, {"account", "account", text}}),
+		result: receiverState,
 	},
 }
 
-// receiverBody takes members of API v2's receiver.
-func receiverBody(x *exchange, takes ...string) (object, error) {
-	receiver := object{}
-	err := decode([]byte(x.in.Get("receiver")), &receiver)
-	if err == nil {
-		err = checkJSON(map[string]any(receiver))
-	}
+// receiverMembers are those of API v2's receiver, a JSON object, and the fields of
+// API v3's calls.
+var receiverMembers = []string{"type", "account", "name", "relation_type", "custom_relation"}
+
+// completeReceiver makes fields of the members of API v2's receiver.
+func completeReceiver(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
+	receiver, err := jsonField(in, "receiver")
 	if err != nil {
-		return nil, &wepay.FieldError{Field: "receiver", Reason: "must be a JSON object without null and emoji", Err: err}
+		return nil, err
 	}
-	body := x.sharer()
-	for _, member := range takes {
-		if text := receiver.text(member); text != "" {
-			body[member] = text
-		}
+	for _, member := range receiverMembers {
+		in.Set(member, receiver.text(member))
 	}
-	return body, nil
+	return in, nil
 }
 
 // receiverState puts the receiver into the JSON that it is in API v2.
-func receiverState(x *exchange, answer object) (wepay.Fields, error) {
+func receiverState(_ *exchange, answer object, out *wepay.Fields) error {
 	receiver := object{}
-	for _, member := range []string{"type", "account", "name", "relation_type", "custom_relation"} {
+	for _, member := range receiverMembers {
 		if text := answer.text(member); text != "" {
 			receiver[member] = text
 		}
 	}
-	fields := x.done()
 	if len(receiver) == 0 {
-		return fields, nil // the caller of this sees that there is no receiver
+		return nil // out lacks receiver
 	}
-	err := read([]name{{"receiver", "receiver", value}}, object{"receiver": receiver}, &fields)
-	return fields, err
+	text, err := encode(receiver)
+	out.Set("receiver", string(text))
+	return err
 }

@@ -107,7 +107,7 @@ func TestRefundOfV2Order(t *testing.T) {
 	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	t.Cleanup(transport.CloseIdleConnections)
-	v2 := apiv2.NewClient(s.merchant, apiv2.WithTransport(transport), apiv2.WithClock(s.clock.Now))
+	v2 := apiv2.NewClient(s.merchant, wepay.ClientOptions{Transport: transport, Now: s.clock.Now})
 	if _, err := v2.Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200")); err != nil {
 		t.Fatal(err)
 	}

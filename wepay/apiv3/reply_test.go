@@ -59,8 +59,6 @@ func TestReplyIsNotBelieved(t *testing.T) {
 		"nothing, 204":         {answer{status: 204}, nil, "prepay_id"},
 		"unsigned":             {answer{body: aLink, bare: true}, wepay.ErrUnsigned, "Wechatpay-Timestamp"},
 		"no link":              {answer{body: `{}`}, nil, "prepay_id"},
-		"a refusal, unsigned":  {answer{status: 400, body: `{"code":"ORDERPAID","message":"该订单已支付"}`, bare: true}, nil, "unsigned refusal"},
-		"not there, unsigned":  {answer{status: 404, body: `{"code":"ORDER_NOT_EXIST"}`, bare: true}, nil, "unsigned refusal"},
 		"an old one":           {wrong(func(a *answer) { a.header = stale(t, k, -300*time.Second) }), wepay.ErrStale, "-300 seconds"},
 		"one ahead":            {wrong(func(a *answer) { a.header = stale(t, k, 300*time.Second) }), wepay.ErrStale, "300 seconds"},
 		"another time":         {wrong(func(a *answer) { a.header = header("Timestamp", stamp(time.Second)) }), wepay.ErrSignature, ""},

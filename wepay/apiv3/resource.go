@@ -15,7 +15,7 @@ type resource struct {
 	tells     []string // members that no other kind has; one is enough
 	events    []string // the event_types that it comes as
 	originals []string // the original_types that it comes as; it may have none
-	names     []name
+	fields    fieldMap
 	required  []string // of API v2's names, those without which it is none
 	lacking   error    // why it is refused then
 	// more adds what names alone do not say, and says what it omitted; nil:
@@ -32,7 +32,7 @@ var resources = []resource{
 		tells:     []string{"combine_out_trade_no"},
 		events:    []string{"TRANSACTION.SUCCESS"},
 		originals: []string{"transaction"},
-		names:     combinedNames,
+		fields:    combinedMap,
 		required:  []string{"mch_id", "combine_out_trade_no"},
 		lacking:   wepay.ErrNotPayment,
 		more:      addParts,
@@ -42,7 +42,7 @@ var resources = []resource{
 		tells:     []string{"refund_status", "refund_id"},
 		events:    []string{"REFUND.SUCCESS", "REFUND.ABNORMAL", "REFUND.CLOSED"},
 		originals: []string{"refund"},
-		names:     refundNames,
+		fields:    refundMap,
 		required:  []string{"mch_id", "out_trade_no", "transaction_id", "out_refund_no", "refund_id"},
 		lacking:   wepay.ErrMalformed,
 		more:      addRefund,
@@ -52,7 +52,7 @@ var resources = []resource{
 		tells:     []string{"receiver"},
 		events:    []string{"PROFITSHARING.SUCCESS", "PROFITSHARING.RETURN", "TRANSACTION.SUCCESS"},
 		originals: []string{"profitsharing", "transaction"},
-		names:     shareNames,
+		fields:    shareMap,
 		required:  []string{"mch_id", "order_id", "receiver_type", "receiver_account", "receiver_amount"},
 		lacking:   wepay.ErrMalformed,
 		more: func(event string, _ index, out *wepay.Fields) (string, error) {
@@ -65,7 +65,7 @@ var resources = []resource{
 		tells:     []string{"transfer_bill_no"},
 		events:    []string{"MCHTRANSFER.BILL.FINISHED"},
 		originals: []string{"mch_payment"},
-		names:     billNames,
+		fields:    billMap,
 		required:  []string{"mch_id", "out_bill_no", "transfer_bill_no", "state"},
 		lacking:   wepay.ErrMalformed,
 	},
@@ -74,7 +74,7 @@ var resources = []resource{
 		tells:     []string{"batch_id"},
 		events:    []string{"MCHTRANSFER.BATCH.FINISHED", "MCHTRANSFER.BATCH.CLOSED"},
 		originals: []string{"mch_payment"},
-		names:     endedBatchNames,
+		fields:    endedBatchMap,
 		required:  []string{"mch_id", "out_batch_no", "batch_id", "batch_status"},
 		lacking:   wepay.ErrMalformed,
 	},
@@ -83,7 +83,7 @@ var resources = []resource{
 		tells:     []string{"trade_state", "out_trade_no"},
 		events:    []string{"TRANSACTION.SUCCESS"},
 		originals: []string{"transaction"},
-		names:     transactionNames,
+		fields:    transactionMap,
 		required:  []string{"mch_id", "out_trade_no", "transaction_id"},
 		lacking:   wepay.ErrNotPayment,
 		more:      addPayment,
@@ -105,7 +105,7 @@ func readResource(event, original string, content index) (kind wepay.Kind, field
 		}
 	}
 	fields = make(wepay.Fields, 0, 28)
-	if err := read(r.names, content, &fields); err != nil {
+	if err := r.fields.read(content, &fields); err != nil {
 		return "", nil, "", err
 	}
 	if err := require(r.required, fields, r.lacking); err != nil {
@@ -182,18 +182,18 @@ func checkPaid(state, total string) error {
 	return nil
 }
 
-// combinedNames are the fields of a combined order, and partNames those of each
+// combinedMap has the fields of a combined order, and partMap those of each
 // of the orders in it.
 // Source: WeChat Pay, 合单支付通知 (API v3).
 var (
-	combinedNames = []name{
+	combinedMap = fieldMap{
 		{"appid", "combine_appid", text},
 		{"mch_id", "combine_mchid", text},
 		{"combine_out_trade_no", "combine_out_trade_no", text},
 		{"openid", "combine_payer_info.openid", text},
 		{"device_info", "scene_info.device_id", text},
 	}
-	partNames = []name{
+	partMap = fieldMap{
 		{"attach", "attach", text},
 		{"bank_type", "bank_type", text},
 		{"cash_fee", "amount.payer_amount", number},
@@ -238,7 +238,7 @@ func addParts(_ string, content index, out *wepay.Fields) (string, error) {
 
 // readPart reads one of the orders of a combined one.
 func readPart(part index) (fields wepay.Fields, omitted string, err error) {
-	if err := read(partNames, part, &fields); err != nil {
+	if err := partMap.read(part, &fields); err != nil {
 		return nil, "", err
 	}
 	if err := require([]string{"mch_id", "out_trade_no", "transaction_id"}, fields, wepay.ErrNotPayment); err != nil {
@@ -261,9 +261,9 @@ func numbered(name string, n int) string {
 	return name + "_" + strconv.Itoa(n)
 }
 
-// refundNames are the fields of a refund.
+// refundMap has the fields of a refund.
 // Source: WeChat Pay, 退款结果通知 (API v3).
-var refundNames = []name{
+var refundMap = fieldMap{
 	{"mch_id", "mchid", text},
 	{"mch_id", "sp_mchid", text},
 	{"sub_mch_id", "sub_mchid", text},
@@ -295,9 +295,9 @@ func addRefund(event string, content index, out *wepay.Fields) (string, error) {
 	return "", nil
 }
 
-// shareNames are the fields of what a receiver got, or gave back.
+// shareMap has the fields of what a receiver got, or gave back.
 // Source: WeChat Pay, 分账动账通知 (API v3).
-var shareNames = []name{
+var shareMap = fieldMap{
 	{"mch_id", "mchid", text},
 	{"mch_id", "sp_mchid", text},
 	{"sub_mch_id", "sub_mchid", text},
@@ -311,11 +311,11 @@ var shareNames = []name{
 	{"success_time", "success_time", second},
 }
 
-// billNames are the fields of a transfer to a user, and endedBatchNames those of a
+// billMap has the fields of a transfer to a user, and endedBatchMap those of a
 // batch of transfers.
 // Source: WeChat Pay, 商家转账回调通知 and 商家批次回调通知.
 var (
-	billNames = []name{
+	billMap = fieldMap{
 		{"create_time", "create_time", second},
 		{"fail_reason", "fail_reason", text},
 		{"mch_id", "mchid", text},
@@ -329,7 +329,7 @@ var (
 		{"transfer_bill_no", "transfer_bill_no", text},
 		{"update_time", "update_time", second},
 	}
-	endedBatchNames = []name{
+	endedBatchMap = fieldMap{
 		{"batch_id", "batch_id", text},
 		{"batch_status", "batch_status", text},
 		{"close_reason", "close_reason", text},

@@ -45,9 +45,9 @@ func TestCipherVectors(t *testing.T) {
 }
 
 // What an account opens notifications with serves all of them at once.
-func TestPlatformOpens(t *testing.T) {
+func TestKeyRingOpens(t *testing.T) {
 	s := newSender(t)
-	account := NewPlatform(&wepay.Merchant{APIv3Key: s.keys.APIv3Key}, nil)
+	account := NewKeyRing(&wepay.Merchant{APIv3Key: s.keys.APIv3Key}, nil, wepay.ClientOptions{})
 	var openers sync.WaitGroup
 	for _, name := range []string{"N1", "N2", "N3"} {
 		v := vectorInto[notificationVector](t, name)

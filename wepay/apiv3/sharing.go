@@ -2,8 +2,10 @@ package apiv3
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // sharingVerdicts: what is not known is to be asked about.
@@ -22,181 +24,153 @@ var sharingQueryVerdicts = map[string]wepay.Verdict{
 	"RESOURCENOTEXISTS": wepay.Again,
 }
 
+// sharer says whose receivers are meant.
+var sharer = fieldMap{{"sub_mch_id", "sub_mchid", text}, {"appid", "appid", text}, {"sub_appid", "sub_appid", text}}
+
 // sharingCalls divide what an order brought among receivers (分账). The order
 // must have been placed with profit_sharing Y.
 var sharingCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 请求分账 (API v3).
-	wepay.ProfitShare: {
-		method: http.MethodPost, path: "/v3/profitsharing/orders",
-		rules:     wepay.ShareRules,
-		body:      func(x *exchange) (object, error) { return shareBody(x, true) },
-		encrypted: []string{"receivers[].name"},
-		echoes:    []string{"transaction_id", "out_order_no"}, answers: []string{"order_id"},
-		result:     shareState,
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
-	},
-	wepay.ProfitShareMulti: {
-		method: http.MethodPost, path: "/v3/profitsharing/orders",
-		rules:     wepay.ShareRules,
-		body:      func(x *exchange) (object, error) { return shareBody(x, false) },
-		encrypted: []string{"receivers[].name"},
-		echoes:    []string{"transaction_id", "out_order_no"}, answers: []string{"order_id"},
-		result:     shareState,
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
-	},
+	wepay.ProfitShare:      shareCall(true),
+	wepay.ProfitShareMulti: shareCall(false),
 	// Source: WeChat Pay, 解冻剩余资金 (API v3).
 	wepay.ProfitShareFinish: {
 		method: http.MethodPost, path: "/v3/profitsharing/orders/unfreeze",
-		rules: wepay.FinishShareRules,
-		body: func(x *exchange) (object, error) {
-			body := x.subBody()
-			err := write(shareNumberNames, x.in, body)
-			return body, err
+		Row: row.Row{
+			Rules:  wepay.FinishShareRules,
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"order_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareQuery, Verdicts: sharingVerdicts,
 		},
-		echoes: []string{"transaction_id", "out_order_no"}, answers: []string{"order_id"},
-		result:     shareState,
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareQuery, verdicts: sharingVerdicts,
+		in: fieldMap{
+			{"sub_mch_id", "sub_mchid", text},
+			{"transaction_id", "transaction_id", text},
+			{"out_order_no", "out_order_no", text},
+			{"description", "description", shown},
+		},
+		out: shareStateMap,
 	},
 	// Source: WeChat Pay, 查询分账结果 (API v3).
 	wepay.ProfitShareQuery: {
 		method: http.MethodGet, path: "/v3/profitsharing/orders/{out_order_no}",
-		rules: wepay.QueryShareRules,
-		query: func(x *exchange) (members, error) {
-			return append(members{{"transaction_id", x.in.Get("transaction_id")}}, x.subQuery()...), nil
+		Row: row.Row{
+			Rules:  wepay.QueryShareRules,
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingQueryVerdicts,
 		},
-		echoes: []string{"transaction_id", "out_order_no"}, answers: []string{"status"},
-		result:     shareState,
-		repeatable: true, unknown: wepay.Again, verdicts: sharingQueryVerdicts,
+		in:  fieldMap{{"transaction_id", "transaction_id", text}, {"sub_mch_id", "sub_mchid", text}},
+		out: shareStateMap,
 	},
 	// Source: WeChat Pay, 请求分账回退 (API v3).
 	wepay.ProfitShareReturn: {
 		method: http.MethodPost, path: "/v3/profitsharing/return-orders",
-		rules: wepay.ReturnShareRules,
-		body: func(x *exchange) (object, error) {
-			body := x.subBody()
-			err := write(returnRequestNames, x.in, body)
-			return body, err
+		Row: row.Row{
+			Rules:  wepay.ReturnShareRules,
+			Echoes: []string{"out_return_no", "return_amount"}, Answers: []string{"result"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareReturnQuery, Verdicts: sharingVerdicts,
 		},
-		echoes: []string{"out_return_no", "return_amount"}, answers: []string{"result"},
-		result:     returnState,
-		repeatable: true, unknown: wepay.Query, ask: wepay.ProfitShareReturnQuery, verdicts: sharingVerdicts,
+		in: fieldMap{
+			{"sub_mch_id", "sub_mchid", text},
+			{"order_id", "order_id", text},
+			{"out_order_no", "out_order_no", text},
+			{"out_return_no", "out_return_no", text},
+			{"return_account", "return_mchid", text},
+			{"return_amount", "amount", number},
+			{"description", "description", shown},
+		},
+		out: returnStateMap,
 	},
 	// Source: WeChat Pay, 查询分账回退结果 (API v3).
 	wepay.ProfitShareReturnQuery: {
 		method: http.MethodGet, path: "/v3/profitsharing/return-orders/{out_return_no}",
-		rules: wepay.QueryReturnRules,
-		check: func(in wepay.Fields) error {
-			if in.Get("out_order_no") == "" {
-				return &wepay.FieldError{Field: "out_order_no", Reason: "is required over API v3, which does not take order_id here", Missing: true}
-			}
-			return nil
+		Row: row.Row{
+			Rules: wepay.QueryReturnRules, Check: checkReturnQuery,
+			Echoes: []string{"out_return_no", "out_order_no"}, Answers: []string{"result"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingQueryVerdicts,
 		},
-		query: func(x *exchange) (members, error) {
-			return append(members{{"out_order_no", x.in.Get("out_order_no")}}, x.subQuery()...), nil
-		},
-		echoes: []string{"out_return_no", "out_order_no"}, answers: []string{"result"},
-		result:     returnState,
-		repeatable: true, unknown: wepay.Again, verdicts: sharingQueryVerdicts,
+		in:  fieldMap{{"out_order_no", "out_order_no", text}, {"sub_mch_id", "sub_mchid", text}},
+		out: returnStateMap,
 	},
 	// Source: WeChat Pay, 查询剩余待分金额 (API v3).
 	wepay.QueryUnsplit: {
 		method: http.MethodGet, path: "/v3/profitsharing/transactions/{transaction_id}/amounts",
-		rules:  wepay.Rules{{Name: "transaction_id", Required: true, Max: 32, Is: wepay.Number}},
-		echoes: []string{"transaction_id"}, answers: []string{"unsplit_amount"},
-		result: func(x *exchange, answer object) (wepay.Fields, error) {
-			fields := x.done()
-			err := read([]name{{"transaction_id", "transaction_id", text}, {"unsplit_amount", "unsplit_amount", number}}, answer, &fields)
-			return fields, err
+		Row: row.Row{
+			Rules:  wepay.Rules{{Name: "transaction_id", Required: true, Max: 32, Is: wepay.Number}},
+			Echoes: []string{"transaction_id"}, Answers: []string{"unsplit_amount"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: sharingQueryVerdicts,
 		},
-		repeatable: true, unknown: wepay.Again, verdicts: sharingQueryVerdicts,
+		out: fieldMap{{"transaction_id", "transaction_id", text}, {"unsplit_amount", "unsplit_amount", number}},
 	},
 }
 
-// shareNumberNames are the fields of a share besides its receivers.
-var shareNumberNames = []name{
-	{"transaction_id", "transaction_id", text},
-	{"out_order_no", "out_order_no", text},
-	{"description", "description", shown},
-}
-
-// shareBody makes a share, after which what is left is the merchant's or not.
-func shareBody(x *exchange, last bool) (object, error) {
-	body := x.sharer()
-	if err := write(append(shareNumberNames[:len(shareNumberNames):len(shareNumberNames)], name{"receivers", "receivers", value}), x.in, body); err != nil {
-		return nil, err
+// shareCall makes a share, after which what is left is the merchant's or not.
+func shareCall(last bool) call {
+	return call{
+		method: http.MethodPost, path: "/v3/profitsharing/orders",
+		Row: row.Row{
+			Rules:  wepay.ShareRules,
+			Echoes: []string{"transaction_id", "out_order_no"}, Answers: []string{"order_id"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareQuery, Verdicts: sharingVerdicts,
+		},
+		in: slices.Concat(sharer, fieldMap{
+			{"transaction_id", "transaction_id", text},
+			{"out_order_no", "out_order_no", text},
+			{"receivers", "receivers", value},
+			{"", "unfreeze_unsplit", fixed(last)},
+		}),
+		encrypted: []string{"receivers[].name"},
+		out:       shareStateMap,
 	}
-	body["unfreeze_unsplit"] = last
-	return body, nil
 }
 
-// sharer says in a body whose receivers are meant.
-func (x *exchange) sharer() object {
-	body := x.subBody()
-	body["appid"] = x.merchant.AppID
-	if x.merchant.SubAppID != "" {
-		body["sub_appid"] = x.merchant.SubAppID
+func checkReturnQuery(in wepay.Fields) error {
+	if in.Get("out_order_no") == "" {
+		return &wepay.FieldError{Field: "out_order_no", Reason: "is required over API v3, which does not take order_id here", Missing: true}
 	}
-	return body
+	return nil
 }
 
-// shareStateNames are the fields of a share.
-var shareStateNames = []name{
+// shareStateMap is what became of a share.
+var shareStateMap = fieldMap{
 	{"sub_mch_id", "sub_mchid", text},
 	{"transaction_id", "transaction_id", text},
 	{"out_order_no", "out_order_no", text},
 	{"order_id", "order_id", text},
 	{"status", "state", text},
-	{"receivers", "receivers", value},
+	{"receivers", "receivers", form{read: readReceivers}},
 }
 
-// shareState is what became of a share. Receivers stay the JSON that they are in
-// API v2, whose times have another form.
-func shareState(x *exchange, answer object) (wepay.Fields, error) {
-	for _, receiver := range answer.objects("receivers") {
+// readReceivers leaves receivers the JSON that they are in API v2, whose times have
+// another form.
+func readReceivers(in values, path string) (string, error) {
+	all, _ := in.get(path).([]any)
+	for _, one := range all {
+		receiver, _ := one.(map[string]any)
 		for _, member := range []string{"create_time", "finish_time"} {
-			at, err := moment.read(receiver, member)
+			at, err := moment.read(object(receiver), member)
 			if err != nil {
-				return nil, err
+				return "", err
 			}
 			if at != "" {
 				receiver[member] = at
 			}
 		}
 	}
-	fields := x.done()
-	err := read(shareStateNames, answer, &fields)
-	return fields, err
+	return readValue(in, path)
 }
 
-var (
-	returnRequestNames = []name{
-		{"order_id", "order_id", text},
-		{"out_order_no", "out_order_no", text},
-		{"out_return_no", "out_return_no", text},
-		{"return_account", "return_mchid", text},
-		{"return_amount", "amount", number},
-		{"description", "description", shown},
-	}
-	returnStateNames = []name{
-		{"sub_mch_id", "sub_mchid", text},
-		{"order_id", "order_id", text},
-		{"out_order_no", "out_order_no", text},
-		{"out_return_no", "out_return_no", text},
-		{"return_no", "return_id", text},
-		{"return_account", "return_mchid", text},
-		{"return_amount", "amount", number},
-		{"description", "description", shown},
-		{"result", "result", text},
-		{"fail_reason", "fail_reason", text},
-		{"finish_time", "finish_time", moment},
-	}
-)
-
-// returnState is what became of a part that is given back. API v3 takes it from
-// merchants alone.
-func returnState(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	fields.Set("return_account_type", "MERCHANT_ID")
-	err := read(returnStateNames, answer, &fields)
-	return fields, err
+// returnStateMap is what became of a part that is given back, which API v3 takes
+// from merchants alone.
+var returnStateMap = fieldMap{
+	{"return_account_type", "", fixed("MERCHANT_ID")},
+	{"sub_mch_id", "sub_mchid", text},
+	{"order_id", "order_id", text},
+	{"out_order_no", "out_order_no", text},
+	{"out_return_no", "out_return_no", text},
+	{"return_no", "return_id", text},
+	{"return_account", "return_mchid", text},
+	{"return_amount", "amount", number},
+	{"description", "description", shown},
+	{"result", "result", text},
+	{"fail_reason", "fail_reason", text},
+	{"finish_time", "finish_time", moment},
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// transactionNames are the fields of a transaction that stay what they are. They
+// transactionMap has the fields of a transaction that stay what they are. They
 // stand in the order of API v2's names, in which fields are kept.
 // Source: WeChat Pay, 查询订单 and 支付成功通知 (API v3).
-var transactionNames = []name{
+var transactionMap = fieldMap{
 	{"appid", "appid", text},
 	{"appid", "sp_appid", text},
 	{"attach", "attach", text},
@@ -32,18 +32,6 @@ var transactionNames = []name{
 	{"total_fee", "amount.total", number},
 	{"trade_type", "trade_type", text},
 	{"transaction_id", "transaction_id", text},
-}
-
-// readTransaction adds the state of an order, as an order's query in API v2
-// tells it, and says what it omitted.
-func readTransaction(in object, out *wepay.Fields) (omitted string, err error) {
-	if err := read(transactionNames, in, out); err != nil {
-		return "", err
-	}
-	if err := read([]name{{"trade_state", "trade_state", text}, {"trade_state_desc", "trade_state_desc", text}}, in, out); err != nil {
-		return "", err
-	}
-	return addCoupons(in.objects("promotion_detail"), out), nil
 }
 
 // couponTypes are API v2's words for what a coupon is paid from.

@@ -1,11 +1,13 @@
 package apiv3
 
 import (
-	"cmp"
+	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // namedTransfer is the amount, in fen, from which WeChat wants the payee's name.
@@ -30,51 +32,85 @@ const sceneInfos = "transfer_scene_report_infos"
 var transferCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 发起转账 (API v3).
 	wepay.Transfer: {
-		method: http.MethodPost, as: forNamed, payout: true,
-		path: "/v3/fund-app/mch-transfer/transfer-bills", partner: "/v3/fund-app/mch-transfer/partner/transfer-bills",
-		rules: append(slices.Clone(wepay.TransferRules),
-			wepay.Rule{Name: "check_name", Is: wepay.CheckName},
-			wepay.Rule{Name: "desc", Required: true, Is: wepay.Characters(32)},
-			wepay.Rule{Name: "transfer_scene_id", Required: true, Max: 36},
-			wepay.Rule{Name: sceneInfos, Required: true, Max: 2048, Is: wepay.JSON},
-			wepay.Rule{Name: "user_recv_perception", Is: wepay.Characters(64)},
-			wepay.Rule{Name: "notify_url", Max: 256, Is: wepay.NotifyURL},
-		),
-		check: checkTransfer,
-		body:  transferBody, encrypted: []string{"user_name"},
-		echoes: []string{"partner_trade_no"}, answers: []string{"payment_no", "state"},
-		result:     transferMade,
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransfer, verdicts: payoutVerdicts,
+		method: http.MethodPost, path: "/v3/fund-app/mch-transfer/[partner/]transfer-bills", as: forNamed,
+		Row: row.Row{
+			Payout: true,
+			Rules: append(slices.Clone(wepay.TransferRules),
+				wepay.Rule{Name: "check_name", Is: wepay.CheckName},
+				wepay.Rule{Name: "desc", Required: true, Is: wepay.Characters(32)},
+				wepay.Rule{Name: "transfer_scene_id", Required: true, Max: 36},
+				wepay.Rule{Name: sceneInfos, Required: true, Max: 2048, Is: sceneReport},
+				wepay.Rule{Name: "user_recv_perception", Is: wepay.Characters(64)},
+				wepay.Rule{Name: "notify_url", Max: 256, Is: wepay.NotifyURL},
+			),
+			Check: checkTransfer, Complete: completeTransfer,
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"payment_no", "state"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryTransfer, Verdicts: payoutVerdicts,
+		},
+		in: fieldMap{
+			{"sub_mch_id", "sub_mchid", text},
+			{"appid", "appid", text},
+			{"partner_trade_no", "out_bill_no", text},
+			{"openid", "openid", text},
+			{"re_user_name", "user_name", text},
+			{"amount", "transfer_amount", number},
+			{"desc", "transfer_remark", text},
+			{"transfer_scene_id", "transfer_scene_id", text},
+			{sceneInfos, sceneInfos, value},
+			{"user_recv_perception", "user_recv_perception", text},
+			{"notify_url", "notify_url", text},
+		},
+		encrypted: []string{"user_name"},
+		out:       transferMadeMap, result: addPayer,
 	},
 	// Source: WeChat Pay, 商户单号查询转账单 (API v3).
 	wepay.QueryTransfer: {
-		method: http.MethodGet, as: forNamed, payout: true,
-		path:      "/v3/fund-app/mch-transfer/transfer-bills/out-bill-no/{partner_trade_no}",
-		partner:   "/v3/fund-app/mch-transfer/partner/transfer-bills/out-bill-no/{partner_trade_no}",
-		rules:     wepay.QueryTransferRules,
-		query:     func(x *exchange) (members, error) { return x.subQuery(), nil },
-		decrypted: []string{"user_name"},
-		echoes:    []string{"partner_trade_no"}, answers: []string{"status"},
-		result:     transferState,
-		repeatable: true, unknown: wepay.Again, verdicts: payoutQueryVerdicts,
-	},
-	// Source: WeChat Pay, 撤销转账 (API v3).
-	wepay.CancelTransfer: {
-		method: http.MethodPost, as: forNamed, payout: true,
-		path:    "/v3/fund-app/mch-transfer/transfer-bills/out-bill-no/{partner_trade_no}/cancel",
-		partner: "/v3/fund-app/mch-transfer/partner/transfer-bills/out-bill-no/{partner_trade_no}/cancel",
-		rules:   wepay.QueryTransferRules,
-		body: func(x *exchange) (object, error) {
-			if x.merchant.SubMchID == "" {
-				return nil, nil // WeChat wants no body at all
-			}
-			return x.subBody(), nil
+		method: http.MethodGet, as: forNamed,
+		path: "/v3/fund-app/mch-transfer/[partner/]transfer-bills/out-bill-no/{partner_trade_no}",
+		Row: row.Row{
+			Payout: true, Rules: wepay.QueryTransferRules,
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"status"},
+			Repeatable: true, Unknown: wepay.Again, Verdicts: payoutQueryVerdicts,
 		},
-		echoes: []string{"partner_trade_no"}, answers: []string{"state"},
-		result:     transferMade,
-		repeatable: true, unknown: wepay.Query, ask: wepay.QueryTransfer,
+		in:        ofSub,
+		decrypted: []string{"user_name"},
+		out: fieldMap{
+			{"mch_id", "mch_id", text},
+			{"partner_trade_no", "out_bill_no", text},
+			{"detail_id", "transfer_bill_no", text},
+			{"appid", "appid", text},
+			{"state", "state", text},
+			{"status", "state", words(transferStatuses, "PROCESSING")},
+			{"openid", "openid", text},
+			{"transfer_name", "user_name", text},
+			{"payment_amount", "transfer_amount", number},
+			{"desc", "transfer_remark", text},
+			{"reason", "fail_reason", text},
+			{"transfer_time", "create_time", second},
+		},
+		result: func(_ *exchange, answer object, out *wepay.Fields) error {
+			if answer.text("state") != "SUCCESS" {
+				return nil
+			}
+			return fieldMap{{"payment_time", "update_time", second}}.read(answer, out)
+		},
+	},
+	// Source: WeChat Pay, 撤销转账 (API v3). Without a sub-merchant it has no body.
+	wepay.CancelTransfer: {
+		method: http.MethodPost, as: forNamed,
+		path: "/v3/fund-app/mch-transfer/[partner/]transfer-bills/out-bill-no/{partner_trade_no}/cancel",
+		Row: row.Row{
+			Payout: true, Rules: wepay.QueryTransferRules,
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"state"},
+			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryTransfer,
+		},
+		in:  ofSub,
+		out: transferMadeMap, result: addPayer,
 	},
 }
+
+// transferStatuses are API v2's words for states that nothing follows.
+var transferStatuses = map[string]string{"SUCCESS": "SUCCESS", "FAIL": "FAILED", "CANCELLED": "FAILED"}
 
 // checkTransfer wants the payee's name where WeChat does.
 func checkTransfer(in wepay.Fields) error {
@@ -88,41 +124,26 @@ func checkTransfer(in wepay.Fields) error {
 	return wepay.CheckTransferName(in)
 }
 
-// transferRequestNames are the fields of a transfer that stay what they are.
-var transferRequestNames = []name{
-	{"partner_trade_no", "out_bill_no", text},
-	{"openid", "openid", text},
-	{"re_user_name", "user_name", text},
-	{"amount", "transfer_amount", number},
-	{"desc", "transfer_remark", text},
-	{"transfer_scene_id", "transfer_scene_id", text},
-	{sceneInfos, sceneInfos, value},
-	{"user_recv_perception", "user_recv_perception", text},
-	{"notify_url", "notify_url", text},
+// sceneReport is the form of sceneInfos.
+func sceneReport(value string) error {
+	if wepay.JSON(value) != nil || !strings.HasPrefix(strings.TrimSpace(value), "[") {
+		return errors.New("must be a JSON array of objects with info_type and info_content")
+	}
+	return nil
 }
 
-// transferBody makes a transfer. WeChat checks every name that it is given, and
-// is not given one that the caller wants unchecked, unless it has to be.
-func transferBody(x *exchange) (object, error) {
-	in := x.in
+// completeTransfer leaves out a name that the caller wants unchecked, unless WeChat
+// needs it: WeChat checks every name that it gets.
+func completeTransfer(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 	if amount, _ := wepay.ParseFen(in.Get("amount")); in.Get("check_name") == "NO_CHECK" && amount < namedTransfer {
-		in = in.Clone()
 		in.Delete("re_user_name")
 	}
-	body := x.subBody()
-	body["appid"] = x.merchant.AppID
-	if err := write(transferRequestNames, in, body); err != nil {
-		return nil, err
-	}
-	if _, isList := body[sceneInfos].([]any); !isList {
-		return nil, &wepay.FieldError{Field: sceneInfos, Reason: "must be a JSON array of objects with info_type and info_content"}
-	}
-	return body, nil
+	return in, nil
 }
 
-// transferMadeNames are the fields of the reply to a transfer, or to its
-// cancelling.
-var transferMadeNames = []name{
+// transferMadeMap is of the reply to a transfer, or to its cancelling: WeChat took
+// it, and state says whether the payee has the money.
+var transferMadeMap = fieldMap{
 	{"partner_trade_no", "out_bill_no", text},
 	{"payment_no", "transfer_bill_no", text},
 	{"payment_time", "create_time", second},
@@ -132,47 +153,9 @@ var transferMadeNames = []name{
 	{"update_time", "update_time", second},
 }
 
-// transferMade says that WeChat took a transfer; its state says whether anybody
-// has got the money. API v2 has names of its own here for who pays.
-func transferMade(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	fields.Set("mch_appid", x.merchant.AppID)
-	fields.Set("mchid", x.merchant.MchID)
-	err := read(transferMadeNames, answer, &fields)
-	return fields, err
-}
-
-// transferStateNames are the fields of a transfer's query.
-var transferStateNames = []name{
-	{"mch_id", "mch_id", text},
-	{"partner_trade_no", "out_bill_no", text},
-	{"detail_id", "transfer_bill_no", text},
-	{"appid", "appid", text},
-	{"state", "state", text},
-	{"openid", "openid", text},
-	{"transfer_name", "user_name", text},
-	{"payment_amount", "transfer_amount", number},
-	{"desc", "transfer_remark", text},
-	{"reason", "fail_reason", text},
-	{"transfer_time", "create_time", second},
-}
-
-// transferStatuses are API v2's words for states that nothing follows. Of any
-// other state it says PROCESSING.
-var transferStatuses = map[string]string{"SUCCESS": "SUCCESS", "FAIL": "FAILED", "CANCELLED": "FAILED"}
-
-func transferState(x *exchange, answer object) (wepay.Fields, error) {
-	fields := x.done()
-	if err := read(transferStateNames, answer, &fields); err != nil {
-		return nil, err
-	}
-	state := answer.text("state")
-	if state == "" {
-		return fields, nil // the caller of this sees that there is no status
-	}
-	fields.Set("status", cmp.Or(transferStatuses[state], "PROCESSING"))
-	if state == "SUCCESS" {
-		return fields, read([]name{{"payment_time", "update_time", second}}, answer, &fields)
-	}
-	return fields, nil
+// addPayer says who pays under the names that API v2 has for it in a transfer.
+func addPayer(x *exchange, _ object, out *wepay.Fields) error {
+	out.Set("mch_appid", x.merchant.AppID)
+	out.Set("mchid", x.merchant.MchID)
+	return nil
 }

@@ -59,7 +59,7 @@ func TestVectorsOfRequests(t *testing.T) {
 		if v.Body != "" {
 			in.Body = []byte(v.Body)
 		}
-		_, _ = w.client(t, m, apiv3.WithClock(func() time.Time { return time.Unix(1700000000, 0) })).Pass(t.Context(), in)
+		_, _ = w.client(t, m, wepay.ClientOptions{Now: func() time.Time { return time.Unix(1700000000, 0) }}).Pass(t.Context(), in)
 		if !sent {
 			t.Errorf("%s: nothing was sent", id)
 		}
@@ -179,7 +179,7 @@ func TestVectorsOfReplies(t *testing.T) {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
 			return answer{status: test.status, body: v.Body, header: headers}
 		})
-		c := w.client(t, w.merchant(t), apiv3.WithClock(func() time.Time { return time.Unix(1700000000, 0) }))
+		c := w.client(t, w.merchant(t), wepay.ClientOptions{Now: func() time.Time { return time.Unix(1700000000, 0) }})
 		if _, err := c.Do(t.Context(), test.op, test.in); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}

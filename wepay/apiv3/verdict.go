@@ -3,13 +3,12 @@ package apiv3
 import (
 	"cmp"
 	"net/http"
-	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// commonVerdicts are of the codes that any call can give, spelt without
-// underscores, which WeChat uses as it pleases.
+// commonVerdicts are of the codes that any call can give, in row.Plain's spelling.
 // Source: WeChat Pay, the tables of error codes of each call (API v3).
 var commonVerdicts = map[string]wepay.Verdict{
 	"APPIDMCHIDNOTMATCH": wepay.Fix,
@@ -36,20 +35,11 @@ var commonVerdicts = map[string]wepay.Verdict{
 	"ALREADYEXISTS":         wepay.Query,
 }
 
-// plain takes out of a code what WeChat spells as it pleases.
-func plain(code string) string {
-	return strings.ToUpper(strings.ReplaceAll(code, "_", ""))
-}
-
-// verdict says what a refusal means for repeating the call. Of a code that
-// nobody knows the HTTP status decides.
-func (c call) verdict(status int, code string) wepay.Verdict {
-	code = plain(code)
-	if v, found := c.verdicts[code]; found {
+// verdict says what a refusal means for repeating the call. The HTTP status
+// decides about an unknown code.
+func (c *call) verdict(status int, code string) wepay.Verdict {
+	if v, known := c.Verdict(code); known {
 		return v
-	}
-	if code == "SYSTEMERROR" {
-		return c.unknown
 	}
 	switch status {
 	case http.StatusUnauthorized:
@@ -58,10 +48,13 @@ func (c call) verdict(status int, code string) wepay.Verdict {
 		return wepay.Later
 	}
 	// Of a payout no other refusal proves that nothing was paid under its number.
-	if v, found := commonVerdicts[code]; found && !c.movesMoney() {
+	if v, found := commonVerdicts[row.Plain(code)]; found && !c.MovesMoney() {
 		return v
 	}
-	return c.unknown
+	if status >= http.StatusInternalServerError {
+		return c.Unknown // WeChat is in trouble, by whatever code
+	}
+	return c.Unlisted()
 }
 
 // v2Codes are API v2's words for WeChat's codes, where it has one for the same.
@@ -86,8 +79,8 @@ var v2Codes = map[string]string{
 // codeInV2 returns API v2's word for a code, so that callers need not know
 // which API a merchant goes through; WeChat's own where there is none.
 func codeInV2(op wepay.Operation, code string) string {
-	if plain(code) == "RESOURCENOTEXISTS" {
+	if row.Plain(code) == "RESOURCENOTEXISTS" {
 		return cmp.Or(map[wepay.Operation]string{wepay.Refund: "ORDERNOTEXIST", wepay.QueryRefund: "REFUNDNOTEXIST"}[op], code)
 	}
-	return cmp.Or(v2Codes[plain(code)], code)
+	return cmp.Or(v2Codes[row.Plain(code)], code)
 }

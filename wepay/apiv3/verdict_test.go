@@ -1,6 +1,8 @@
 package apiv3_test
 
 import (
+	"cmp"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,9 +29,60 @@ func TestUnsignedRefusals(t *testing.T) {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
 		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.PlaceOrder, order("ORDER-0001", "1200"))
 		failed := wantError(t, err, test.want)
-		if failed.Code != test.code || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "clock") != strings.Contains(test.text, "clock") {
+		if failed.Code != test.code || !failed.Unsigned || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "clock") != strings.Contains(test.text, "clock") {
 			t.Errorf("%s: got %+v", name, failed)
 		}
+	}
+}
+
+// A refusal that nobody signed keeps WeChat's code and words, marked, and proves
+// nothing: neither that an order does not exist nor that it is closed. Whatever
+// shape the rest of it has, code and words are read.
+func TestUnsignedRefusalKeepsWords(t *testing.T) {
+	for name, test := range map[string]struct {
+		status              int
+		body                string
+		code, v3code, words string
+	}{
+		"plain":              {400, `{"code":"PARAM_ERROR","message":"参数错误"}`, "PARAM_ERROR", "PARAM_ERROR", "参数错误"},
+		"no right":           {403, `{"code":"NO_AUTH","message":"商户无权限"}`, "NOAUTH", "NO_AUTH", "商户无权限"},
+		"paid":               {400, `{"code":"ORDERPAID","message":"该订单已支付"}`, "ORDERPAID", "ORDERPAID", "该订单已支付"},
+		"not there":          {404, `{"code":"ORDER_NOT_EXIST"}`, "ORDERNOTEXIST", "ORDER_NOT_EXIST", ""},
+		"detail":             {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":"/amount/total","issue":"太大","value":1,"location":"body"}}`, "PARAM_ERROR", "PARAM_ERROR", "x (/amount/total 太大)"},
+		"detail is text":     {400, `{"code":"PARAM_ERROR","message":"x","detail":"y"}`, "PARAM_ERROR", "PARAM_ERROR", "x (y)"},
+		"detail is null":     {400, `{"code":"PARAM_ERROR","message":"x","detail":null}`, "PARAM_ERROR", "PARAM_ERROR", "x"},
+		"detail is an array": {400, `{"code":"PARAM_ERROR","message":"x","detail":[{"field":"y"}]}`, "PARAM_ERROR", "PARAM_ERROR", "x"},
+		"field is an array":  {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":["a","b"],"issue":"z"}}`, "PARAM_ERROR", "PARAM_ERROR", "x (a, b z)"},
+		"field is an object": {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":{"a":1},"issue":["z"]}}`, "PARAM_ERROR", "PARAM_ERROR", "x"},
+		"field is a number":  {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":7}}`, "PARAM_ERROR", "PARAM_ERROR", "x (7)"},
+		"message is none":    {400, `{"code":"PARAM_ERROR","message":["x"],"detail":{"issue":"z"}}`, "PARAM_ERROR", "PARAM_ERROR", "(z)"},
+		"words cut short":    {400, "{\"code\":\"PARAM_ERROR\",\"message\":\"参数\xe9\x94\"}", "PARAM_ERROR", "PARAM_ERROR", "参数\uFFFD"},
+		"code is a number":   {400, `{"code":268435456,"message":"x"}`, "268435456", "268435456", "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, signed := range []bool{false, true} {
+				w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+					return answer{status: test.status, body: test.body, bare: !signed}
+				})
+				c := w.client(t, w.merchant(t))
+				for op, in := range map[wepay.Operation]wepay.Fields{wepay.PlaceOrder: order("ORDER-0001", "1200"), wepay.QueryOrder: aQuery, wepay.CloseOrder: aQuery} {
+					_, err := c.Do(t.Context(), op, in)
+					failed, ok := errors.AsType[*wepay.Error](err)
+					if !ok || failed.Code != test.code || failed.V3Code != test.v3code || failed.Message != test.words || failed.Unsigned == signed || errors.Is(err, wepay.ErrNoAnswer) == signed {
+						t.Errorf("%s, signed %v: got %+v", op, signed, failed)
+					}
+					if signed {
+						continue
+					}
+					if want := map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query}[op]; failed.Verdict != cmp.Or(want, wepay.Again) {
+						t.Errorf("%s: the verdict is %s", op, failed.Verdict)
+					}
+					if !strings.Contains(err.Error(), "refused without a signature: "+test.v3code) {
+						t.Errorf("%s: got %v", op, err)
+					}
+				}
+			}
+		})
 	}
 }
 
@@ -69,6 +122,16 @@ func TestVerdicts(t *testing.T) {
 		{wepay.Refund, 500, "SYSTEM_ERROR", wepay.Again},
 		{wepay.Refund, 400, "NEW_CODE", wepay.Query},
 		{wepay.QueryRefund, 404, "RESOURCE_NOT_EXISTS", wepay.Again},
+		// Codes that no table has: not asked again and again, unless WeChat is in
+		// trouble.
+		{wepay.QueryOrder, 400, "NEW_CODE", wepay.Fix},
+		{wepay.QueryOrder, 403, "NEW_CODE", wepay.Fix},
+		{wepay.QueryOrder, 404, "NEW_CODE", wepay.Fix},
+		{wepay.QueryOrder, 500, "NEW_CODE", wepay.Again},
+		{wepay.QueryRefund, 400, "NEW_CODE", wepay.Fix},
+		{wepay.CloseOrder, 400, "NEW_CODE", wepay.Query},
+		{wepay.CloseOrder, 500, "NEW_CODE", wepay.Again},
+		{wepay.PlaceOrder, 500, "NEW_CODE", wepay.Query},
 	} {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
 			return answer{status: test.status, body: `{"code":"` + test.code + `","message":"x"}`}

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -110,12 +109,19 @@ func (s *wechat) merchant(t testing.TB, more ...string) *wepay.Merchant {
 }
 
 // client asks as a merchant, at the time of this WeChat.
-func (s *wechat) client(t testing.TB, m *wepay.Merchant, options ...apiv3.Option) *apiv3.Client {
+func (s *wechat) client(t testing.TB, m *wepay.Merchant, given ...wepay.ClientOptions) *apiv3.Client {
 	t.Helper()
 	transport := wepay.NewTransport(m)
 	t.Cleanup(transport.CloseIdleConnections)
-	options = append([]apiv3.Option{apiv3.WithTransport(transport), apiv3.WithClock(s.clock.Now)}, options...)
-	return apiv3.NewClient(m, apiv3.NewPlatform(m, nil, options...), options...)
+	var options wepay.ClientOptions
+	if len(given) > 0 {
+		options = given[0]
+	}
+	options.Transport = transport
+	if options.Now == nil {
+		options.Now = s.clock.Now
+	}
+	return apiv3.NewClient(m, apiv3.NewKeyRing(m, nil, options), options)
 }
 
 // sealFor encrypts a field for the merchant of merchant.
@@ -130,5 +136,3 @@ func sealFor(t testing.TB, plain string) string {
 }
 
 func isNotAble(err error) bool { return errors.Is(err, wepay.ErrNotAble) }
-
-func withTimeout(d time.Duration) apiv3.Option { return apiv3.WithTimeout(d) }

@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,9 +12,6 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
-// DefaultTimeout bounds one attempt to get an answer from one endpoint.
-const DefaultTimeout = 8 * time.Second
-
 // maxReply bounds a reply of WeChat's, in bytes. Most are of a few hundred; a
 // page of a batch's transfers has some ten thousand.
 const maxReply = 1 << 20
@@ -22,64 +20,13 @@ const maxReply = 1 << 20
 // believes nothing.
 type wire struct {
 	merchant  *wepay.Merchant
-	transport http.RoundTripper
-	timeout   time.Duration
-	now       func() time.Time
+	options   wepay.ClientOptions
 	endpoints *endpoints.Endpoints
-	omission  func(Omission)               // nil: nobody wants to know
-	unusable  func(*wepay.Merchant, error) // nil: the same
 }
 
-// Option changes how a client or a platform works.
-type Option func(*wire)
-
-// WithTransport has requests sent over these connections, instead of
-// wepay.NewTransport's.
-func WithTransport(transport http.RoundTripper) Option {
-	return func(w *wire) { w.transport = transport }
-}
-
-// WithTimeout bounds one attempt to get an answer from one endpoint.
-func WithTimeout(timeout time.Duration) Option {
-	return func(w *wire) { w.timeout = timeout }
-}
-
-// WithClock gives the time, which tests may turn.
-func WithClock(now func() time.Time) Option {
-	return func(w *wire) { w.now = now }
-}
-
-// Omission is what a caller does not get of a reply, since what WeChat tells of it
-// contradicts itself. The reply is to be believed otherwise.
-type Omission struct {
-	Merchant  *wepay.Merchant
-	Operation wepay.Operation
-	Number    string // the merchant's own, of the order or transfer
-	Omitted   string // which fields of API v2, and why, for the log
-}
-
-// WithOmissions has each omission reported, by the goroutine that asked.
-func WithOmissions(report func(Omission)) Option {
-	return func(w *wire) { w.omission = report }
-}
-
-// WithUnusable has each certificate reported that WeChat lists and that cannot be
-// used, with a merchant of the account, by the goroutine that fetches or loads
-// them. The others are taken.
-func WithUnusable(report func(merchant *wepay.Merchant, err error)) Option {
-	return func(w *wire) { w.unusable = report }
-}
-
-func newWire(merchant *wepay.Merchant, options []Option) wire {
-	w := wire{merchant: merchant, timeout: DefaultTimeout, now: time.Now}
-	for _, option := range options {
-		option(&w)
-	}
-	if w.transport == nil {
-		w.transport = wepay.NewTransport(merchant)
-	}
-	w.endpoints = endpoints.New(w.transport, w.now, merchant.Endpoints...)
-	return w
+func newWire(merchant *wepay.Merchant, options wepay.ClientOptions) wire {
+	options = options.WithDefaults(merchant)
+	return wire{merchant, options, endpoints.New(options.Transport, options.Now, merchant.Endpoints...)}
 }
 
 // request is one request before it is signed.
@@ -99,12 +46,8 @@ type request struct {
 // send signs and sends a request, anew for each endpoint. Read gets the answer
 // to close. Errors are those of endpoints.Send.
 func (w *wire) send(ctx context.Context, r request, read func(*http.Response) error) error {
-	timeout := r.timeout
-	if timeout == 0 {
-		timeout = w.timeout
-	}
 	return w.endpoints.Send(ctx, endpoints.Request{
-		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: timeout,
+		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: cmp.Or(r.timeout, w.options.Timeout),
 		Header: func(h http.Header) error { return w.header(r, h) }, Open: r.open,
 	}, read)
 }
@@ -116,7 +59,7 @@ func (w *wire) header(r request, h http.Header) error {
 	if r.signed != nil {
 		signed = r.signed
 	}
-	authorization, err := authorization(w.merchant, r.method, r.uri, string(signed), w.now())
+	authorization, err := authorization(w.merchant, r.method, r.uri, string(signed), w.options.Now())
 	if err != nil {
 		return err
 	}
@@ -193,23 +136,4 @@ func (r *reply) succeeded() bool { return r.status >= 200 && r.status < 300 }
 // isBusy says whether another endpoint may do better at once.
 func (r *reply) isBusy() bool {
 	return r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable
-}
-
-// refusal is why WeChat did not do what was asked.
-type refusal struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Detail  struct {
-		Field string `json:"field"`
-		Issue string `json:"issue"`
-	} `json:"detail"`
-}
-
-// refusal reads the reply as one that tells why not.
-func (r *reply) refusal() (refusal, bool) {
-	var told refusal
-	if r.succeeded() || decode(r.body, &told) != nil || told.Code == "" {
-		return told, false
-	}
-	return told, true
 }

@@ -70,15 +70,15 @@ func (s *Server) RotateBankKey() error {
 
 // bankKeys are the banks' keys of every server in this process, because making
 // one takes long.
-var bankKeys keyRing
+var bankKeys keyPool
 
-type keyRing struct {
+type keyPool struct {
 	mu   sync.Mutex
 	keys []*rsa.PrivateKey
 }
 
 // get returns the n-th key, which is made with those before it.
-func (r *keyRing) get(n int) (*rsa.PrivateKey, error) {
+func (r *keyPool) get(n int) (*rsa.PrivateKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.keys) <= n {

@@ -129,7 +129,7 @@ func (x *exchange) downloadBill() (wepay.Fields, *refusal) {
 				}
 			}
 			fill(made, begin, filled)(yield)
-		}),
+		}, x.server.widensBills),
 	}
 	return nil, nil
 }
@@ -224,5 +224,6 @@ func fill(like line, day time.Time, n int) iter.Seq[line] {
 	}
 }
 
-// oneLine keeps a value from ending its line. Nothing else is escaped in bills.
-var oneLine = strings.NewReplacer("\r", " ", "\n", " ")
+// merchants keeps a value of the merchant's from ending its line, and writes its
+// commas as WeChat does. Nothing else is escaped in bills.
+var merchants = strings.NewReplacer("\r", " ", "\n", " ", ",", `\ `)

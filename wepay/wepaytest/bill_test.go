@@ -3,6 +3,7 @@ package wepaytest_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -206,10 +207,14 @@ func TestNoBill(t *testing.T) {
 	}
 	refused(billPath, with(validBill, "bill_type", "RECHARGE_REFUND"), words("No Bill Exist", "20002"))
 	refused(billPath, with(validBill, "bill_type", "SOME"), words("invalid bill_type", "20001"))
-	refused(billPath, with(validBill, "bill_date", "2026-01-01"), words("data format error", "20001"))
+	refused(billPath, with(validBill, "bill_date", "2026-01-01"), words("invalid bill_date", "20001"))
+	refused(billPath, with(validBill, "colour", "red"), words("invalid parameter", "20001"))
+	if body, _ := s.download(billPath, with(validBill, "tar_type", "ZIP")); !strings.Contains(body, "invalid tar_type, Only GZIP supported") || !strings.Contains(body, "20001") {
+		t.Errorf("an unknown tar_type gives %s", body)
+	}
 	refused(billPath, with(validBill, "bill_date", ""), words("missing parameter", "20001"))
 	s.wechat.Misbehave(billPath, wepaytest.Fault{Kind: wepaytest.Refused})
-	refused(billPath, validBill, words("SYSTEMERROR", ""))
+	refused(billPath, validBill, words("SYSTEMERROR", "20100"))
 	forged := request(billPath, validBill)
 	forged.Set("sign", strings.Repeat("0", 32))
 	_, reply, _ := s.raw(billPath, forged)
@@ -218,7 +223,7 @@ func TestNoBill(t *testing.T) {
 	if err := s.wechat.DelayBills(mchID, true); err != nil {
 		t.Fatal(err)
 	}
-	refused(billPath, validBill, words("Bill Creating", ""))
+	refused(billPath, validBill, words("Bill Creating", "20003"))
 	refused(flowPath, validFlow, map[string]string{"result_code": "FAIL", "err_code": "BILL_CREATING", "sign": ""})
 	if err := s.wechat.DelayBills(mchID, false); err != nil {
 		t.Fatal(err)
@@ -258,6 +263,51 @@ func TestPartnersBill(t *testing.T) {
 	got := s.bill(with(validBill, "sub_mch_id", "1900000111"))
 	if len(got.lines) != 1 || got.lines[0]["特约商户号"] != "1900000111" {
 		t.Errorf("one's are %v", got.lines)
+	}
+}
+
+// WeChat spells bills in more ways than one; as JSON they say the same.
+func TestBillSpellings(t *testing.T) {
+	asJSON := func(text string) []string {
+		var lines strings.Builder
+		if err := (&wepay.Bill{ReadCloser: io.NopCloser(strings.NewReader(text))}).WriteJSON(&lines); err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		return strings.Split(lines.String(), "\n")
+	}
+	for _, test := range []struct {
+		options           []wepaytest.Option
+		unit, trades, ins string
+	}{
+		{nil, "收支金额(元),", "\r\n`4,`", "\r\n`4,`2,`"},
+		{[]wepaytest.Option{wepaytest.WithWideBills()}, "收支金额（元）,", "\r\n`4.0,`", "\r\n`4.0,`2.0,`"},
+	} {
+		s := tradingDay(t, test.options...)
+		bill, _ := s.download(billPath, validBill)
+		flow, _ := s.download(flowPath, validFlow)
+		if !strings.Contains(bill, test.trades) || !strings.Contains(flow, test.unit) || !strings.Contains(flow, test.ins) {
+			t.Errorf("the bill is %s, the flow %s", bill, flow)
+		}
+		if lines := asJSON(bill); !strings.Contains(lines[4], `"总交易单数":"4","应结订单总金额(分)":1100,`) {
+			t.Errorf("as JSON the bill is %s", lines)
+		}
+		if lines := asJSON(flow); !strings.Contains(lines[0], `"收支金额(分)":1000,"账户结余(分)":1000,`) || !strings.Contains(lines[4], `"收入笔数":"2"`) {
+			t.Errorf("as JSON the flow is %s", lines)
+		}
+	}
+	s := newShop(t)
+	const body, attach = "袜子, 一双", `{"a":1,"b":"'"}`
+	in := s.charge("CODE-0001")
+	in["body"], in["attach"] = body, attach
+	s.granted(micropayPath, in)
+	s.clock.Advance(24 * time.Hour)
+	text, _ := s.download(billPath, validBill)
+	if !strings.Contains(text, "`袜子\\  一双,`") {
+		t.Errorf("the bill is %s", text)
+	}
+	var row map[string]any
+	if err := json.Unmarshal([]byte(asJSON(text)[0]), &row); err != nil || row["商品名称"] != body || row["商户数据包"] != attach {
+		t.Errorf("as JSON the order is %v (%v)", row, err)
 	}
 }
 

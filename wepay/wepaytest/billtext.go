@@ -102,8 +102,8 @@ var columns = []column{
 	{title: "充值券退款金额", notPaid: true, value: func(l line) string { return yuan(l.couponsBack) }},
 	{title: "退款类型", notPaid: true, value: func(l line) string { return l.refundKind }},
 	{title: "退款状态", notPaid: true, value: func(l line) string { return l.refundState }},
-	{title: "商品名称", value: func(l line) string { return oneLine.Replace(l.body) }},
-	{title: "商户数据包", value: func(l line) string { return oneLine.Replace(l.attach) }},
+	{title: "商品名称", value: func(l line) string { return merchants.Replace(l.body) }},
+	{title: "商户数据包", value: func(l line) string { return merchants.Replace(l.attach) }},
 	{title: "手续费", value: func(l line) string { return exactYuan(l.fee) }},
 	{title: "费率", value: func(line) string { return feeRate }},
 	{title: "订单金额", value: func(l line) string { return yuan(l.total) }},
@@ -112,7 +112,7 @@ var columns = []column{
 }
 
 // tradeText writes a bill of trades with its summary.
-func tradeText(columns []column, lines iter.Seq[line]) func(*bufio.Writer) {
+func tradeText(columns []column, lines iter.Seq[line], wide bool) func(*bufio.Writer) {
 	return func(w *bufio.Writer) {
 		titles := make([]string, len(columns))
 		for i, c := range columns {
@@ -139,7 +139,7 @@ func tradeText(columns []column, lines iter.Seq[line]) func(*bufio.Writer) {
 		}
 		writeTitles(w, []string{"总交易单数", "应结订单总金额", "退款总金额", "充值券退款总金额", "手续费总金额", "订单总金额", "申请退款总金额"})
 		_ = writeValues(w, []string{
-			text(count), yuan(sum.settled), yuan(sum.refunded), yuan(sum.couponsBack), exactYuan(sum.fee), yuan(sum.total), yuan(sum.applied),
+			countText(count, wide), yuan(sum.settled), yuan(sum.refunded), yuan(sum.couponsBack), exactYuan(sum.fee), yuan(sum.total), yuan(sum.applied),
 		})
 	}
 }
@@ -160,6 +160,14 @@ func writeValues(w *bufio.Writer, values []string) error {
 	}
 	_, err := w.WriteString("\r\n")
 	return err
+}
+
+// countText writes a count of a summary.
+func countText(n int64, wide bool) string {
+	if wide {
+		return text(n) + ".0"
+	}
+	return text(n)
 }
 
 // yuan writes fen as bills do.

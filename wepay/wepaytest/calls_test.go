@@ -222,6 +222,9 @@ func TestEveryCallsForm(t *testing.T) {
 		_, body := s.post(c.path, []byte("{}"))
 		reply := decode(t, body)
 		want := map[string]string{"return_code": "FAIL", "return_msg": "XML格式错误", "sign": ""}
+		if c.path == billPath {
+			want["return_msg"], want["error_code"] = "data format error", "20001"
+		}
 		if strings.HasPrefix(c.path, "/mmpay") {
 			want["result_code"], want["err_code"] = "FAIL", "XML_ERROR"
 		}

@@ -146,7 +146,7 @@ func TestServerIsTrustedByItsAuthorityAlone(t *testing.T) {
 	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = newServer(t).RootCAs()
 	defer transport.CloseIdleConnections()
-	_, err := apiv2.NewClient(s.merchant, apiv2.WithTransport(transport)).Do(t.Context(), wepay.QueryOrder, query("ORDER-0001"))
+	_, err := apiv2.NewClient(s.merchant, wepay.ClientOptions{Transport: transport}).Do(t.Context(), wepay.QueryOrder, query("ORDER-0001"))
 	if unknown := new(x509.UnknownAuthorityError); !errors.As(err, unknown) {
 		t.Errorf("got %v", err)
 	}

@@ -43,7 +43,7 @@ func Example() {
 	transport := wepay.NewTransport(merchant)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	defer transport.CloseIdleConnections()
-	client := apiv2.NewClient(merchant, apiv2.WithTransport(transport))
+	client := apiv2.NewClient(merchant, wepay.ClientOptions{Transport: transport})
 
 	ctx := context.Background()
 	if _, err := client.Do(ctx, wepay.PlaceOrder, wepay.NewFields(map[string]string{

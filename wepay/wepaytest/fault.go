@@ -30,7 +30,7 @@ const (
 	TruncatedXML             // a whole HTTP reply whose XML, or JSON, ends in the middle
 	Foreign                  // the reply is about another mch_id, properly signed
 	Refused                  // result_code FAIL with Fault.Code, properly signed
-	Failed                   // return_code FAIL with Fault.Message
+	Failed                   // return_code FAIL with Fault.Message; in API v3 as Refused, but not signed
 
 	// Of API v3 alone, and all but the last two of notifications too: see
 	// WithFault.
@@ -58,6 +58,7 @@ type Fault struct {
 	Header  string        // of HeaderMissing, HeaderDoubled and HeaderChanged
 	Code    string        // of Refused: err_code, where payers log in errcode; "": SYSTEMERROR or -1
 	Message string        // of Refused and Failed: err_code_des or return_msg; "": WeChat's for when it is busy
+	Detail  any           // of Refused and Failed in API v3: detail, which comes in many shapes; nil: none
 }
 
 // fault is a Fault that waits for a request.

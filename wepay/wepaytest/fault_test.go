@@ -79,7 +79,7 @@ func TestSlowForEver(t *testing.T) {
 	transport := wepay.NewTransport(s.merchant)
 	transport.TLSClientConfig.RootCAs = s.wechat.RootCAs()
 	defer transport.CloseIdleConnections()
-	client := apiv2.NewClient(s.merchant, apiv2.WithTransport(transport), apiv2.WithTimeout(100*time.Millisecond))
+	client := apiv2.NewClient(s.merchant, wepay.ClientOptions{Transport: transport, Timeout: 100 * time.Millisecond})
 	_, err := client.Do(soon(t), wepay.Refund, refundOf("ORDER-0001", "R-1", 100, 30))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the client says %v", err)

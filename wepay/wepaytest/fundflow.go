@@ -29,16 +29,20 @@ func (x *exchange) downloadFlow() (wepay.Fields, *refusal) {
 	}
 	x.bill = &bill{
 		gzip: x.in.Get("tar_type") == "GZIP", mark: x.server.marksBills, digest: true,
-		text: flowText(movements),
+		text: flowText(movements, x.server.widensBills),
 	}
 	return nil, nil
 }
 
-func flowText(movements []movement) func(*bufio.Writer) {
+func flowText(movements []movement, wide bool) func(*bufio.Writer) {
+	unit := "(元)"
+	if wide {
+		unit = "（元）"
+	}
 	return func(w *bufio.Writer) {
 		writeTitles(w, []string{
 			"记账时间", "微信支付业务单号", "资金流水单号", "业务名称", "业务类型", "收支类型",
-			"收支金额(元)", "账户结余(元)", "资金变更提交申请人", "备注", "业务凭证号",
+			"收支金额" + unit, "账户结余" + unit, "资金变更提交申请人", "备注", "业务凭证号",
 		})
 		var in, out, inCount, outCount int64
 		for _, m := range movements {
@@ -56,6 +60,6 @@ func flowText(movements []movement) func(*bufio.Writer) {
 			})
 		}
 		writeTitles(w, []string{"资金流水总笔数", "收入笔数", "收入金额", "支出笔数", "支出金额"})
-		_ = writeValues(w, []string{text(inCount + outCount), text(inCount), yuan(in), text(outCount), yuan(out)})
+		_ = writeValues(w, []string{countText(inCount+outCount, wide), countText(inCount, wide), yuan(in), countText(outCount, wide), yuan(out)})
 	}
 }

@@ -91,7 +91,7 @@ func newClient(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant) *apiv2
 	transport := wepay.NewTransport(m)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	t.Cleanup(transport.CloseIdleConnections)
-	return apiv2.NewClient(m, apiv2.WithTransport(transport))
+	return apiv2.NewClient(m, wepay.ClientOptions{Transport: transport})
 }
 
 // order is one that a payer can pay.

@@ -42,7 +42,7 @@ type account struct {
 	real, sandbox books
 
 	certificates map[string]*x509.Certificate // the merchant's own, by serial number
-	platform     platform
+	keyRing      keyRing
 
 	sandboxKey        string
 	sandboxKeyExpires time.Time

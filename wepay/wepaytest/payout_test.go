@@ -4,6 +4,7 @@ import (
 	"errors"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -185,7 +186,7 @@ func (s *shop) packet(number string, taken int64) wepay.Fields {
 	s.t.Helper()
 	_, _, body := s.raw(packetQueryPath, request(packetQueryPath, map[string]string{"mch_billno": number, "bill_type": "MCHT"}))
 	list := lists.FindString(body)
-	if (list == "") != (taken == 0) {
+	if list == "" || strings.Contains(list, "hbinfo") != (taken != 0) {
 		s.t.Errorf("the list is %q", list)
 	}
 	for _, match := range opener.FindAllStringSubmatch(list, -1) {

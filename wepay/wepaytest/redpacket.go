@@ -211,11 +211,9 @@ func (x *exchange) queryPacket() (wepay.Fields, *refusal) {
 	return out, nil
 }
 
-// list is the element of those who opened a red packet, "" before anybody did.
+// list is the element of those who opened a red packet, which is empty before
+// anybody did.
 func (p *packet) list() string {
-	if len(p.opened) == 0 {
-		return ""
-	}
 	var b strings.Builder
 	b.WriteString("\n<hblist>\n")
 	for _, o := range p.opened {

@@ -49,9 +49,12 @@ func (x *exchange) queryRefunds() (wepay.Fields, *refusal) {
 	if total > refundPage || x.in.Get("offset") != "" {
 		out.Set("total_refund_count", text(int64(total)))
 	}
+	var fee int64 // of this page: nobody says of what else it could be
 	for n, r := range refunds {
 		r.describe(&out, n)
+		fee += r.fee
 	}
+	out.Set("refund_fee", text(fee))
 	return out, nil
 }
 

@@ -62,9 +62,9 @@ func TestRefundQueryPages(t *testing.T) {
 	check(t, s.granted(refundQueryPath, in), map[string]string{"refund_count": "10", "total_refund_count": ""})
 	refund(10, 23)
 	for offset, want := range map[string]map[string]string{
-		"":   {"refund_count": "10", "total_refund_count": "23", "out_refund_no_0": "R-0", "out_refund_no_9": "R-9", "out_refund_no_10": ""},
+		"":   {"refund_count": "10", "total_refund_count": "23", "out_refund_no_0": "R-0", "out_refund_no_9": "R-9", "out_refund_no_10": "", "refund_fee": "10"},
 		"10": {"refund_count": "10", "total_refund_count": "23", "out_refund_no_0": "R-10", "out_refund_no_9": "R-19"},
-		"22": {"refund_count": "1", "total_refund_count": "23", "out_refund_no_0": "R-22", "out_refund_no_1": ""},
+		"22": {"refund_count": "1", "total_refund_count": "23", "out_refund_no_0": "R-22", "out_refund_no_1": "", "refund_fee": "1"},
 	} {
 		if offset != "" {
 			in["offset"] = offset

@@ -144,33 +144,39 @@ func (refused *refusal) inOne(name string) reply {
 	return r
 }
 
-// forBill tells a refusal in the words that downloadbill has, for those it has
-// any. The documents give no number for a bill in the making.
+// billRefusals are downloadbill's words and numbers.
+// Source: WeChat Pay, 下载交易账单; the numbers are told by those who met them.
+var billRefusals = map[string]struct{ message, code string }{
+	noBill:            {"No Bill Exist", "20002"},
+	billCreating:      {"Bill Creating", "20003"},
+	"SYSTEMERROR":     {"SYSTEMERROR", "20100"},
+	"LACK_PARAMS":     {"missing parameter", "20001"},
+	"SIGN_ERROR":      {"SIGN ERROR", "20001"},
+	"XML_ERROR":       {"data format error", "20001"},
+	"POST_DATA_EMPTY": {"empty post data", "20001"},
+}
+
+// forBill tells a refusal in the words that downloadbill has.
 func (refused *refusal) forBill() reply {
-	message, code := refused.message, ""
-	switch refused.code {
-	case noBill:
-		code = "20002"
-	case billCreating:
-	case "LACK_PARAMS":
-		message, code = "missing parameter", "20001"
-	case "PARAM_ERROR":
-		code = "20001"
-		if strings.Contains(message, "bill_type") {
-			message = "invalid bill_type"
-		} else {
-			message = "data format error"
-		}
-	case "":
-		if refused.cause == "SIGN_ERROR" {
-			message, code = "SIGN ERROR", "20001"
-		}
+	told, found := billRefusals[cmp.Or(refused.code, refused.cause)]
+	switch {
+	case found:
+	case refused.code == "" && refused.cause == "": // a fault's
+		return failed(refused.message)
+	case strings.Contains(refused.message, "bill_type"):
+		told.message, told.code = "invalid bill_type", "20001"
+	case strings.Contains(refused.message, "bill_date"):
+		told.message, told.code = "invalid bill_date", "20001"
+	case strings.Contains(refused.message, "tar_type"):
+		told.message, told.code = "invalid tar_type, Only GZIP supported", "20001"
+	case refused.code == "" || refused.code == "PARAM_ERROR":
+		told.message, told.code = "invalid parameter", "20001"
 	default:
-		message = refused.code
+		told.message = refused.code
 	}
-	r := failed(message)
-	if code != "" {
-		r.fields.Set("error_code", code)
+	r := failed(told.message)
+	if told.code != "" {
+		r.fields.Set("error_code", told.code)
 	}
 	return r
 }

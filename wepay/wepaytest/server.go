@@ -28,6 +28,7 @@ type Server struct {
 
 	losesEarlyCloses bool
 	marksBills       bool
+	widensBills      bool
 
 	authority *authority
 	http      *http.Server
@@ -87,6 +88,12 @@ func WithEarlyClosesLost() Option {
 // WithBillMark has bills begin with a byte order mark, as some do.
 func WithBillMark() Option {
 	return func(s *Server) { s.marksBills = true }
+}
+
+// WithWideBills has bills written as they also are: with full-width brackets in
+// their titles, and counts such as 3.0.
+func WithWideBills() Option {
+	return func(s *Server) { s.widensBills = true }
 }
 
 // NewServer starts a server on a free port of 127.0.0.1, over TLS with an

@@ -144,7 +144,7 @@ func (x *v3exchange) sharingBill() (object, *v3refusal) {
 		for _, p := range sh.parts {
 			lines = append(lines, []string{
 				clockText(sh.at), x.account.MchID, orZero(sh.of.request.Get("sub_mch_id")), sh.of.transactionID(), sh.id, p.detail,
-				sh.number, yuan(sh.of.total()), p.Account, yuan(p.Amount), "分账", p.result, oneLine.Replace(p.Description),
+				sh.number, yuan(sh.of.total()), p.Account, yuan(p.Amount), "分账", p.result, merchants.Replace(p.Description),
 			})
 		}
 	}

@@ -207,7 +207,7 @@ func (x *v3exchange) checkSerial() *v3refusal {
 	if serial == "" && x.call.anySerial {
 		return nil
 	}
-	if _, found := x.account.platform.named(serial, x.now); !found {
+	if _, found := x.account.keyRing.named(serial, x.now); !found {
 		if serial == "" {
 			return invalid("Http头缺少Wechatpay-Serial")
 		}
@@ -219,7 +219,7 @@ func (x *v3exchange) checkSerial() *v3refusal {
 // decryptV3 reads a sensitive field with the key that the request names.
 func (x *v3exchange) decryptV3(value string) (string, *v3refusal) {
 	serial := x.request.Header.Get("Wechatpay-Serial")
-	p := &x.account.platform
+	p := &x.account.keyRing
 	if serial == "" || strings.HasPrefix(serial, publicKeyPrefix) && p.mode == ByCertificate {
 		return "", invalid("平台证书序列号Wechatpay-Serial错误")
 	}

@@ -33,20 +33,20 @@ const (
 	ByPublicKey                  // the WeChat Pay public key (微信支付公钥)
 )
 
-// platformKey is a key of WeChat's as one merchant knows it.
-type platformKey struct {
+// wechatKey is a key of WeChat's as one merchant knows it.
+type wechatKey struct {
 	id   string // the certificate's serial number, or the public key's id
 	key  *rsa.PrivateKey
 	cert *x509.Certificate // nil: the public key
 }
 
-// platform are the keys that WeChat has towards one merchant.
-type platform struct {
+// keyRing holds the keys that WeChat has towards one merchant.
+type keyRing struct {
 	mode   KeyMode
-	certs  []*platformKey // the oldest first
-	inUse  *platformKey   // the certificate that signs
-	issued int            // certificates, ever
-	public *platformKey
+	certs  []*wechatKey // the oldest first
+	inUse  *wechatKey   // the certificate that signs
+	issued int          // certificates, ever
+	public *wechatKey
 
 	share float64 // of notifications that the public key signs while migrating
 	due   float64 // what of the share has not been signed yet
@@ -54,24 +54,24 @@ type platform struct {
 
 // wechatKeys are WeChat's keys of every server in this process, because making
 // one takes long: first the public key's, then those of certificates.
-var wechatKeys keyRing
+var wechatKeys keyPool
 
 const (
 	publicKeyPrefix = "PUB_KEY_ID_"
-	// wrongPlatformKey signs what no merchant can verify.
-	wrongPlatformKey = 1
+	// wrongWechatKey signs what no merchant can verify.
+	wrongWechatKey = 1
 )
 
 // keys makes what an account's mode needs the first time that API v3 needs it.
-func (s *Server) keys(a *account) (*platform, error) {
-	p := &a.platform
+func (s *Server) keys(a *account) (*keyRing, error) {
+	p := &a.keyRing
 	if p.public == nil {
 		key, err := wechatKeys.get(0)
 		if err != nil {
 			return nil, err
 		}
 		id := fmt.Sprintf("%s01%s%s%014d", publicKeyPrefix, a.MchID, s.clock.Now().In(beijing).Format(dayFormat), 1)
-		p.public = &platformKey{id: id, key: key}
+		p.public = &wechatKey{id: id, key: key}
 	}
 	if p.mode != ByPublicKey && p.inUse == nil {
 		k, err := s.newPlatformCertificate(a)
@@ -84,9 +84,9 @@ func (s *Server) keys(a *account) (*platform, error) {
 }
 
 // newPlatformCertificate adds a certificate to those that the merchant is told.
-func (s *Server) newPlatformCertificate(a *account) (*platformKey, error) {
-	p := &a.platform
-	key, err := wechatKeys.get(wrongPlatformKey + 1 + p.issued)
+func (s *Server) newPlatformCertificate(a *account) (*wechatKey, error) {
+	p := &a.keyRing
+	key, err := wechatKeys.get(wrongWechatKey + 1 + p.issued)
 	if err != nil {
 		return nil, err
 	}
@@ -104,60 +104,60 @@ func (s *Server) newPlatformCertificate(a *account) (*platformKey, error) {
 		return nil, err
 	}
 	p.issued++
-	k := &platformKey{id: wepay.CertificateSerial(cert), key: key, cert: cert}
+	k := &wechatKey{id: wepay.CertificateSerial(cert), key: key, cert: cert}
 	p.certs = append(p.certs, k)
 	return k, nil
 }
 
 // valid are the certificates that have not expired.
-func (p *platform) valid(now time.Time) []*platformKey {
-	return slices.DeleteFunc(slices.Clone(p.certs), func(k *platformKey) bool { return now.After(k.cert.NotAfter) })
+func (r *keyRing) valid(now time.Time) []*wechatKey {
+	return slices.DeleteFunc(slices.Clone(r.certs), func(k *wechatKey) bool { return now.After(k.cert.NotAfter) })
 }
 
 // standard is the key of replies to who names none.
-func (p *platform) standard() *platformKey {
-	if p.mode == ByPublicKey {
-		return p.public
+func (r *keyRing) standard() *wechatKey {
+	if r.mode == ByPublicKey {
+		return r.public
 	}
-	return p.inUse
+	return r.inUse
 }
 
 // named finds the key that a request names in Wechatpay-Serial. Before a
 // migration the public key's id has no effect.
-func (p *platform) named(serial string, now time.Time) (k *platformKey, found bool) {
+func (r *keyRing) named(serial string, now time.Time) (k *wechatKey, found bool) {
 	switch {
 	case serial == "":
-		return p.standard(), p.mode != ByPublicKey
-	case serial == p.public.id && p.mode != ByCertificate:
-		return p.public, true
-	case strings.HasPrefix(serial, publicKeyPrefix) && p.mode == ByCertificate:
-		return p.inUse, true
-	case p.mode == ByPublicKey:
-		return p.public, false
+		return r.standard(), r.mode != ByPublicKey
+	case serial == r.public.id && r.mode != ByCertificate:
+		return r.public, true
+	case strings.HasPrefix(serial, publicKeyPrefix) && r.mode == ByCertificate:
+		return r.inUse, true
+	case r.mode == ByPublicKey:
+		return r.public, false
 	}
-	certs := p.valid(now)
-	i := slices.IndexFunc(certs, func(k *platformKey) bool { return k.id == serial })
+	certs := r.valid(now)
+	i := slices.IndexFunc(certs, func(k *wechatKey) bool { return k.id == serial })
 	if i < 0 {
-		return p.inUse, false
+		return r.inUse, false
 	}
 	return certs[i], true
 }
 
 // forNotification is the key that signs the next notification. While migrating
 // the public key has its share of them, spread evenly.
-func (p *platform) forNotification() *platformKey {
-	if p.mode != Migrating {
-		return p.standard()
+func (r *keyRing) forNotification() *wechatKey {
+	if r.mode != Migrating {
+		return r.standard()
 	}
-	if p.due += p.share; p.due < 1 {
-		return p.inUse
+	if r.due += r.share; r.due < 1 {
+		return r.inUse
 	}
-	p.due--
-	return p.public
+	r.due--
+	return r.public
 }
 
 // sign signs what WeChat says at a time, and returns the headers that say so.
-func (k *platformKey) sign(body []byte, now time.Time) (http.Header, error) {
+func (k *wechatKey) sign(body []byte, now time.Time) (http.Header, error) {
 	timestamp, nonce := strconv.FormatInt(now.Unix(), 10), rand.Text()
 	signature, err := signV3(k.key, replyMessage(timestamp, nonce, body))
 	if err != nil {
@@ -188,7 +188,7 @@ func signV3(key *rsa.PrivateKey, message []byte) (string, error) {
 
 // open decrypts a sensitive field. SHA-1 is what the protocol says; OAEP does
 // not need it to be free of collisions.
-func (k *platformKey) open(value string) (string, bool) {
+func (k *wechatKey) open(value string) (string, bool) {
 	sealed, err := base64.StdEncoding.DecodeString(value)
 	if err != nil {
 		return "", false

@@ -175,8 +175,8 @@ func (d *Delivery) header(first bool) (http.Header, error) {
 }
 
 // notificationKey is the key that signs the next attempt.
-func (s *Server) notificationKey(a *account) (*platformKey, time.Time) {
+func (s *Server) notificationKey(a *account) (*wechatKey, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return a.platform.forNotification(), s.clock.Now()
+	return a.keyRing.forNotification(), s.clock.Now()
 }

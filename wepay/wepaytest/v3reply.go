@@ -13,7 +13,7 @@ import (
 type v3refusal struct {
 	status        int
 	code, message string
-	detail        object
+	detail        any  // an object, but for a fault's
 	unsigned      bool // the reply is
 }
 
@@ -25,10 +25,11 @@ func invalid(message string) *v3refusal {
 // wrong refuses one value of a request.
 func wrong(location, field string, value any, issue string) *v3refusal {
 	refused := invalid("参数错误: " + field + " " + issue)
-	refused.detail = object{"field": field, "issue": issue, "location": location}
+	detail := object{"field": field, "issue": issue, "location": location}
 	if value != nil {
-		refused.detail["value"] = value
+		detail["value"] = value
 	}
+	refused.detail = detail
 	return refused
 }
 
@@ -96,7 +97,7 @@ func inV3(refused *refusal) *v3refusal {
 
 // v3seal is what is to sign a reply, outside of the server's lock.
 type v3seal struct {
-	key *platformKey
+	key *wechatKey
 	at  time.Time
 }
 
@@ -109,6 +110,7 @@ func (x *v3exchange) reply(f Fault, out object, refused *v3refusal) reply {
 		refused.status = cmp.Or(f.Status, refused.status)
 		refused.code = cmp.Or(f.Code, refused.code)
 		refused.message = cmp.Or(f.Message, refused.message)
+		refused.detail = f.Detail
 		refused.unsigned = f.Kind == Failed
 	case Foreign:
 		for _, name := range []string{"mchid", "sp_mchid", "mch_id"} {
@@ -133,8 +135,8 @@ func (x *v3exchange) reply(f Fault, out object, refused *v3refusal) reply {
 	default:
 		r.json = []byte(jsonOf(out))
 	}
-	if x.account != nil && (refused == nil || !refused.unsigned) && x.account.platform.public != nil {
-		k, _ := x.account.platform.named(x.request.Header.Get("Wechatpay-Serial"), x.now)
+	if x.account != nil && (refused == nil || !refused.unsigned) && x.account.keyRing.public != nil {
+		k, _ := x.account.keyRing.named(x.request.Header.Get("Wechatpay-Serial"), x.now)
 		r.v3 = &v3seal{k, x.now}
 	}
 	return r
@@ -168,16 +170,16 @@ func (r reply) signed(f Fault) reply {
 }
 
 // sign signs what WeChat says by API v3, as far as the fault lets it.
-func (f Fault) sign(k *platformKey, body []byte, now time.Time) (http.Header, error) {
+func (f Fault) sign(k *wechatKey, body []byte, now time.Time) (http.Header, error) {
 	switch f.Kind {
 	case NoSignature:
 		return http.Header{}, nil
 	case WrongSignature:
-		key, err := wechatKeys.get(wrongPlatformKey)
+		key, err := wechatKeys.get(wrongWechatKey)
 		if err != nil {
 			return nil, err
 		}
-		k = &platformKey{id: k.id, key: key}
+		k = &wechatKey{id: k.id, key: key}
 	case Skewed:
 		now = now.Add(f.Delay)
 	}

@@ -244,6 +244,15 @@ func TestV3Faults(t *testing.T) {
 			s.granted("POST", jsapiPath, s.jsapi("ORDER-0001", 100)) // the fault was for one reply
 		})
 	}
+	for kind, says := range map[wepaytest.FaultKind]string{wepaytest.Failed: "0 of", wepaytest.Refused: ""} {
+		s := newV3Shop(t)
+		s.wechat.Misbehave(jsapiPath, wepaytest.Fault{Kind: kind, Status: 400, Code: "PARAM_ERROR", Message: "参数错误", Detail: map[string]any{"field": []string{"a", "b"}}})
+		a := s.send(s.message("POST", jsapiPath, s.jsapi("ORDER-0001", 100)))
+		err := s.verify(a.header, a.raw)
+		if string(a.raw) != `{"code":"PARAM_ERROR","detail":{"field":["a","b"]},"message":"参数错误"}` || a.status != 400 || says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("a refusal of an odd shape: %d %s (%v)", a.status, a.raw, err)
+		}
+	}
 	s := newV3Shop(t)
 	s.wechat.Misbehave("/v3/pay/transactions/out-trade-no/{out_trade_no}/close", wepaytest.Fault{Kind: wepaytest.Refused, NoEffect: true})
 	s.granted("POST", jsapiPath, s.jsapi("ORDER-0001", 100))

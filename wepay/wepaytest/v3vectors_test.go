@@ -68,7 +68,7 @@ func TestV3RequestVectors(t *testing.T) {
 
 func TestV3ReplyVectors(t *testing.T) {
 	vectors := readVectors(t)
-	key := platformKeyOf(t, vectors["K1"])
+	key := wechatKeyOf(t, vectors["K1"])
 	public, err := publicKeyPEM(key)
 	if err != nil || string(public) != vectors["K1"].PlatformPublicKey {
 		t.Errorf("the public key is %s, error %v", public, err)
@@ -94,7 +94,7 @@ func TestV3CipherVectors(t *testing.T) {
 			t.Errorf("%s: sealed as %s, error %v", name, got, err)
 		}
 	}
-	k := &platformKey{key: platformKeyOf(t, vectors["K1"])}
+	k := &wechatKey{key: wechatKeyOf(t, vectors["K1"])}
 	if got, ok := k.open(vectors["O1"].Ciphertext); !ok || got != vectors["O1"].Plaintext {
 		t.Errorf("O1 is %q", got)
 	}
@@ -103,7 +103,7 @@ func TestV3CipherVectors(t *testing.T) {
 	}
 }
 
-func platformKeyOf(t *testing.T, v vector) *rsa.PrivateKey {
+func wechatKeyOf(t *testing.T, v vector) *rsa.PrivateKey {
 	t.Helper()
 	block, _ := pem.Decode([]byte(v.PlatformPrivateKey))
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)

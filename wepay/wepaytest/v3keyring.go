@@ -16,7 +16,7 @@ var ErrNoCertificate = errors.New("no platform certificate")
 // to a merchant, with its id: PUB_KEY_ID_01… and pub_key.pem. Until the merchant
 // is Migrating nothing is signed with it. The error wraps wepay.ErrNoMerchant.
 func (s *Server) PublicKey(mchID string) (id string, pem []byte, err error) {
-	err = s.withKeys(mchID, func(_ *account, p *platform) error {
+	err = s.withKeys(mchID, func(_ *account, p *keyRing) error {
 		id = p.public.id
 		pem, err = publicKeyPEM(p.public.key)
 		return err
@@ -28,7 +28,7 @@ func (s *Server) PublicKey(mchID string) (id string, pem []byte, err error) {
 // a merchant, the oldest first. The error wraps wepay.ErrNoMerchant or
 // ErrNoCertificate.
 func (s *Server) PlatformCertificates(mchID string) (certs []*x509.Certificate, err error) {
-	err = s.withKeys(mchID, func(_ *account, p *platform) error {
+	err = s.withKeys(mchID, func(_ *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
 			return ErrNoCertificate
 		}
@@ -44,7 +44,7 @@ func (s *Server) PlatformCertificates(mchID string) (certs []*x509.Certificate, 
 // is told, and returns its serial number. The one before signs on until
 // RotateCertificate. The errors are PlatformCertificates'.
 func (s *Server) AnnounceCertificate(mchID string) (serial string, err error) {
-	err = s.withKeys(mchID, func(a *account, p *platform) error {
+	err = s.withKeys(mchID, func(a *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
 			return ErrNoCertificate
 		}
@@ -61,7 +61,7 @@ func (s *Server) AnnounceCertificate(mchID string) (serial string, err error) {
 // one where none was announced, and returns its serial number. Those before are
 // told until RetireCertificates. The errors are PlatformCertificates'.
 func (s *Server) RotateCertificate(mchID string) (serial string, err error) {
-	err = s.withKeys(mchID, func(a *account, p *platform) error {
+	err = s.withKeys(mchID, func(a *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
 			return ErrNoCertificate
 		}
@@ -81,11 +81,11 @@ func (s *Server) RotateCertificate(mchID string) (serial string, err error) {
 // RetireCertificates drops every platform certificate but the one that signs.
 // The errors are PlatformCertificates'.
 func (s *Server) RetireCertificates(mchID string) error {
-	return s.withKeys(mchID, func(_ *account, p *platform) error {
+	return s.withKeys(mchID, func(_ *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
 			return ErrNoCertificate
 		}
-		p.certs = []*platformKey{p.inUse}
+		p.certs = []*wechatKey{p.inUse}
 		return nil
 	})
 }
@@ -106,18 +106,18 @@ func (s *Server) Migrate(mchID string, mode KeyMode, share float64) error {
 		return fmt.Errorf("migrating %q: %w", mchID, wepay.ErrNoMerchant)
 	}
 	a.migrate(mode)
-	a.platform.share, a.platform.due = share, 0
+	a.keyRing.share, a.keyRing.due = share, 0
 	return nil
 }
 
 func (a *account) migrate(mode KeyMode) {
-	a.platform.mode = mode
+	a.keyRing.mode = mode
 	if mode == ByPublicKey {
-		a.platform.certs, a.platform.inUse = nil, nil
+		a.keyRing.certs, a.keyRing.inUse = nil, nil
 	}
 }
 
-func (s *Server) withKeys(mchID string, do func(*account, *platform) error) error {
+func (s *Server) withKeys(mchID string, do func(*account, *keyRing) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, found := s.accounts[mchID]
@@ -137,7 +137,7 @@ func (s *Server) withKeys(mchID string, do func(*account, *platform) error) erro
 // tellCertificates is GET /v3/certificates: each certificate encrypted under
 // the merchant's APIv3 key.
 func (x *v3exchange) tellCertificates() (object, *v3refusal) {
-	p := &x.account.platform
+	p := &x.account.keyRing
 	switch {
 	case p.mode == ByPublicKey:
 		return nil, absent("RESOURCE_NOT_EXISTS", "无可用的平台证书，请在商户平台-API安全申请使用微信支付公钥")

@@ -10,46 +10,46 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Platforms finds the accounts that a notification may be for: by the serial
+// KeyRings finds the accounts that a notification may be for: by the serial
 // number of the key that signed it, or by whose APIv3 key opens it, which is all
 // that it says before it is verified.
-type Platforms struct {
-	all []*Platform
+type KeyRings struct {
+	all []*KeyRing
 
 	mu       sync.Mutex
-	bySerial map[string][]*Platform // nil: to be made anew
+	bySerial map[string][]*KeyRing // nil: to be made anew
 }
 
-// NewPlatforms puts accounts together. A platform can be in one of them only.
-func NewPlatforms(all ...*Platform) *Platforms {
-	ps := &Platforms{all: all}
-	for _, p := range all {
-		p.changed = ps.forget
+// NewKeyRings puts accounts together. A key ring can be in one of them only.
+func NewKeyRings(all ...*KeyRing) *KeyRings {
+	ks := &KeyRings{all: all}
+	for _, k := range all {
+		k.changed = ks.forget
 	}
-	return ps
+	return ks
 }
 
 // All returns the accounts.
-func (ps *Platforms) All() []*Platform { return ps.all }
+func (ks *KeyRings) All() []*KeyRing { return ks.all }
 
 // Find returns the accounts that hold the key that a notification is signed with.
 // For a certificate that none holds it is the account whose APIv3 key opens the
-// content, about which WeChat is asked on the terms of Platform.Key; the errors
+// content, about which WeChat is asked on the terms of KeyRing.Key; the errors
 // are Key's, too.
-func (ps *Platforms) Find(ctx context.Context, u *Unverified) ([]*Platform, error) {
+func (ks *KeyRings) Find(ctx context.Context, u *Unverified) ([]*KeyRing, error) {
 	serial := u.Serial()
-	if holders := ps.holding(serial); len(holders) > 0 {
+	if holders := ks.holding(serial); len(holders) > 0 {
 		return holders, nil
 	}
-	opening, err := ps.opening(ctx, u)
+	opening, err := ks.opening(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	failed := fmt.Errorf("%w: no merchant here has the key of %s, nor the apiv3_key that opens the content", wepay.ErrUnknownKey, headerSerial)
-	for _, p := range opening { // several, where accounts were given one APIv3 key
-		_, err := p.key(ctx, serial, askForNotification)
+	for _, k := range opening { // several, where accounts were given one APIv3 key
+		_, err := k.key(ctx, serial, askForNotification)
 		if err == nil {
-			return []*Platform{p}, nil // whatever others have it, too
+			return []*KeyRing{k}, nil // whatever others have it, too
 		}
 		if !errors.Is(failed, wepay.ErrNoAnswer) { // it may have been the one that could not be asked
 			failed = err
@@ -60,11 +60,11 @@ func (ps *Platforms) Find(ctx context.Context, u *Unverified) ([]*Platform, erro
 
 // opening returns the accounts whose APIv3 key opens what a notification brings,
 // which costs a trial for each of all.
-func (ps *Platforms) opening(ctx context.Context, u *Unverified) ([]*Platform, error) {
-	if len(ps.all) == 0 || !namesCertificate(u.Serial()) {
+func (ks *KeyRings) opening(ctx context.Context, u *Unverified) ([]*KeyRing, error) {
+	if len(ks.all) == 0 || !namesCertificate(u.Serial()) {
 		return nil, nil
 	}
-	t, err := u.trial(ps.all[0].now())
+	t, err := u.trialDecryption(ks.all[0].options.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -74,13 +74,13 @@ func (ps *Platforms) opening(ctx context.Context, u *Unverified) ([]*Platform, e
 	case <-ctx.Done():
 		return nil, unsearched(ctx)
 	}
-	var opening []*Platform
-	for _, p := range ps.all {
+	var opening []*KeyRing
+	for _, k := range ks.all {
 		if ctx.Err() != nil {
 			return nil, unsearched(ctx)
 		}
-		if t.opens(p) {
-			opening = append(opening, p)
+		if t.opens(k) {
+			opening = append(opening, k)
 		}
 	}
 	return opening, nil
@@ -98,34 +98,34 @@ func unsearched(ctx context.Context) error {
 }
 
 // holding returns those that hold a key now.
-func (ps *Platforms) holding(serial string) []*Platform {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.bySerial == nil {
-		ps.bySerial = make(map[string][]*Platform)
-		for _, p := range ps.all {
-			for _, serial := range p.serials() {
-				ps.bySerial[serial] = append(ps.bySerial[serial], p)
+func (ks *KeyRings) holding(serial string) []*KeyRing {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if ks.bySerial == nil {
+		ks.bySerial = make(map[string][]*KeyRing)
+		for _, k := range ks.all {
+			for _, serial := range k.serials() {
+				ks.bySerial[serial] = append(ks.bySerial[serial], k)
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(ps.bySerial[serial]), func(p *Platform) bool { return !p.Holds(serial) })
+	return slices.DeleteFunc(slices.Clone(ks.bySerial[serial]), func(k *KeyRing) bool { return !k.Holds(serial) })
 }
 
 // forget has the serial numbers gathered anew.
-func (ps *Platforms) forget() {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.bySerial = nil
+func (ks *KeyRings) forget() {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	ks.bySerial = nil
 }
 
 // serials are all that name a key of the account.
-func (p *Platform) serials() []string {
+func (k *KeyRing) serials() []string {
 	var serials []string
-	if p.merchant.PublicKey != nil {
-		serials = append(serials, p.merchant.PublicKeyID)
+	if k.merchant.PublicKey != nil {
+		serials = append(serials, k.merchant.PublicKeyID)
 	}
-	if cs := p.certificates.Load(); cs != nil {
+	if cs := k.certificates.Load(); cs != nil {
 		for serial := range cs.bySerial {
 			serials = append(serials, serial)
 		}

@@ -85,7 +85,7 @@ func TestPluginAsWeChat(t *testing.T) {
 	if err := merchant.Validate(time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	client := apiv3.NewClient(merchant, apiv3.NewPlatform(merchant, nil))
+	client := apiv3.NewClient(merchant, apiv3.NewKeyRing(merchant, nil, wepay.ClientOptions{}), wepay.ClientOptions{})
 	ask := func(op wepay.Operation, in map[string]string) wepay.Fields {
 		t.Helper()
 		out, err := client.Do(t.Context(), op, wepay.NewFields(in))

@@ -11,7 +11,7 @@ func TestShownText(t *testing.T) {
 		{"🧦", ""},
 	} {
 		got, err := shown.write(row.given)
-		if got != row.want || (err != nil) != (row.want == "") {
+		if text, _ := got.(string); text != row.want || (err != nil) != (row.want == "") {
 			t.Errorf("%q becomes %q, error %v, want %q", row.given, got, err, row.want)
 		}
 	}

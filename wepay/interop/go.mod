@@ -1,8 +1,8 @@
-module github.com/windsome/caddy-wepay/interop
+module github.com/windsome/caddy-wepay/wepay/interop
 
 go 1.26.0
 
-replace github.com/windsome/caddy-wepay => ../
+replace github.com/windsome/caddy-wepay => ../../
 
 require (
 	github.com/wechatpay-apiv3/wechatpay-go v0.2.21

@@ -29,8 +29,8 @@ func (s *shop) signs() string {
 // then on.
 func TestCertificateIsFetched(t *testing.T) {
 	s := openShop(t, ways[0])
-	if s.platform.Serial() != "" {
-		t.Errorf("names %s", s.platform.Serial())
+	if s.keyRing.Serial() != "" {
+		t.Errorf("names %s", s.keyRing.Serial())
 	}
 	for range 3 {
 		s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
@@ -39,8 +39,8 @@ func TestCertificateIsFetched(t *testing.T) {
 	if s.fetches() != 1 || requests[0].Header.Get("Wechatpay-Serial") != "" || requests[2].Header.Get("Wechatpay-Serial") != s.signs() {
 		t.Errorf("%d fetches, then named %q", s.fetches(), requests[2].Header.Get("Wechatpay-Serial"))
 	}
-	if !s.platform.Holds(s.signs()) || s.platform.Serial() != s.signs() || s.platform.Holds("") {
-		t.Errorf("names %s, want %s", s.platform.Serial(), s.signs())
+	if !s.keyRing.Holds(s.signs()) || s.keyRing.Serial() != s.signs() || s.keyRing.Holds("") {
+		t.Errorf("names %s, want %s", s.keyRing.Serial(), s.signs())
 	}
 }
 
@@ -53,17 +53,17 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
-	first := s.platform.Serial()
+	first := s.keyRing.Serial()
 	s.clock.Advance(time.Hour)
 	second, err := s.wechat.AnnounceCertificate(mchID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.platform.Refresh(t.Context()); err != nil {
+	if err := s.keyRing.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !s.platform.Holds(first) || !s.platform.Holds(second) || s.platform.Serial() != second {
-		t.Errorf("names %s, want %s", s.platform.Serial(), second)
+	if !s.keyRing.Holds(first) || !s.keyRing.Holds(second) || s.keyRing.Serial() != second {
+		t.Errorf("names %s, want %s", s.keyRing.Serial(), second)
 	}
 	s.do(wepay.Transfer, with(transfer("TR1", "200000"), "re_user_name", "张三"))
 	s.do(wepay.PlaceOrder, order("ORDER-0002", "1"))
@@ -83,8 +83,8 @@ func TestRotation(t *testing.T) {
 	// new, and it is believed.
 	s.refused(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"), "PARAM_ERROR", wepay.Fix)
 	s.do(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"))
-	if s.platform.Serial() != third || s.platform.Holds(first) {
-		t.Errorf("names %s, want %s", s.platform.Serial(), third)
+	if s.keyRing.Serial() != third || s.keyRing.Holds(first) {
+		t.Errorf("names %s, want %s", s.keyRing.Serial(), third)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestRotation(t *testing.T) {
 // told what to set.
 func TestNoCertificates(t *testing.T) {
 	s := openShop(t, ways[2], func(m *wepay.Merchant) { m.PublicKey, m.PublicKeyID = nil, "" })
-	err := s.platform.Refresh(t.Context())
+	err := s.keyRing.Refresh(t.Context())
 	if !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), "public_key") {
 		t.Errorf("got %v", err)
 	}
@@ -111,7 +111,7 @@ func TestNoCertificates(t *testing.T) {
 
 func TestWrongAPIv3Key(t *testing.T) {
 	s := openShop(t, ways[0], func(m *wepay.Merchant) { m.APIv3Key = strings.Repeat("x", 32) })
-	err := s.platform.Refresh(t.Context())
+	err := s.keyRing.Refresh(t.Context())
 	if !errors.Is(err, wepay.ErrAPIv3Key) || !strings.Contains(err.Error(), "apiv3_key") || strings.Contains(err.Error(), s.merchant.APIv3Key) {
 		t.Errorf("got %v", err)
 	}
@@ -125,23 +125,23 @@ func TestWrongAPIv3Key(t *testing.T) {
 func TestRestart(t *testing.T) {
 	s := openShop(t, ways[0])
 	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
-	serial := s.platform.Serial()
+	serial := s.keyRing.Serial()
 	s.wechat.Misbehave(certificatesPath, wepaytest.Fault{Kind: wepaytest.Reset, Standing: true})
 	s.connect()
-	if key, err := s.platform.Key(t.Context(), s.naming(serial)); err != nil || key == nil {
+	if key, err := s.keyRing.Key(t.Context(), s.naming(serial)); err != nil || key == nil {
 		t.Errorf("got %v, %v", key, err)
 	}
 	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
 	if s.fetches() != 1 {
 		t.Errorf("%d fetches", s.fetches())
 	}
-	if err := s.platform.Refresh(t.Context()); err == nil || !s.platform.Holds(serial) {
-		t.Errorf("a fetch that fails: %v, holds %v", err, s.platform.Holds(serial))
+	if err := s.keyRing.Refresh(t.Context()); err == nil || !s.keyRing.Holds(serial) {
+		t.Errorf("a fetch that fails: %v, holds %v", err, s.keyRing.Holds(serial))
 	}
-	if _, due := s.platform.Due(); !due {
+	if _, due := s.keyRing.Due(); !due {
 		t.Error("nothing is due")
 	}
-	if at, _ := s.platform.Due(); !at.Equal(s.clock.Now().Add(5 * time.Minute)) {
+	if at, _ := s.keyRing.Due(); !at.Equal(s.clock.Now().Add(5 * time.Minute)) {
 		t.Errorf("due at %s", at)
 	}
 }
@@ -174,8 +174,8 @@ func TestStoreIsCorrupted(t *testing.T) {
 				t.Errorf("%d fetches", s.fetches())
 			}
 			s.connect()
-			s.platform.Load(t.Context())
-			if !s.platform.Holds(s.signs()) {
+			s.keyRing.Load(t.Context())
+			if !s.keyRing.Holds(s.signs()) {
 				t.Error("what was fetched is not kept")
 			}
 		})
@@ -187,7 +187,7 @@ func TestStoreIsCorrupted(t *testing.T) {
 func TestUnknownSerials(t *testing.T) {
 	s := openShop(t, ways[0])
 	ask := func(n int) error {
-		_, err := s.platform.Key(t.Context(), s.naming(fmt.Sprintf("%040X", n)))
+		_, err := s.keyRing.Key(t.Context(), s.naming(fmt.Sprintf("%040X", n)))
 		return err
 	}
 	for n := range 50 {
@@ -206,7 +206,7 @@ func TestUnknownSerials(t *testing.T) {
 	}
 	s.clock.Advance(time.Minute)
 	for _, serial := range []string{"x", strings.ToLower(s.signs()), s.signs() + "0", "PUB_KEY_ID_01", s.merchant.MchSerial} {
-		if _, err := s.platform.Key(t.Context(), s.naming(serial)); !errors.Is(err, wepay.ErrUnknownKey) {
+		if _, err := s.keyRing.Key(t.Context(), s.naming(serial)); !errors.Is(err, wepay.ErrUnknownKey) {
 			t.Errorf("%q: got %v", serial, err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestUnknownSerials(t *testing.T) {
 // whatever serial numbers: it is refused as a stranger's.
 func TestSerialsOfStrangers(t *testing.T) {
 	s := openShop(t, ways[0])
-	all := apiv3.NewPlatforms(s.platform)
+	all := apiv3.NewKeyRings(s.keyRing)
 	now := s.clock.Now()
 	for name, u := range map[string]*apiv3.Unverified{
 		"under another key":    naming(t, serialOf(1), strings.Repeat("x", 32), now),
@@ -235,7 +235,7 @@ func TestSerialsOfStrangers(t *testing.T) {
 		if name == "for this moment only" {
 			want = wepay.ErrStale
 		}
-		if _, err := s.platform.Key(t.Context(), u); !errors.Is(err, want) || errors.Is(err, wepay.ErrNoAnswer) {
+		if _, err := s.keyRing.Key(t.Context(), u); !errors.Is(err, want) || errors.Is(err, wepay.ErrNoAnswer) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if _, err := all.Find(t.Context(), u); !errors.Is(err, want) || errors.Is(err, wepay.ErrNoAnswer) {
@@ -253,12 +253,12 @@ func TestCertificateWithoutPrivateKey(t *testing.T) {
 	s := openShop(t, ways[1], func(m *wepay.Merchant) {
 		m.API, m.PartnerKey, m.PrivateKey, m.MchSerial = wepay.V2, strings.Repeat("k", 32), nil, ""
 	})
-	_, err := s.platform.Key(t.Context(), s.naming(s.signs()))
+	_, err := s.keyRing.Key(t.Context(), s.naming(s.signs()))
 	const says = `this needs private_key and mch_serial (or pfx, or cert) in the merchant's configuration`
 	if !errors.Is(err, wepay.ErrNoAnswer) || !errors.Is(err, wepay.ErrNotAble) || !strings.Contains(err.Error(), says) {
 		t.Errorf("got %v", err)
 	}
-	_, err = s.platform.Key(t.Context(), naming(t, s.signs(), strings.Repeat("x", 32), s.clock.Now()))
+	_, err = s.keyRing.Key(t.Context(), naming(t, s.signs(), strings.Repeat("x", 32), s.clock.Now()))
 	if !errors.Is(err, wepay.ErrUnknownKey) || errors.Is(err, wepay.ErrNoAnswer) {
 		t.Errorf("a stranger: got %v", err)
 	}
@@ -267,7 +267,7 @@ func TestCertificateWithoutPrivateKey(t *testing.T) {
 // What is set already is not to be set.
 func TestNoCertificatesAnyMore(t *testing.T) {
 	s := openShop(t, ways[2])
-	_, err := s.platform.Key(t.Context(), s.naming(serialOf(1)))
+	_, err := s.keyRing.Key(t.Context(), s.naming(serialOf(1)))
 	if !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), "known by public_key alone") || strings.Contains(err.Error(), "set public_key") {
 		t.Errorf("got %v", err)
 	}

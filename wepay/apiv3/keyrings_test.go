@@ -21,7 +21,7 @@ import (
 // key.
 type lister struct {
 	*wechat
-	*apiv3.Platform
+	*apiv3.KeyRing
 	key string // the APIv3 key
 
 	mu   sync.Mutex
@@ -45,7 +45,7 @@ func newLister(t *testing.T, name, key string, serials ...int64) *lister {
 	if len(serials) > 0 {
 		m.PublicKey, m.PublicKeyID = nil, ""
 	}
-	l.Platform = apiv3.NewPlatform(m, nil, apiv3.WithClock(l.clock.Now), apiv3.WithTransport(plainTransport(t)))
+	l.KeyRing = apiv3.NewKeyRing(m, nil, wepay.ClientOptions{Now: l.clock.Now, Transport: plainTransport(t)})
 	return l
 }
 
@@ -92,17 +92,17 @@ func keyOf(n int) string { return fmt.Sprintf("v3v3v3v3v3v3v3v3v3v3v3v3v3%06d", 
 
 // An account is found by the key that signed. For one that nobody has WeChat is
 // asked about the account whose APIv3 key opens the content, and no other.
-func TestPlatforms(t *testing.T) {
+func TestKeyRings(t *testing.T) {
 	a, b := newLister(t, "a", keyOf(1), 1, 7), newLister(t, "b", keyOf(2), 2)
 	public := newLister(t, "c", keyOf(3))
-	twin := apiv3.NewPlatform(public.Merchant(), nil, apiv3.WithClock(public.clock.Now), apiv3.WithTransport(plainTransport(t)))
-	ps := apiv3.NewPlatforms(public.Platform, twin, a.Platform, b.Platform)
-	if !slices.Equal(ps.All(), []*apiv3.Platform{public.Platform, twin, a.Platform, b.Platform}) {
+	twin := apiv3.NewKeyRing(public.Merchant(), nil, wepay.ClientOptions{Now: public.clock.Now, Transport: plainTransport(t)})
+	ps := apiv3.NewKeyRings(public.KeyRing, twin, a.KeyRing, b.KeyRing)
+	if !slices.Equal(ps.All(), []*apiv3.KeyRing{public.KeyRing, twin, a.KeyRing, b.KeyRing}) {
 		t.Errorf("got %v", ps.All())
 	}
 	all := []*lister{a, b, public}
 	// finds demands who holds a key, and how often WeChat was asked about each.
-	finds := func(what string, u *apiv3.Unverified, asked []int, want ...*apiv3.Platform) {
+	finds := func(what string, u *apiv3.Unverified, asked []int, want ...*apiv3.KeyRing) {
 		t.Helper()
 		found, err := ps.Find(t.Context(), u)
 		if !slices.Equal(found, want) || (err == nil) != (len(want) > 0) || len(want) == 0 && !errors.Is(err, wepay.ErrUnknownKey) {
@@ -114,12 +114,12 @@ func TestPlatforms(t *testing.T) {
 			}
 		}
 	}
-	finds("by the public key", naming(t, public.Merchant().PublicKeyID, keyOf(3), start), []int{0, 0, 0}, public.Platform, twin)
+	finds("by the public key", naming(t, public.Merchant().PublicKeyID, keyOf(3), start), []int{0, 0, 0}, public.KeyRing, twin)
 	finds("a stranger's", naming(t, serialOf(1), keyOf(4), start), []int{0, 0, 0})
 	// At once, whoever else there is.
-	finds("by a certificate", naming(t, serialOf(2), keyOf(2), start), []int{0, 1, 0}, b.Platform)
-	finds("by another's", naming(t, serialOf(1), keyOf(1), start), []int{1, 1, 0}, a.Platform)
-	finds("a second certificate", naming(t, serialOf(7), keyOf(1), start), []int{1, 1, 0}, a.Platform)
+	finds("by a certificate", naming(t, serialOf(2), keyOf(2), start), []int{0, 1, 0}, b.KeyRing)
+	finds("by another's", naming(t, serialOf(1), keyOf(1), start), []int{1, 1, 0}, a.KeyRing)
+	finds("a second certificate", naming(t, serialOf(7), keyOf(1), start), []int{1, 1, 0}, a.KeyRing)
 	for range 10 {
 		finds("not twice in a minute", naming(t, serialOf(8), keyOf(1), start), []int{1, 1, 0})
 	}
@@ -127,30 +127,30 @@ func TestPlatforms(t *testing.T) {
 	public.clock.Advance(time.Minute) // which is the first, and tells the time
 	later := start.Add(time.Minute)
 	a.lists(t, 1, 8)
-	finds("a minute later", naming(t, serialOf(8), keyOf(1), later), []int{2, 1, 0}, a.Platform)
+	finds("a minute later", naming(t, serialOf(8), keyOf(1), later), []int{2, 1, 0}, a.KeyRing)
 	// What an account learns by itself is found as well, and what expires is not.
 	a.lists(t, 1, 9)
 	if err := a.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	finds("a new one", naming(t, serialOf(9), keyOf(4), later), []int{3, 1, 0}, a.Platform)
+	finds("a new one", naming(t, serialOf(9), keyOf(4), later), []int{3, 1, 0}, a.KeyRing)
 	a.clock.Advance(2 * time.Hour)
 	finds("an expired one", naming(t, serialOf(9), keyOf(4), later), []int{3, 1, 0})
 	for _, odd := range []string{"x", strings.Repeat("a", 40), "PUB_KEY_ID_01"} {
 		finds(odd, naming(t, odd, keyOf(1), later), []int{3, 1, 0})
 	}
-	if _, err := apiv3.NewPlatforms().Find(t.Context(), naming(t, serialOf(1), keyOf(1), start)); !errors.Is(err, wepay.ErrUnknownKey) {
+	if _, err := apiv3.NewKeyRings().Find(t.Context(), naming(t, serialOf(1), keyOf(1), start)); !errors.Is(err, wepay.ErrUnknownKey) {
 		t.Errorf("of none: got %v", err)
 	}
 }
 
 // Accounts that were given one APIv3 key are asked about in turn, until one has
 // the certificate.
-func TestPlatformsOfOneAPIv3Key(t *testing.T) {
+func TestKeyRingsOfOneAPIv3Key(t *testing.T) {
 	none, other, right, last := newLister(t, "none", apiV3Key), newLister(t, "other", apiV3Key, 3), newLister(t, "right", apiV3Key, 2), newLister(t, "last", apiV3Key, 4)
-	ps := apiv3.NewPlatforms(none.Platform, other.Platform, right.Platform, last.Platform)
+	ps := apiv3.NewKeyRings(none.KeyRing, other.KeyRing, right.KeyRing, last.KeyRing)
 	found, err := ps.Find(t.Context(), naming(t, serialOf(2), apiV3Key, start))
-	if err != nil || !slices.Equal(found, []*apiv3.Platform{right.Platform}) {
+	if err != nil || !slices.Equal(found, []*apiv3.KeyRing{right.KeyRing}) {
 		t.Errorf("got %v, %v", found, err)
 	}
 	for range 5 {
@@ -169,15 +169,15 @@ func TestPlatformsOfOneAPIv3Key(t *testing.T) {
 // A certificate that has just come is found, also before all are sorted by it.
 func TestFindWhatHasJustCome(t *testing.T) {
 	a := newLister(t, "a", keyOf(1), 1)
-	ps := apiv3.NewPlatforms(a.Platform)
+	ps := apiv3.NewKeyRings(a.KeyRing)
 	if _, err := ps.Find(t.Context(), naming(t, serialOf(1), keyOf(2), start)); !errors.Is(err, wepay.ErrUnknownKey) {
 		t.Errorf("a stranger's: got %v", err)
 	}
-	apiv3.Untold(a.Platform)
+	apiv3.Untold(a.KeyRing)
 	if err := a.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := ps.Find(t.Context(), naming(t, serialOf(1), keyOf(1), start)); err != nil || !slices.Equal(found, []*apiv3.Platform{a.Platform}) {
+	if found, err := ps.Find(t.Context(), naming(t, serialOf(1), keyOf(1), start)); err != nil || !slices.Equal(found, []*apiv3.KeyRing{a.KeyRing}) {
 		t.Errorf("got %v, %v", found, err)
 	}
 }
@@ -185,7 +185,7 @@ func TestFindWhatHasJustCome(t *testing.T) {
 // Who finds no time to try all keys is refused as a stranger.
 func TestFindWaitsForOthers(t *testing.T) {
 	a := newLister(t, "a", keyOf(1), 1)
-	ps := apiv3.NewPlatforms(a.Platform)
+	ps := apiv3.NewKeyRings(a.KeyRing)
 	u := naming(t, serialOf(1), keyOf(1), start)
 	end := apiv3.Search()
 	defer end()
@@ -203,14 +203,14 @@ func TestFindWaitsForOthers(t *testing.T) {
 }
 
 // After a restart the accounts are found by what was kept.
-func TestPlatformsAfterRestart(t *testing.T) {
+func TestKeyRingsAfterRestart(t *testing.T) {
 	s := openShop(t, ways[0])
-	if err := s.platform.Refresh(t.Context()); err != nil {
+	if err := s.keyRing.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	serial := s.platform.Serial()
+	serial := s.keyRing.Serial()
 	s.connect()
-	ps := apiv3.NewPlatforms(s.platform)
+	ps := apiv3.NewKeyRings(s.keyRing)
 	if found, err := ps.Find(t.Context(), s.naming(serial)); err != nil || len(found) != 1 || s.fetches() != 1 {
 		t.Errorf("got %v, %v, %d fetches", found, err, s.fetches())
 	}

@@ -1,0 +1,230 @@
+package apiv3
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// fieldMap translates between the fields of API v2 and the members of API v3.
+type fieldMap []field
+
+// field is a field of API v2, and the path of the member that it is in API v3.
+type field struct {
+	v2, v3 string
+	form   form
+}
+
+// form is how a value is written in API v3 and in API v2.
+type form struct {
+	write  func(v2 string) (any, error) // nil: the member is left out
+	read   func(in values, path string) (v2 string, err error)
+	absent any // the member's value if the caller gives none; nil: it is left out
+}
+
+var (
+	text   = form{write: writeText, read: readText}
+	shown  = form{write: writeShown, read: readText}                                // text that people see, and that nobody gets back
+	upper  = form{write: writeUpper}                                                // a word in capitals
+	number = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
+	yes    = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
+	value  = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
+	list   = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
+
+	currency = form{write: writeText, read: readText, absent: "CNY"}
+
+	moment = timeForm("20060102150405", time.RFC3339)
+	second = timeForm("2006-01-02 15:04:05", time.RFC3339)
+	day    = timeForm("20060102", time.DateOnly)
+)
+
+// fixed is what is always the same, whatever the other API has.
+func fixed(value any) form {
+	return form{absent: value, read: func(values, string) (string, error) { return fmt.Sprint(value), nil }}
+}
+
+// words is for API v2's words for those of API v3. Other says what another word
+// is in API v2: "" for nothing, unchanged for itself.
+func words(v2 map[string]string, other string) form {
+	return form{read: func(in values, path string) (string, error) {
+		v3 := in.text(path)
+		word, known := v2[v3]
+		switch {
+		case known || v3 == "":
+			return word, nil
+		case other == unchanged:
+			return v3, nil
+		default:
+			return other, nil
+		}
+	}}
+}
+
+const unchanged = "*"
+
+// beijing is the zone of all times in API v2.
+var beijing = time.FixedZone("", 8*60*60)
+
+// timeForm is for times in a layout of API v2 and one of API v3.
+func timeForm(v2Layout, v3Layout string) form {
+	return form{
+		write: func(v2 string) (any, error) {
+			at, err := time.ParseInLocation(v2Layout, v2, beijing)
+			if err != nil {
+				return nil, fmt.Errorf("must be a time as %s", v2Layout)
+			}
+			return at.Format(v3Layout), nil
+		},
+		read: func(in values, path string) (string, error) {
+			v3 := in.text(path)
+			if v3 == "" {
+				return "", nil
+			}
+			at, err := time.Parse(v3Layout, v3)
+			if err != nil {
+				return "", errors.New("is no time as RFC 3339 has them")
+			}
+			return at.In(beijing).Format(v2Layout), nil
+		},
+	}
+}
+
+// write puts the fields that a caller gave into a request. An empty field counts
+// as not given.
+func (m fieldMap) write(in wepay.Fields, put func(v3 string, value any)) error {
+	for _, f := range m {
+		v3, given := f.form.absent, in.Get(f.v2)
+		if given != "" {
+			var err error
+			if v3, err = f.form.write(given); err != nil {
+				return &wepay.FieldError{Field: f.v2, Reason: err.Error()}
+			}
+		}
+		if v3 != nil {
+			put(f.v3, v3)
+		}
+	}
+	return nil
+}
+
+// read adds what a reply or a resource has to fields, less what is empty.
+func (m fieldMap) read(in values, out *wepay.Fields) error {
+	for i := range m {
+		v2, err := m[i].form.read(in, m[i].v3)
+		if err != nil {
+			return fmt.Errorf("%w: %s %w", wepay.ErrMalformed, m[i].v3, err)
+		}
+		if v2 != "" {
+			out.Set(m[i].v2, v2)
+		}
+	}
+	return nil
+}
+
+func writeText(v2 string) (any, error) {
+	if err := threeBytes(v2); err != nil {
+		return nil, err
+	}
+	return v2, nil
+}
+
+func readText(in values, path string) (string, error) { return in.text(path), nil }
+
+func writeUpper(v2 string) (any, error) { return strings.ToUpper(v2), nil }
+
+func writeNumber(v2 string) (any, error) { return json.Number(v2), wepay.Digits(v2) }
+
+func readNumber(in values, path string) (string, error) {
+	v3 := in.number(path)
+	if v3 != "" && wepay.Digits(v3) != nil {
+		return "", errors.New("is no whole number")
+	}
+	return v3, nil
+}
+
+func writeYes(v2 string) (any, error) { return v2 == "Y", nil }
+
+func readYes(in values, path string) (string, error) {
+	switch in.get(path) {
+	case true:
+		return "Y", nil
+	case false:
+		return "N", nil
+	default:
+		return "", nil
+	}
+}
+
+func writeValue(v2 string) (any, error) {
+	var v3 any
+	if err := decode([]byte(v2), &v3); err != nil {
+		return nil, errors.New("must be a JSON text")
+	}
+	return v3, checkJSON(v3)
+}
+
+func readValue(in values, path string) (string, error) {
+	v3 := in.get(path)
+	if v3 == nil {
+		return "", nil
+	}
+	text, err := encode(v3)
+	return string(text), err
+}
+
+// threeBytes refuses what API v3 refuses: characters of four bytes of UTF-8,
+// such as emoji.
+func threeBytes(value string) error {
+	for _, r := range value {
+		if r > 0xFFFF {
+			return fmt.Errorf("holds the character U+%04X, which WeChat Pay's API v3 refuses, as it does all emoji", r)
+		}
+	}
+	return nil
+}
+
+// writeShown leaves out what threeBytes refuses. A caller used to API v2, which
+// takes emoji, loses a picture and not the sale.
+func writeShown(value string) (any, error) {
+	refused := threeBytes(value)
+	if refused == nil {
+		return value, nil
+	}
+	left := strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r > 0xFFFF {
+			return -1
+		}
+		return r
+	}, value))
+	if left == "" {
+		return nil, refused
+	}
+	return left, nil
+}
+
+// checkJSON refuses what API v3 refuses in JSON: null, and what threeBytes does.
+func checkJSON(value any) error {
+	switch value := value.(type) {
+	case nil:
+		return errors.New("holds null, which WeChat Pay's API v3 refuses")
+	case string:
+		return threeBytes(value)
+	case []any:
+		for _, one := range value {
+			if err := checkJSON(one); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, one := range value {
+			if err := checkJSON(one); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package apiv3
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// refusal is why WeChat did not do what was asked.
+type refusal struct {
+	code, message string
+	detail        string // which field it is about, and what is wrong with it
+}
+
+// refusal reads the reply as one that tells why not. WeChat's code and words count
+// whatever shape the rest has: detail comes as a text as well, and its field as an
+// array, and words may be cut within a character.
+func (r *reply) refusal() (refusal, bool) {
+	if r.succeeded() {
+		return refusal{}, false
+	}
+	whole, err := parse(r.body, jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		return refusal{}, false
+	}
+	body := whole.index()
+	told := refusal{code: body.text("code"), message: body.text("message"), detail: body.text("detail")}
+	if told.detail == "" {
+		told.detail = strings.TrimSpace(body.texts("detail.field") + " " + body.text("detail.issue"))
+	}
+	return told, told.code != ""
+}
+
+// texts returns a member that is a text, or the texts of one that is an array.
+func (x index) texts(path string) string {
+	var all []string
+	for _, one := range x.objects(path) {
+		if text := textOf(string(one)); text != "" {
+			all = append(all, text)
+		}
+	}
+	return cmp.Or(x.text(path), strings.Join(all, ", "))
+}
+
+// text is WeChat's message, with what it is about.
+func (r refusal) text() string {
+	text := r.message
+	if r.detail != "" {
+		text = strings.TrimSpace(text + " (" + r.detail + ")")
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
