@@ -127,7 +127,7 @@ func TestCallbackBodyIsSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := unverified.Verify(testMerchant, testKey)
+	n, err := apiv2.NewClient(testMerchant).Verify(t.Context(), unverified)
 	if err != nil {
 		t.Fatal(err)
 	}

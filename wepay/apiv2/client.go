@@ -31,6 +31,7 @@ type Client struct {
 	risk      *endpoints.Endpoints
 	sandbox   kept[string]
 	bank      kept[*rsa.PublicKey]
+	refunds   confirmations
 }
 
 // Option changes how a client works.
@@ -78,6 +79,7 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 		riskURL:   DefaultRiskEndpoint,
 		sandbox:   kept[string]{lives: sandboxKeyAge},
 		bank:      kept[*rsa.PublicKey]{lives: bankKeyAge},
+		refunds:   confirmations{places: make(chan struct{}, maxConfirmations)},
 	}
 	for _, option := range options {
 		option(c)
@@ -133,7 +135,11 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 
 // once does an operation with one request.
 func (c *Client) once(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	call := calls[op]
+	return c.call(ctx, op, calls[op], in)
+}
+
+// call does an operation with one request, as a row says.
+func (c *Client) call(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (wepay.Fields, error) {
 	request, s, err := c.prepare(ctx, op, call, in)
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (si
 }
 
 // ask signs and sends a request and returns the reply once it is believed and
-// says that WeChat did what was asked.
+// says that WeChat did what was asked, without what it was signed with.
 func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signing, request wepay.Fields) (wepay.Fields, error) {
 	failed := &wepay.Error{Merchant: c.merchant.Name, Operation: op, Ask: call.ask}
 	body, err := call.seal(request, s)
@@ -68,6 +68,9 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 			return nil, call.unanswered(failed, fmt.Errorf("%w: the reply lacks %s", wepay.ErrNoAnswer, name))
 		}
 	}
+	// With its signature a reply could be sent to whoever takes notifications.
+	reply.Delete("sign")
+	reply.Delete("nonce_str")
 	return reply, nil
 }
 

@@ -13,6 +13,7 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		path:  "/pay/unifiedorder",
 		rules: wepay.OrderRules,
+		check: checkOrderText,
 		complete: func(_ context.Context, _ *Client, m *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 			return m.CompleteOrder(in)
 		},

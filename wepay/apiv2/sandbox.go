@@ -26,9 +26,9 @@ func (c *Client) sandboxKey(ctx context.Context) (string, error) {
 	})
 }
 
-// NotificationKey returns the key that notifications to the merchant are signed
+// notificationKey returns the key that notifications to the merchant are signed
 // with: the merchant's own, or the sandbox's.
-func (c *Client) NotificationKey(ctx context.Context) (string, error) {
+func (c *Client) notificationKey(ctx context.Context) (string, error) {
 	if c.merchant.Sandbox {
 		return c.sandboxKey(ctx)
 	}
