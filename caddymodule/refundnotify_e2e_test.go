@@ -22,7 +22,7 @@ import (
 
 // refunded refunds 200 fen of an order that is placed and paid for that, to be
 // told of at a route.
-func (w *world) refunded(s *seller, id, route string) {
+func (w *world) refunded(s *seller, id, route string) (refundID string) {
 	w.t.Helper()
 	w.paid(s, id, map[string]any{"merchant": s.name})
 	request := s.refund(id, "r-"+id, 200)
@@ -30,7 +30,7 @@ func (w *world) refunded(s *seller, id, route string) {
 	if route != "" {
 		request["notify_url"] = w.site + "/apis/v1/wepay/" + route
 	}
-	w.get("refund", request)
+	return w.get("refund", request)["refund_id"]
 }
 
 // finish ends a refund, of which WeChat then tells.
