@@ -177,9 +177,9 @@ func attaches() {
 	reread("an attach that holds the fields behind it: coupons",
 		payment("attach", "x", "coupon_fee", "1", "coupon_count", "1", "coupon_id_0", "1", "coupon_fee_0", "1"),
 		"appid, attach, fee_type, is_subscribe, mch_id, nonce_str, openid, out_trade_no, result_code, return_code, time_end, total_fee, trade_type, transaction_id")
-	reread("an attach that holds the field behind it, which stands in a device as well",
-		payment("attach", "x", "device_info", "a&bank_type=OTHERS&zz="),
-		"appid, attach, bank_type 2, fee_type, is_subscribe, mch_id, nonce_str, openid, out_trade_no, result_code, return_code, time_end, total_fee, trade_type, transaction_id")
+	reread("an attach that holds the fields behind it, which stand in a device as well",
+		payment("attach", "x", "device_info", "a&bank_type=OTHERS&cash_fee=9&device_info=b"),
+		"appid, attach, bank_type 2, cash_fee 2, device_info 2, fee_type, is_subscribe, mch_id, nonce_str, openid, out_trade_no, result_code, return_code, time_end, total_fee, trade_type, transaction_id")
 	reread("an attach that ends where another field of the order service's begins",
 		payment("attach", "uid=7&b=5"),
 		"appid, attach, b, bank_type, cash_fee, fee_type, is_subscribe, mch_id, nonce_str, openid, out_trade_no, result_code, return_code, time_end, total_fee, trade_type, transaction_id")
