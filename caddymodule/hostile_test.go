@@ -182,9 +182,14 @@ func TestHostileNotifications(t *testing.T) {
 	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
 	w.serve(layout{sellers: []*seller{shop, other}})
 	w.get("get_pay_request_params", shop.order("order-1"))
-	prepaid := replay(t, w.get("order_query", map[string]any{"merchant": "shop", "out_trade_no": "order-1"}))
+	query := map[string]any{"merchant": "shop", "out_trade_no": "order-1"}
+	unpaid := replay(t, shop, w.get("order_query", query))
 	genuine := string(w.pay(shop, "order-1", wepaytest.Held()).Body())
-	refund := replay(t, w.get("refund", shop.refund("order-1", "refund-1", 200)))
+	paid := replay(t, shop, w.get("order_query", query))
+	refund := replay(t, shop, w.get("refund", shop.refund("order-1", "refund-1", 200)))
+	charged := replay(t, shop, w.get("micropay", map[string]any{
+		"merchant": "shop", "out_trade_no": "order-2", "total_fee": 1200, "body": "袜子", "auth_code": "134567890123456789", "spbill_create_ip": "203.0.113.7",
+	}))
 	sign := readXML(t, []byte(genuine))["sign"]
 	field := func(value string) string { return strings.Replace(genuine, "<xml>", "<xml>"+value, 1) }
 	replaced := func(old, by string) string { return strings.ReplaceAll(genuine, old, by) }
@@ -201,7 +206,9 @@ func TestHostileNotifications(t *testing.T) {
 		{"about a merchant elsewhere", replaced(shop.mchID, "1999999999"), "foreign"},
 		{"about nobody", "<xml><return_code>SUCCESS</return_code></xml>", "foreign"},
 		{"return_code FAIL", "<xml><return_code>FAIL</return_code></xml>", "malformed"},
-		{"the reply to a query, sent to us", prepaid, "not_a_payment"},
+		{"the reply to a query, sent to us", unpaid, "not_a_payment"},
+		{"the reply to a query of a paid order, sent to us", paid, "not_a_payment"},
+		{"the reply to a payment by code, sent to us", charged, "not_a_payment"},
 		{"the reply to a refund, sent to us", refund, "not_a_payment"},
 		{"just not too large", field("<a>" + strings.Repeat("a", maxBody-len(genuine)-7) + "</a>"), "wrong_signature"},
 		{"too large", field("<a>" + strings.Repeat("a", maxBody-len(genuine)-6) + "</a>"), "too_large"},
@@ -250,25 +257,33 @@ func checkRefused(t *testing.T, w *world, a answer, reason string) {
 	}
 }
 
-// replay writes WeChat's reply as it was, to be sent to us.
-func replay(t *testing.T, reply map[string]string) string {
+// replay writes WeChat's reply to a seller as WeChat signed it, to be sent to us.
+// The result itself does not have what it was signed with.
+func replay(t *testing.T, s *seller, reply map[string]string) string {
 	t.Helper()
-	if reply["sign"] == "" {
-		t.Fatalf("the reply is not as WeChat signed it: %v", reply)
+	if reply["sign"] != "" || reply["nonce_str"] != "" {
+		t.Errorf("the result has what WeChat signed it with: %v", reply)
 	}
-	text, err := apiv2.Encode("xml", wepay.NewFields(reply))
+	fields := wepay.NewFields(reply)
+	fields.Set("nonce_str", "5K8264ILTKCH16CQ2502SI8ZNMTM67VS")
+	return signedBy(t, s, encode(t, fields))
+}
+
+// signedBy signs a message anew, with a seller's key.
+func signedBy(t *testing.T, s *seller, message string) string {
+	t.Helper()
+	fields := wepay.NewFields(readXML(t, []byte(message)))
+	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, s.key))
+	return encode(t, fields)
+}
+
+func encode(t *testing.T, fields wepay.Fields) string {
+	t.Helper()
+	text, err := apiv2.Encode("xml", fields)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// signedBy signs a notification anew, with a seller's key.
-func signedBy(t *testing.T, s *seller, notification string) string {
-	t.Helper()
-	fields := wepay.NewFields(readXML(t, []byte(notification)))
-	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, s.key))
-	return replay(t, asMap(fields))
 }
 
 func asMap(fields wepay.Fields) map[string]string {

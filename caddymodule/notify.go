@@ -128,10 +128,6 @@ func (h *Handler) verifyNotification(ctx context.Context, body []byte, name stri
 		}
 		return nil, nil, err
 	}
-	key, err := h.app.accounts[receiver].v2.NotificationKey(ctx)
-	if err != nil {
-		return receiver, nil, err
-	}
-	notification, err := unverified.Verify(receiver, key)
+	notification, err := h.app.accounts[receiver].v2.Verify(ctx, unverified)
 	return receiver, notification, err
 }

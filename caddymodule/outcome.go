@@ -39,6 +39,7 @@ var outcomes = []struct {
 	{wepay.ErrTooLarge, outcome{"too_large", http.StatusRequestEntityTooLarge}},
 	{errNoPartnerKey, outcome{"no_partner_key", http.StatusInternalServerError}},
 	{errNoAPIv3Key, outcome{"no_apiv3_key", http.StatusInternalServerError}},
+	{wepay.ErrUnconfirmed, outcome{"not_confirmed", http.StatusServiceUnavailable}}, // whatever was wrong with the confirmation
 	{wepay.ErrForeign, outcome{"foreign", http.StatusNotFound}},
 	{wepay.ErrUnsigned, outcome{"unsigned", http.StatusUnauthorized}},
 	{wepay.ErrProbe, outcome{"probe", http.StatusUnauthorized}},
@@ -47,6 +48,7 @@ var outcomes = []struct {
 	{wepay.ErrUnknownKey, outcome{"unknown_key", http.StatusUnauthorized}},
 	{wepay.ErrAPIv3Key, outcome{"apiv3_key", http.StatusInternalServerError}},
 	{wepay.ErrUnknownKind, outcome{"unknown_kind", http.StatusNotImplemented}},
+	{wepay.ErrAmbiguous, outcome{"ambiguous", http.StatusBadRequest}},
 	{wepay.ErrNotPayment, outcome{"not_a_payment", http.StatusBadRequest}},
 	{wepay.ErrMalformed, outcome{"malformed", http.StatusBadRequest}},
 	{delivery.ErrNoURL, outcome{"no_cb_notify_url", http.StatusInternalServerError}},

@@ -19,10 +19,8 @@ var differing = []struct{ name, kind, api, why string }{
 	{"sign", "payment", "v2", "as nonce_str; the callback's own signature stands in for it"},
 	{"is_subscribe", "payment", "v2", "API v3 does not tell it, and a constant would be a lie"},
 	{"cash_fee_type", "payment", "v3", "API v3 always names the currency that was paid in, API v2 may leave it out"},
-	{"nonce_str", "refund", "v2", "as of payments"},
 	{"settlement_total_fee", "refund", "v2", "API v3 tells it only in the query of the refund"},
 	{"refund_account", "refund", "v2", "API v3 does not tell which funds it came from"},
-	{"refund_request_source", "refund", "v2", "API v3 does not tell who asked for it"},
 }
 
 // An order service cannot tell by which API its payments came: the same story

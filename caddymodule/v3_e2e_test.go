@@ -237,7 +237,7 @@ func TestNative(t *testing.T) {
 }
 
 // A refund that somebody made by hand in the merchant platform is told over API
-// v2, which takes its key.
+// v2, which takes its key, and is confirmed over it.
 func TestV2NotificationOfV3Merchant(t *testing.T) {
 	w, both, v3 := newWorld(t), moving("both", 1, "v3"), newV3Seller("v3", 2)
 	w.serve(layout{sellers: []*seller{both, v3}, site: counting})
@@ -246,13 +246,18 @@ func TestV2NotificationOfV3Merchant(t *testing.T) {
 		seller *seller
 		want   string
 	}{{both, taken}, {v3, refused("no_partner_key")}} {
-		inner := "<root><out_refund_no>r1</out_refund_no><out_trade_no>o1</out_trade_no><refund_id>5030000</refund_id>" +
-			"<transaction_id>4200000</transaction_id><refund_status>SUCCESS</refund_status><refund_fee>1</refund_fee>" +
-			"<settlement_refund_fee>1</settlement_refund_fee><settlement_total_fee>1</settlement_total_fee><total_fee>1</total_fee>" +
-			"<success_time>2026-01-01 00:00:00</success_time><refund_recv_accout>x</refund_recv_accout>" +
-			"<refund_account>REFUND_SOURCE_RECHARGE_FUNDS</refund_account><refund_request_source>VENDOR_PLATFORM</refund_request_source></root>"
-		for _, route := range []string{"pay_notify", "pay_notify/" + test.seller.name} {
-			if a := w.post(route, sealed(t, test.seller, inner)); a.status != http.StatusOK || a.body != test.want {
+		s, id := test.seller, "order-"+test.seller.name
+		w.get("get_pay_request_params", s.order3(id))
+		w.pay(s, id)
+		refund := w.get("refund", s.refund(id, "r-"+id, 200))
+		if _, err := w.wechat.FinishRefund(s.mchID, "r-"+id, wepaytest.RefundSuccess); err != nil {
+			t.Fatal(err)
+		}
+		w.orders.forget()
+		inner := "<root><refund_id>" + refund["refund_id"] + "</refund_id><refund_status>SUCCESS</refund_status>" +
+			"<refund_request_source>VENDOR_PLATFORM</refund_request_source></root>"
+		for _, route := range []string{"pay_notify", "pay_notify/" + s.name} {
+			if a := w.post(route, sealed(t, s, inner)); a.status != http.StatusOK || a.body != test.want {
 				t.Errorf("%s: WeChat hears %d %s", route, a.status, a.body)
 			}
 		}

@@ -15,6 +15,8 @@ var (
 	ErrSignature   = errors.New("wrong signature")
 	ErrProbe       = errors.New("a probe of WeChat Pay's, which signs wrongly to see whether that is noticed")
 	ErrUnknownKey  = errors.New("signed with a key that is not known here")
+	ErrAmbiguous   = errors.New("signed, but nobody can tell what it says: it reads in more than one way")
+	ErrUnconfirmed = errors.New("a notification without a signature, which WeChat Pay did not confirm")
 	ErrStale       = errors.New("signed too long ago, or ahead of this machine's clock")
 	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not open it")
 	ErrForeign     = errors.New("not about this merchant")

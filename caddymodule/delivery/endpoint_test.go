@@ -132,7 +132,7 @@ func TestEndpointBodyIsSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := unverified.Verify(testMerchant, testKey)
+	n, err := apiv2.NewClient(testMerchant, wepay.ClientOptions{}).Verify(t.Context(), unverified)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,14 @@ import (
 //	go test ./wepay/apiv2 -run '^$' -bench . -count 6
 
 func BenchmarkReadAndVerify(b *testing.B) {
-	body, shop := testdata(b, "v20.xml"), merchant()
+	body, shop := testdata(b, "v20.xml"), apiv2.NewClient(merchant(), wepay.ClientOptions{})
 	b.ReportAllocs()
 	for b.Loop() {
 		unverified, err := apiv2.ReadNotification(body)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := unverified.Verify(shop, key); err != nil {
+		if _, err := shop.Verify(b.Context(), unverified); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -23,6 +23,7 @@ type Client struct {
 	risk      *endpoints.Endpoints
 	sandbox   *flight.Flight[string]
 	bank      *flight.Flight[*rsa.PublicKey]
+	refunds   confirmations
 }
 
 // DefaultRiskEndpoint is the server that gives the public key of bank payouts.
@@ -38,6 +39,7 @@ func NewClient(merchant *wepay.Merchant, options wepay.ClientOptions) *Client {
 		merchant: merchant, options: options,
 		endpoints: endpoints.New(options.Transport, options.Now, merchant.Endpoints...),
 		risk:      endpoints.New(options.Transport, options.Now, cmp.Or(options.RiskEndpoint, DefaultRiskEndpoint)),
+		refunds:   confirmations{places: make(chan struct{}, maxConfirmations)},
 	}
 	c.sandbox = flight.New("the sandbox's key", options.Now, c.fetchSandboxKey)
 	c.bank = flight.New("the bank's public key", options.Now, c.fetchBankKey)
@@ -87,7 +89,11 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 
 // once does an operation with one request.
 func (c *Client) once(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	call := calls[op]
+	return c.call(ctx, op, calls[op], in)
+}
+
+// call does an operation with one request, as a row says.
+func (c *Client) call(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (wepay.Fields, error) {
 	request, s, err := c.prepare(ctx, op, call, in)
 	if err != nil {
 		return nil, err

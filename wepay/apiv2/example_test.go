@@ -1,6 +1,8 @@
 package apiv2_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -48,14 +50,20 @@ func ExampleReadNotification() {
 		fmt.Println(err)
 		return
 	}
-	notification, err := unverified.Verify(merchant, merchant.PartnerKey)
+	client := apiv2.NewClient(merchant, wepay.ClientOptions{})
+	notification, err := client.Verify(context.Background(), unverified)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(merchant.Name, notification.Kind, notification.Fields.Get("total_fee"))
 
-	_, err = unverified.Verify(merchant, "another key")
+	forged, err := apiv2.ReadNotification(bytes.ReplaceAll(body, []byte("1200"), []byte("1")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = client.Verify(context.Background(), forged)
 	fmt.Println(errors.Is(err, wepay.ErrSignature))
 	// Output:
 	// shop payment 1200

@@ -31,7 +31,7 @@ func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (si
 }
 
 // ask signs and sends a request and returns the reply once it is believed and
-// says that WeChat did what was asked.
+// says that WeChat did what was asked, without what it was signed with.
 func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signing, request wepay.Fields) (wepay.Fields, error) {
 	failed := call.Failure(c.merchant, op)
 	body, err := call.seal(request, s)
@@ -66,6 +66,9 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	if err := call.CheckAnswers(reply); err != nil {
 		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
+	// With its signature a reply could be sent to whoever takes notifications.
+	reply.Delete("sign")
+	reply.Delete("nonce_str")
 	return reply, nil
 }
 

@@ -13,3 +13,6 @@ func Operations() []wepay.Operation {
 	}
 	return all
 }
+
+// NewUnverified is a notification that was read.
+func NewUnverified(fields wepay.Fields) *Unverified { return &Unverified{fields} }

@@ -1,8 +1,9 @@
 package apiv2
 
 import (
+	"context"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -14,8 +15,8 @@ type Unverified struct {
 }
 
 // ReadNotification reads the body of a notification of a payment or a refund,
-// which are told apart by what they are, as both may be sent to one URL. The
-// error wraps wepay.ErrMalformed, also for one with return_code FAIL, which
+// which are told apart by what they are, as both may be sent to one URL. An
+// element without a value is left out, as it is of the signature. The error wraps wepay.ErrMalformed, also for one with return_code FAIL, which
 // WeChat does not sign and which says nothing of either.
 func ReadNotification(body []byte) (*Unverified, error) {
 	fields, err := Decode("xml", body)
@@ -25,6 +26,8 @@ func ReadNotification(body []byte) (*Unverified, error) {
 	if fields.Get("return_code") != "SUCCESS" {
 		return nil, fmt.Errorf("%w: return_code is not SUCCESS", wepay.ErrMalformed)
 	}
+	// The signature leaves them out, so that nobody vouches for their being there.
+	fields = slices.DeleteFunc(fields, func(f wepay.Field) bool { return f.Value == "" })
 	return &Unverified{fields}, nil
 }
 
@@ -38,79 +41,89 @@ func (u *Unverified) Recipient() wepay.Recipient {
 	}
 }
 
-// Verify checks the signature with the merchant's key and that the message is
-// what WeChat tells of a payment, or opens a refund with the key. That it is of
-// a payment matters as much: WeChat signs its replies with the same key, and
-// one of those, sent to us by whoever has seen it, must not pass for one.
-// Errors wrap wepay.ErrUnsigned, wepay.ErrSignature or wepay.ErrNotPayment.
-func (u *Unverified) Verify(merchant *wepay.Merchant, key string) (*wepay.Notification, error) {
-	if _, found := u.fields.Lookup("req_info"); found {
-		refund, err := openRefund(u.fields, key)
+// Verify returns what WeChat vouches for. A payment is what WeChat signed, in the
+// one reading that it has. A refund's notification bears no signature: it is
+// taken for a hint, WeChat is asked about the refund, within 3 seconds, and what
+// WeChat says of it is returned under the notification's names.
+//
+// Errors wrap wepay.ErrUnsigned, wepay.ErrSignature, wepay.ErrAmbiguous,
+// wepay.ErrNotPayment or, for a refund, wepay.ErrUnconfirmed; in the sandbox
+// also wepay.ErrNoAnswer, as its key has to be asked for.
+func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification, error) {
+	key, err := c.notificationKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if reqInfo := u.fields.Get("req_info"); reqInfo != "" {
+		claimed, err := openRefund(reqInfo, key)
 		if err != nil {
 			return nil, err
 		}
-		return &wepay.Notification{Kind: wepay.Refunded, Merchant: merchant, Fields: refund}, nil
+		refund, err := c.confirmRefund(ctx, claimed, u.fields.Get("sub_mch_id"))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", wepay.ErrUnconfirmed, err)
+		}
+		return &wepay.Notification{Kind: wepay.Refunded, Merchant: c.merchant, Fields: refund}, nil
 	}
 	if err := Verify(u.fields, key); err != nil {
+		return nil, err
+	}
+	if err := checkReading(u.fields); err != nil {
 		return nil, err
 	}
 	if err := checkPayment(u.fields); err != nil {
 		return nil, err
 	}
-	return &wepay.Notification{Kind: wepay.Payment, Merchant: merchant, Fields: u.fields}, nil
+	return &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, Fields: u.fields}, nil
 }
 
-// replyFields are of WeChat's replies; no payment notification has them.
-var replyFields = []string{"prepay_id", "refund_id", "out_refund_no", "refund_count", "recall"}
+// replyFields are of WeChat's replies, which are signed with the same key; no
+// payment's notification has them.
+var replyFields = []string{"prepay_id", "refund_id", "out_refund_no", "refund_count", "recall", "trade_state_desc"}
 
-// checkPayment tells a payment notification from WeChat's replies to orders,
-// queries and refunds. Contract debits (trade_type PAP) are notified when they
-// fail as well; those have trade_state PAY_FAIL and no transaction.
+// checkPayment tells a payment's notification from what else WeChat signs with
+// the merchant's key: its replies to orders, queries, reversals and refunds, and
+// to payments at a counter, which nobody is notified of.
 func checkPayment(fields wepay.Fields) error {
 	for _, name := range replyFields {
-		if _, found := fields.Lookup(name); found {
+		if fields.Get(name) != "" {
 			return fmt.Errorf("%w: it has %s, which is of a reply", wepay.ErrNotPayment, name)
 		}
-	}
-	if name := hidden(fields); name != "" {
-		return fmt.Errorf("%w: it hides %s", wepay.ErrNotPayment, name)
 	}
 	for _, name := range []string{"mch_id", "out_trade_no"} {
 		if fields.Get(name) == "" {
 			return fmt.Errorf("%w: it has no %s", wepay.ErrNotPayment, name)
 		}
 	}
-	if fields.Get("result_code") == "FAIL" || fields.Get("trade_state") == "PAY_FAIL" {
-		return nil
-	}
-	if state, found := fields.Lookup("trade_state"); found && state != "SUCCESS" {
+	tradeType, state := fields.Get("trade_type"), fields.Get("trade_state")
+	contract := tradeType == "PAP" || fields.Get("contract_id") != ""
+	switch {
+	case tradeType == "MICROPAY" || tradeType == "FACEPAY":
+		return fmt.Errorf("%w: it is a reply to a payment at a counter", wepay.ErrNotPayment)
+	case tradeType == "" && !contract:
+		return fmt.Errorf("%w: it has neither trade_type nor contract_id", wepay.ErrNotPayment)
+	case state != "" && !contract && fields.Get("return_msg") != "":
+		return fmt.Errorf("%w: it is a reply to a query", wepay.ErrNotPayment)
+	case fields.Get("result_code") == "FAIL" || state == "PAY_FAIL":
+		return nil // of a contract's debit that is told as well, without a transaction
+	case state != "" && state != "SUCCESS":
 		return fmt.Errorf("%w: its trade_state is not SUCCESS", wepay.ErrNotPayment)
 	}
-	if fields.Get("result_code") != "SUCCESS" || fields.Get("transaction_id") == "" {
-		return fmt.Errorf("%w: it lacks result_code or transaction_id", wepay.ErrNotPayment)
+	return checkPaid(fields)
+}
+
+// checkPaid says what a payment that succeeded lacks.
+func checkPaid(fields wepay.Fields) error {
+	if fields.Get("result_code") != "SUCCESS" {
+		return fmt.Errorf("%w: its result_code is not SUCCESS", wepay.ErrNotPayment)
+	}
+	for _, name := range []string{"transaction_id", "bank_type"} {
+		if fields.Get(name) == "" {
+			return fmt.Errorf("%w: it has no %s", wepay.ErrNotPayment, name)
+		}
 	}
 	if _, err := wepay.ParseFen(fields.Get("total_fee")); err != nil {
 		return fmt.Errorf("%w: total_fee: %w", wepay.ErrNotPayment, err)
 	}
 	return nil
-}
-
-// hidden returns what would tell that a message is no payment, where it stands
-// in the value of another field, or "". The text that is signed is not escaped:
-// the signature of a=1 and b=2 is also that of a alone with the value "1&b=2",
-// so that whoever saw a signed reply could hide in it what tells that it is one.
-// The merchant's own attach may look like that; it sorts before mch_id and can
-// hide nothing behind that without hiding it too.
-func hidden(fields wepay.Fields) string {
-	for _, field := range fields {
-		if field.Name == "attach" || strings.IndexByte(field.Value, '&') < 0 {
-			continue
-		}
-		for _, name := range append([]string{"trade_state"}, replyFields...) {
-			if strings.Contains(field.Value, "&"+name+"=") {
-				return name
-			}
-		}
-	}
-	return ""
 }

@@ -2,7 +2,10 @@ package apiv2_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -11,20 +14,35 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
-// read takes a notification all the way.
+// read takes a notification all the way, with a WeChat that answers nothing.
 func read(body []byte, key string) (*wepay.Notification, error) {
+	return readAsking(body, key, func(*http.Request) (*http.Response, error) {
+		return nil, errors.New("WeChat Pay was asked")
+	})
+}
+
+// readAsking reads a notification of a merchant with a key, and asks WeChat
+// where that is needed.
+func readAsking(body []byte, key string, wechat transport) (*wepay.Notification, error) {
 	unverified, err := apiv2.ReadNotification(body)
 	if err != nil {
 		return nil, err
 	}
-	return unverified.Verify(merchant(), key)
+	m := merchant("https://wechat.invalid")
+	m.PartnerKey = key
+	return apiv2.NewClient(m, wepay.ClientOptions{Transport: wechat}).Verify(context.Background(), unverified)
 }
+
+// transport answers requests without a network.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestNotifications(t *testing.T) {
 	for file, want := range map[string]map[string]string{
 		"v20.xml": {"attach": "福州路店 & 🧦", "coupon_fee": "100", "new_field_of_2031": "x", "total_fee": "1200"},
 		"v21.xml": {"attach": "福州路店 & 🧦", "sign": vectors(t)["V21"].Result},
-		"v22.xml": {"device_info": "", "sub_mch_id": "1900000110", "total_fee": "1"},
+		"v22.xml": {"sub_mch_id": "1900000110", "total_fee": "1"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			n, err := read(testdata(t, file), key)
@@ -186,6 +204,25 @@ func TestForgeries(t *testing.T) {
 			t.Errorf("got %v, %v", n, err)
 		}
 	})
+}
+
+// Nobody signed an element without a value, so that nobody is told of it.
+func TestEmptyElements(t *testing.T) {
+	genuine, err := read(testdata(t, "v20.xml"), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, empty := range []string{"<device_info/>", "<trade_state></trade_state>", "<refund_id><![CDATA[]]></refund_id>", "<req_info/>", "<coupon_fee_9/>"} {
+		n, err := read([]byte(strings.Replace(string(testdata(t, "v20.xml")), "<xml>", "<xml>"+empty, 1)), key)
+		if err != nil || n.Kind != wepay.Payment || !slices.Equal(n.Fields, genuine.Fields) {
+			t.Errorf("with %s: got %v, %v", empty, n, err)
+		}
+	}
+	if n, err := read(testdata(t, "v22.xml"), key); err != nil || n.Fields.Get("sub_mch_id") == "" {
+		t.Error(err)
+	} else if _, found := n.Fields.Lookup("device_info"); found {
+		t.Error("an empty device_info is passed on")
+	}
 }
 
 // What changes nothing of what was signed is no forgery.

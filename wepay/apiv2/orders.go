@@ -16,6 +16,7 @@ var orderCalls = map[wepay.Operation]call{
 		path: "/pay/unifiedorder",
 		Row: row.Row{
 			Rules:      wepay.OrderRules,
+			Check:      checkOrderText,
 			Complete:   (*wepay.Merchant).CompleteOrder,
 			Answers:    []string{"prepay_id"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder,

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -58,74 +57,6 @@ func TestSealVectors(t *testing.T) {
 	}
 }
 
-func TestRefundNotification(t *testing.T) {
-	n, err := read(testdata(t, "v25.xml"), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n.Kind != wepay.Refunded || n.Merchant == nil || n.Merchant.Name != "shop" {
-		t.Errorf("got kind %q of %v", n.Kind, n.Merchant)
-	}
-	want := wepay.NewFields(map[string]string{
-		"appid": "wx00112233445566aa", "mch_id": "1900000109", "nonce_str": "c50f030632e42bde8194758ef8240029", "return_code": "SUCCESS",
-		"out_refund_no": "5ba27cc3a112233554444331", "out_trade_no": "5ba27cc3a70db45dd108b53f",
-		"refund_account": "REFUND_SOURCE_RECHARGE_FUNDS", "refund_fee": "1100", "refund_id": "50000000000202001010000000001",
-		"refund_recv_accout": "招商银行信用卡0403", "refund_request_source": "API", "refund_status": "SUCCESS",
-		"settlement_refund_fee": "1100", "settlement_total_fee": "1200", "success_time": "2020-01-01 12:30:00",
-		"total_fee": "1200", "transaction_id": "4200000000202001010000000001",
-	})
-	if !slices.Equal(n.Fields, want) {
-		t.Errorf("got %v, want %v", n.Fields, want)
-	}
-}
-
-// Nothing vouches for what stands outside, so that only who it is for, which
-// the key bears out, is passed on.
-func TestRefundOuterFields(t *testing.T) {
-	body := notified(seal(refundText(t), key),
-		"<sub_appid>wx00112233445566bb</sub_appid><sub_mch_id>1900000110</sub_mch_id><return_msg>x</return_msg>"+
-			"<refund_fee>1</refund_fee><refund_status>CHANGE</refund_status><attach>x</attach><sign>x</sign>")
-	n, err := read([]byte(body), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]string{
-		"sub_appid": "wx00112233445566bb", "sub_mch_id": "1900000110", "refund_fee": "1100", "refund_status": "SUCCESS",
-	} {
-		if got := n.Fields.Get(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
-		}
-	}
-	for _, name := range []string{"attach", "sign", "return_msg", "req_info"} {
-		if _, found := n.Fields.Lookup(name); found {
-			t.Errorf("%s is passed on", name)
-		}
-	}
-}
-
-func TestRefundOutcomes(t *testing.T) {
-	for name, change := range map[string][2]string{
-		"closed":                  {"<refund_status><![CDATA[SUCCESS]]>", "<refund_status><![CDATA[REFUNDCLOSE]]>"},
-		"abnormal":                {"<refund_status><![CDATA[SUCCESS]]>", "<refund_status><![CDATA[CHANGE]]>"},
-		"without success_time":    {"<success_time><![CDATA[2020-01-01 12:30:00]]></success_time>", "<success_time/>"},
-		"of the whole order":      {"<refund_fee><![CDATA[1100]]>", "<refund_fee><![CDATA[1200]]>"},
-		"made by hand":            {"[API]", "[VENDOR_PLATFORM]"},
-		"with a field of 2031":    {"</root>", "<new_field_of_2031>x</new_field_of_2031></root>"},
-		"in one line":             {"<root>\n", "<root>"},
-		"whose text ends a block": {"</root>", strings.Repeat(" ", 16-823%16) + "</root>"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			text := strings.Replace(refundText(t), change[0], change[1], 1)
-			if text == refundText(t) {
-				t.Fatal("nothing was changed")
-			}
-			if _, err := read([]byte(notified(seal(text, key), "")), key); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // errForged is the one error of all forgeries: which step it failed at would
 // help whoever forges.
 func errForged(t *testing.T) string {
@@ -155,7 +86,6 @@ func TestRefundForgeries(t *testing.T) {
 		return sealBlocks([]byte(plain+padding), key)
 	}
 	for name, reqInfo := range map[string]string{
-		"nothing":                     "",
 		"no base64":                   "%%%%",
 		"base64 without its end":      strings.TrimRight(genuine, "="),
 		"base64 of URLs":              strings.NewReplacer("+", "-", "/", "_").Replace(genuine),
@@ -176,26 +106,12 @@ func TestRefundForgeries(t *testing.T) {
 		"a document type":             inner("<root>", "<!DOCTYPE root><root>"),
 		"an element twice":            inner("</root>", "<refund_fee>1</refund_fee></root>"),
 		"no refund_id":                inner("<refund_id><![CDATA[50000000000202001010000000001]]></refund_id>", ""),
+		"an empty refund_id":          inner("[50000000000202001010000000001]", "[]"),
+		"a refund_id of 33":           inner("[50000000000", "[5000000000000000"),
 		"an odd refund_id":            inner("[50000000000", "[5 "),
-		"no out_refund_no":            inner("<out_refund_no><![CDATA[5ba27cc3a112233554444331]]></out_refund_no>", ""),
-		"an odd out_refund_no":        inner("5ba27cc3a112233554444331", "a b"),
-		"no out_trade_no":             inner("<out_trade_no><![CDATA[5ba27cc3a70db45dd108b53f]]></out_trade_no>", ""),
-		"no transaction_id":           inner("<transaction_id><![CDATA[4200000000202001010000000001]]></transaction_id>", ""),
-		"an odd transaction_id":       inner("[4200000000202001010000000001]", "[4200-]"),
-		"no refund_status":            inner("<refund_status><![CDATA[SUCCESS]]></refund_status>", ""),
-		"an unknown refund_status":    inner("<refund_status><![CDATA[SUCCESS]]>", "<refund_status><![CDATA[PROCESSING]]>"),
-		"no refund_fee":               inner("<refund_fee><![CDATA[1100]]></refund_fee>", ""),
-		"refund_fee of nothing":       inner("<refund_fee><![CDATA[1100]]>", "<refund_fee>0"),
-		"refund_fee above total_fee":  inner("<refund_fee><![CDATA[1100]]>", "<refund_fee>1201"),
-		"no total_fee":                inner("<total_fee><![CDATA[1200]]></total_fee>", ""),
-		"mch_id within as well":       inner("</root>", "<mch_id>1900000109</mch_id></root>"),
-		"return_code within as well":  inner("</root>", "<return_code>SUCCESS</return_code></root>"),
-		"sub_mch_id within":           inner("</root>", "<sub_mch_id>1</sub_mch_id></root>"),
 		"something after the root":    seal(text+"x", key),
 		"a text that is not UTF-8":    inner("招商", "\xd5\xd0"),
 		"a text with a control digit": inner("招商", "\x01"),
-		"an element within a text":    inner("招商", "<a>"),
-		"a sum that is no number":     inner("<settlement_total_fee><![CDATA[1200]]>", "<settlement_total_fee>1200A"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, err := read([]byte(notified(reqInfo, "")), key)
@@ -225,53 +141,11 @@ func TestRefundCharacterChanged(t *testing.T) {
 	}
 }
 
-// The cipher lets blocks be moved about without the key: what comes of it is
-// nonsense, or at least tells of the same money.
-func TestRefundBlocksMoved(t *testing.T) {
-	genuine, err := read(testdata(t, "v25.xml"), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := base64.StdEncoding.DecodeString(seal(refundText(t), key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := slices.Collect(slices.Chunk(raw, aes.BlockSize))
-	try := func(name string, moved [][]byte) {
-		n, err := read([]byte(notified(base64.StdEncoding.EncodeToString(slices.Concat(moved...)), "")), key)
-		if err != nil {
-			return
-		}
-		for _, field := range []string{"refund_fee", "total_fee", "settlement_refund_fee", "settlement_total_fee", "refund_status", "out_trade_no"} {
-			if got, want := n.Fields.Get(field), genuine.Fields.Get(field); got != want {
-				t.Errorf("%s: %s is %q, was %q", name, field, got, want)
-			}
-		}
-		for _, field := range n.Fields {
-			if strings.ContainsAny(field.Value, "<>\n\t") {
-				t.Errorf("%s: %s is %q", name, field.Name, field.Value)
-			}
-		}
-	}
-	for i := range blocks {
-		try(fmt.Sprintf("without block %d", i), slices.Delete(slices.Clone(blocks), i, i+1))
-		for j := range blocks {
-			over, swapped := slices.Clone(blocks), slices.Clone(blocks)
-			over[i] = blocks[j]
-			swapped[i], swapped[j] = blocks[j], blocks[i]
-			try(fmt.Sprintf("block %d in the place of %d", j, i), over)
-			try(fmt.Sprintf("blocks %d and %d swapped", i, j), swapped)
-			try(fmt.Sprintf("block %d before %d", j, i), slices.Insert(slices.Clone(blocks), i, blocks[j]))
-		}
-	}
-}
-
 // Both kinds may come to one URL, and neither passes for the other.
 func TestRefundAndPayment(t *testing.T) {
 	paid := string(testdata(t, "v20.xml"))
 	sealed := "<req_info>" + seal(refundText(t), otherKey) + "</req_info>"
 	for name, body := range map[string]string{
-		"a payment with an empty req_info":  strings.Replace(paid, "<appid>", "<req_info/><appid>", 1),
 		"a payment with a forged req_info":  strings.Replace(paid, "<appid>", sealed+"<appid>", 1),
 		"a refund that is signed, unsealed": signed(payment(map[string]string{"refund_id": "5", "out_refund_no": "R1"}), wepay.MD5, key),
 		"a refund without its req_info":     strings.NewReplacer("<req_info>", "<other>", "</req_info>", "</other>").Replace(string(testdata(t, "v25.xml"))),
@@ -288,32 +162,6 @@ func TestRefundAndPayment(t *testing.T) {
 	}
 }
 
-// A refund is told once for each outcome.
-func TestRefundEventID(t *testing.T) {
-	id := func(old, new string) string {
-		n, err := read([]byte(notified(seal(strings.Replace(refundText(t), old, new, 1), key), "")), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n.EventID()
-	}
-	first := id("", "")
-	if again := id("<success_time>", "\n<success_time>"); again != first {
-		t.Errorf("the same refund is %s and %s", first, again)
-	}
-	for name, other := range map[string]string{
-		"another refund":  id("50000000000202001010000000001", "50000000000202001010000000002"),
-		"another outcome": id("<refund_status><![CDATA[SUCCESS]]>", "<refund_status><![CDATA[CHANGE]]>"),
-	} {
-		if other == first {
-			t.Errorf("%s has the same ID", name)
-		}
-	}
-	if n, err := read(testdata(t, "v20.xml"), key); err != nil || n.EventID() == first {
-		t.Errorf("a payment of the same order has the ID of its refund, or %v", err)
-	}
-}
-
 // Run it for longer with
 //
 //	go test ./wepay/apiv2 -run '^$' -fuzz '^FuzzNotification$' -fuzztime 2m
@@ -322,6 +170,7 @@ func FuzzNotification(f *testing.F) {
 		f.Add(testdata(f, file))
 	}
 	f.Add([]byte(notified(seal("<root></root>   ", key), "")))
+	wechat := newBooks(booked(nil))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		unverified, err := apiv2.ReadNotification(body)
 		if err != nil {
@@ -331,14 +180,16 @@ func FuzzNotification(f *testing.F) {
 			return
 		}
 		recipient := unverified.Recipient()
-		n, err := unverified.Verify(merchant(), key)
+		n, err := wechat.client(merchant("https://wechat.invalid")).Verify(t.Context(), unverified)
 		if err != nil {
-			if n != nil || !errors.Is(err, wepay.ErrSignature) && !errors.Is(err, wepay.ErrUnsigned) && !errors.Is(err, wepay.ErrNotPayment) {
+			if n != nil || !slices.ContainsFunc(
+				[]error{wepay.ErrSignature, wepay.ErrUnsigned, wepay.ErrNotPayment, wepay.ErrUnconfirmed, wepay.ErrAmbiguous},
+				func(reason error) bool { return errors.Is(err, reason) }) {
 				t.Fatalf("got %v, %v", n, err)
 			}
 			return
 		}
-		if n.Fields.Get("mch_id") != recipient.MchID || n.EventID() == "" {
+		if n.Kind == wepay.Payment && n.Fields.Get("mch_id") != recipient.MchID || n.EventID() == "" {
 			t.Fatalf("got %v for %v", n, recipient)
 		}
 		// What is told of must be what was told: any other amount is forged.

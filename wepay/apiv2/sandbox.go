@@ -28,9 +28,9 @@ func (c *Client) fetchSandboxKey(ctx context.Context) (string, error) {
 	return reply.Get("sandbox_signkey"), err
 }
 
-// NotificationKey returns the key that notifications to the merchant are signed
+// notificationKey returns the key that notifications to the merchant are signed
 // with: the merchant's own, or the sandbox's.
-func (c *Client) NotificationKey(ctx context.Context) (string, error) {
+func (c *Client) notificationKey(ctx context.Context) (string, error) {
 	if c.merchant.Sandbox {
 		return c.sandboxKey(ctx)
 	}

@@ -192,15 +192,20 @@ func TestSandboxKeyOperation(t *testing.T) {
 	}
 }
 
-func TestNotificationKey(t *testing.T) {
+// The sandbox signs notifications with its own key.
+func TestSandboxNotification(t *testing.T) {
 	s, m := sandbox(t, nil)
-	got, err := client(t, m).NotificationKey(t.Context())
-	if err != nil || got != s.key() {
-		t.Errorf("in the sandbox: got %q, %v", got, err)
-	}
-	m.Sandbox = false
-	if got, err = client(t, m).NotificationKey(t.Context()); err != nil || got != key {
-		t.Errorf("got %q, %v", got, err)
+	c := client(t, m)
+	do(t, c, wepay.QueryOrder) // which has it fetch the key
+	for _, signedWith := range []string{s.key(), key} {
+		unverified, err := apiv2.ReadNotification([]byte(signed(payment(nil), wepay.MD5, signedWith)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Verify(t.Context(), unverified)
+		if signedWith == key && !errors.Is(err, wepay.ErrSignature) || signedWith != key && (err != nil || n.Merchant != m) {
+			t.Errorf("signed with %s: got %v, %v", signedWith, n, err)
+		}
 	}
 	if n := s.fetches(); n != 1 {
 		t.Errorf("the key was fetched %d times", n)

@@ -184,10 +184,7 @@ func (d *decoder) closeTag() error {
 // name reads an element's name and the white space behind it. WeChat's names
 // are ASCII without prefixes.
 func (d *decoder) name() (string, error) {
-	n := 0
-	for n < len(d.rest) && isNameByte(d.rest[n], n == 0) {
-		n++
-	}
+	n := nameLength(d.rest)
 	if n == 0 {
 		return "", syntaxError("no element's name where one belongs")
 	}
@@ -195,6 +192,15 @@ func (d *decoder) name() (string, error) {
 	d.rest = d.rest[n:]
 	d.space()
 	return name, nil
+}
+
+// nameLength is how many bytes of a text's beginning are an element's name.
+func nameLength(s string) int {
+	n := 0
+	for n < len(s) && isNameByte(s[n], n == 0) {
+		n++
+	}
+	return n
 }
 
 func isNameByte(c byte, first bool) bool {
@@ -351,14 +357,7 @@ func Encode(root string, fields wepay.Fields) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func isName(s string) bool {
-	for i := range len(s) {
-		if !isNameByte(s[i], i == 0) {
-			return false
-		}
-	}
-	return s != ""
-}
+func isName(s string) bool { return s != "" && nameLength(s) == len(s) }
 
 func writeText(b *bytes.Buffer, value string) error {
 	if !utf8.ValidString(value) {

@@ -23,7 +23,7 @@ func (s *shop) verified(d *wepaytest.Delivery) wepay.Fields {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	n, err := unverified.Verify(s.merchant, key)
+	n, err := s.client.Verify(s.t.Context(), unverified)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestPayOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unverified.Verify(s.merchant, key); !errors.Is(err, wepay.ErrSignature) {
+	if _, err := s.client.Verify(s.t.Context(), unverified); !errors.Is(err, wepay.ErrSignature) {
 		t.Errorf("the wrong signature gives %v", err)
 	}
 }

@@ -69,6 +69,66 @@ func TestRefundNotification(t *testing.T) {
 	})
 }
 
+// What is told of a refund the server says again when it is asked, whatever state
+// it ended in, with coupons or without, and for a sub-merchant; what it does not
+// have booked it does not confirm.
+func TestRefundNotificationIsConfirmed(t *testing.T) {
+	confirmed := func(s *shop, d *wepaytest.Delivery) {
+		s.t.Helper()
+		unverified, err := apiv2.ReadNotification(d.Body())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_, told, err := opened(s.t, d, key)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		n, err := s.client.Verify(s.t.Context(), unverified)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, field := range told {
+			if got := n.Fields.Get(field.Name); got != field.Value && field.Name != "refund_request_source" {
+				s.t.Errorf("%s is %q, was told as %q", field.Name, got, field.Value)
+			}
+		}
+		check(s.t, n.Fields, map[string]string{"return_code": "SUCCESS", "appid": appID, "mch_id": mchID, "sub_mch_id": s.merchant.SubMchID})
+	}
+	for _, coupons := range [][]wepaytest.Coupon{nil, {{Type: wepaytest.Cash, ID: "1", Fee: 300}, {Type: wepaytest.NoCash, ID: "2", Fee: 100}}} {
+		s := newShop(t)
+		s.pay("ORDER-0001", 1200, wepaytest.WithCoupons(coupons...))
+		for number, states := range map[string][]string{
+			"R-1": {wepaytest.RefundSuccess}, "R-2": {wepaytest.RefundClosed},
+			"R-3": {wepaytest.RefundChanged, wepaytest.RefundClosed}, "R-4": {wepaytest.RefundChanged, wepaytest.RefundSuccess},
+		} {
+			in := refundOf("ORDER-0001", number, 1200, 100)
+			in.Set("notify_url", s.notified.URL)
+			s.do(wepay.Refund, in)
+			for _, state := range states {
+				d, err := s.wechat.FinishRefund(mchID, number, state)
+				if err != nil {
+					t.Fatal(err)
+				}
+				confirmed(s, d)
+			}
+		}
+		in := refundOf("ORDER-0001", "R-5", 1200, 100)
+		in.Set("notify_url", s.notified.URL)
+		s.do(wepay.Refund, in)
+		d, err := s.wechat.FinishRefund(mchID, "R-5", wepaytest.RefundSuccess, wepaytest.WithField("refund_id", "50000000000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unverified, err := apiv2.ReadNotification(d.Body())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.client.Verify(t.Context(), unverified); !errors.Is(err, wepay.ErrUnconfirmed) || n != nil {
+			t.Errorf("of no refund: got %v, %v, want ErrUnconfirmed", n, err)
+		}
+	}
+}
+
 // Nobody is told unless a URL is there: the refund's, or else the account's.
 func TestRefundNotifyURL(t *testing.T) {
 	s := newShop(t)

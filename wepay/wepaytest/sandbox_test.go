@@ -29,19 +29,15 @@ func TestSandbox(t *testing.T) {
 	if err != nil || !d.Taken() {
 		t.Fatalf("error %v, attempts %+v", err, d)
 	}
-	sandboxKey, err := s.client.NotificationKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	unverified, err := apiv2.ReadNotification(d.Body())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := unverified.Verify(s.merchant, sandboxKey); err != nil {
-		t.Errorf("the notification has %v", err)
-	}
+	check(t, s.verified(d), map[string]string{"out_trade_no": "ORDER-0001", "total_fee": "101"})
 	check(t, s.do(wepay.QueryOrder, query("ORDER-0001")), map[string]string{"trade_state": "SUCCESS"})
-	check(t, s.do(wepay.Refund, refundOf("ORDER-0001", "R-1", 101, 101)), map[string]string{"refund_fee": "101"})
+	refund := refundOf("ORDER-0001", "R-1", 101, 101)
+	refund.Set("notify_url", s.notified.URL)
+	check(t, s.do(wepay.Refund, refund), map[string]string{"refund_fee": "101"})
+	if d, err = s.wechat.FinishRefund(mchID, "R-1", wepaytest.RefundSuccess, wepaytest.InSandbox()); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.verified(d), map[string]string{"out_refund_no": "R-1", "refund_fee": "101", "refund_status": "SUCCESS"})
 	if got := s.wechat.Requests("/xdc/apiv2sandbox/pay/refund"); len(got) != 1 || got[0].Certificate != nil {
 		t.Errorf("refunds in the sandbox: %+v", got)
 	}

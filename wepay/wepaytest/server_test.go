@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
-	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -122,18 +121,16 @@ func TestPartner(t *testing.T) {
 	if !d.Taken() {
 		t.Fatalf("the notification was not taken: %+v", d.Attempts())
 	}
-	got, err := apiv2.ReadNotification(d.Body())
-	if err != nil {
-		t.Fatal(err)
-	}
-	notification, err := got.Verify(s.merchant, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	check(t, notification.Fields, map[string]string{
+	check(t, s.verified(d), map[string]string{
 		"sub_mch_id": subMchID, "sub_appid": subAppID, "sub_openid": openID, "sub_is_subscribe": "N",
 	})
-	s.do(wepay.Refund, refundOf("ORDER-0001", "R-1", 100, 100))
+	refund := refundOf("ORDER-0001", "R-1", 100, 100)
+	refund.Set("notify_url", s.notified.URL)
+	s.do(wepay.Refund, refund)
+	if d, err = s.wechat.FinishRefund(mchID, "R-1", wepaytest.RefundSuccess); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.verified(d), map[string]string{"sub_mch_id": subMchID, "sub_appid": subAppID, "out_refund_no": "R-1"})
 
 	_, reply, _ := s.raw("/pay/orderquery", sealed(map[string]string{"out_trade_no": "ORDER-0001", "sub_mch_id": "1900000111"}, wepay.MD5))
 	if reply.Get("err_code") != "ORDERNOTEXIST" {
