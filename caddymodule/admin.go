@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	strictjson "github.com/go-json-experiment/json"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -258,9 +259,8 @@ func notChanged(ctx context.Context, o Outbox, id, rule string, err error) error
 }
 
 func readAdminRequest(w http.ResponseWriter, r *http.Request, request any) error {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(request); err != nil {
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	if err := strictjson.UnmarshalRead(body, request, strictjson.RejectUnknownMembers(true)); err != nil {
 		return badRequest("reading the request: " + err.Error())
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -123,7 +125,7 @@ func readExport(in io.Reader, do func(line int, e *Event) error) (number int, er
 			return number, fmt.Errorf("line %d: comes after the end", number+2)
 		}
 		var end exportEnd
-		if err := json.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
+		if err := strictjson.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
 			if ended = *end.Exported == number; !ended {
 				return number, fmt.Errorf("some lines are missing: there are %d events, of %d that were exported", number, *end.Exported)
 			}
@@ -151,7 +153,7 @@ func readExport(in io.Reader, do func(line int, e *Event) error) (number int, er
 
 func importedEvent(line []byte) (*Event, error) {
 	from := exported{Event: new(Event)}
-	if err := json.Unmarshal(line, &from); err != nil {
+	if err := strictjson.Unmarshal(line, &from); err != nil {
 		return nil, err
 	}
 	e := from.Event
@@ -180,5 +182,5 @@ func importedEvent(line []byte) (*Event, error) {
 }
 
 func isObject(text string) bool {
-	return json.Valid([]byte(text)) && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
+	return jsontext.Value(text).IsValid() && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
 }

@@ -300,7 +300,7 @@ func TestPassThroughV3Refused(t *testing.T) {
 		{"of one by name and another by number", http.MethodPost, path + "?merchant=shop&mchId=" + shut.mchID, of(shop), 200, 40004, ""},
 		{"in another merchant's name", http.MethodPost, path + "?merchant=shop", of(shut), 200, 40003, "mchid: "},
 		{"of another merchant, in the query", http.MethodGet, "/v3/pay/transactions/id/1?merchant=shop&mchid=" + shut.mchID, "", 200, 40003, "mchid: "},
-		{"not JSON", http.MethodPost, path + "?merchant=shop", "mchid=1", 200, 40003, "body: "},
+		{"not JSON", http.MethodPost, path + "?merchant=shop", "mchid=1", 200, 40003, "request: must be one JSON object"},
 		{"a name escaped badly", http.MethodPost, path + "?merchant=%zz", of(shop), 200, 40003, "merchant: "},
 		{"too large", http.MethodPost, path + "?merchant=shop", padded(of(shop), 1<<20+1), 413, 40003, "too large"},
 		{"OPTIONS", http.MethodOptions, path + "?merchant=shop", "", 405, 40011, ""},

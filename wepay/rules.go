@@ -1,7 +1,6 @@
 package wepay
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Rule says what one field of a request may hold. An empty field counts as
@@ -192,10 +193,11 @@ func Address(value string) error {
 	return nil
 }
 
-// JSON is the form of a field that carries a JSON text.
+// JSON is the form of a field that carries a JSON text, which no two readers take
+// for two things.
 func JSON(value string) error {
-	if !json.Valid([]byte(value)) {
-		return errors.New("must be a JSON text")
+	if !jsontext.Value(value).IsValid() {
+		return errors.New("must be a JSON text that names nothing twice and holds no half characters")
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
@@ -205,10 +207,11 @@ type refusal struct {
 	} `json:"detail"`
 }
 
-// refusal reads the reply as one that tells why not.
+// refusal reads the reply as one that tells why not. Words cut within a character
+// do not spoil the code.
 func (r *reply) refusal() (refusal, bool) {
 	var told refusal
-	if r.succeeded() || decode(r.body, &told) != nil || told.Code == "" {
+	if r.succeeded() || decode(r.body, &told, jsontext.AllowInvalidUTF8(true)) != nil || told.Code == "" {
 		return told, false
 	}
 	return told, true
