@@ -192,15 +192,15 @@ func TestValidate(t *testing.T) {
 		{"pfx with a wrong passphrase from elsewhere", shop("pfx DIR/cert.p12 {env.WEPAY_TEST_PASSPHRASE}"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.p12: wrong passphrase`},
 		{"pfx of another mch_id", shop("pfx DIR/other_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/other_cert.p12: wrong passphrase`},
 		{"pfx is garbage", shop("pfx DIR/garbage"), `Caddyfile:4: merchant "shop": pfx: DIR/garbage: reading PKCS #12, is it a .p12 file?: `},
-		{"pfx is empty", shop("pfx DIR/empty"), `Caddyfile:4: merchant "shop": pfx: DIR/empty: reading PKCS #12, is it a .p12 file?: `},
-		{"pfx is PEM", shop("pfx DIR/cert.pem"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.pem: reading PKCS #12, is it a .p12 file?: `},
+		{"pfx is empty", shop("pfx DIR/empty"), `Caddyfile:4: merchant "shop": pfx: DIR/empty: the file is empty`},
+		{"pfx is PEM", shop("pfx DIR/cert.pem"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.pem: the file is PEM: it must be a .p12 file, as PEM belongs to cert and private_key`},
 		{"pfx expired", shop("pfx DIR/expired_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/expired_cert.p12: the certificate expired on 2019-12-31`},
 		{"pfx not yet valid", shop("pfx DIR/future_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/future_cert.p12: the certificate is not valid before 2090-01-01 (is this machine's clock right?)`},
 		{"cert expired", shop("cert DIR/expired_cert.pem DIR/expired_key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/expired_cert.pem: the certificate expired on 2019-12-31`},
 		{"cert not there", shop("cert DIR/no.pem DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/no.pem: open DIR/no.pem: no such file or directory`},
-		{"cert's key not there", shop("cert DIR/cert.pem DIR/no.pem"), `Caddyfile:4: merchant "shop": cert: DIR/cert.pem: open DIR/no.pem: no such file or directory`},
+		{"cert's key not there", shop("cert DIR/cert.pem DIR/no.pem"), `Caddyfile:4: merchant "shop": cert: DIR/no.pem: open DIR/no.pem: no such file or directory`},
 		{"cert with a stranger's key", shop("cert DIR/cert.pem DIR/stranger_key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/cert.pem: reading PEM pair: tls: private key does not match public key`},
-		{"cert is garbage", shop("cert DIR/garbage DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/garbage: reading PEM pair: tls: failed to find any PEM data in certificate input`},
+		{"cert is garbage", shop("cert DIR/garbage DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/garbage: reading a certificate: the file has no PEM in it`},
 		{"cert beside pfx", shop("pfx DIR/cert.p12\ncert DIR/cert.pem DIR/key.pem"), `Caddyfile:5: merchant "shop": cert: stands beside pfx: only one of them may`},
 
 		{"partner_key empty", shop("partner_key {env.WEPAY_TEST_EMPTY}"), `Caddyfile:4: merchant "shop": partner_key: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
@@ -240,7 +240,7 @@ func TestValidate(t *testing.T) {
 		{"allow of two in one", site("allow {env.WEPAY_TEST_PAIR}"), `Caddyfile:13: allow: reading addresses: invalid IP address: '10.0.0.1 10.0.0.2'`},
 		{"allow empty", site("allow {env.WEPAY_TEST_EMPTY}"), `Caddyfile:13: allow: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
 		{"token empty", site("token {env.WEPAY_TEST_EMPTY}"), `Caddyfile:13: token: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
-		{"token unknown", site("token {wepay.token}"), `Caddyfile:13: token: resolving a placeholder: unrecognized placeholder {wepay.token}`},
+		{"token unknown", site("token {http.token}"), `Caddyfile:13: token: resolving a placeholder: unrecognized placeholder {http.token}`},
 		{"token of no letters", site(`token ""`), `Caddyfile:13: token: must be one word`},
 		{"token of two words", site("token {env.WEPAY_TEST_TOKENS}"), `Caddyfile:13: token: must be one word`},
 		{"no merchant", options("") + aSite, `Caddyfile:7: no merchant is configured: the global option wepay needs a merchant block or a config_file`},
@@ -269,7 +269,7 @@ func wantError(t *testing.T, caddyfile, want string) {
 
 // Every directive that takes a placeholder says so when its value is not there.
 func TestValidatePlaceholders(t *testing.T) {
-	const unknown = "{wepay.unknown}"
+	const unknown = "{http.unknown}"
 	in := func(line string) string { return options(merchantBlock("shop", line)) + aSite }
 	files := map[string]string{
 		"passphrase": in("pfx cert.p12 " + unknown),
