@@ -223,7 +223,7 @@ func TestValidateV3Refunds(t *testing.T) {
 		{"one by its name", v3 + here + own("page"), v3 + there, other},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			warnings, err := validate(t, options(block("page", "wx1", row.page)+block("mini", "wx2", row.mini))+
+			warnings, err := validate(t, options(block("page", "wx00112233445566aa", row.page)+block("mini", "wx00112233445566bb", row.mini))+
 				":8080 {\nwepay {\nallow private_ranges\n}\n}\n")
 			if err != nil {
 				t.Fatal(err)
@@ -270,7 +270,7 @@ func TestValidateV3JSON(t *testing.T) {
 		{map[string]any{"apiv3_key": ""}, "apiv3_key: is required for api v3"},
 	} {
 		merchant := map[string]any{
-			"name": "shop", "api": "v3", "app_id": "wx1", "mch_id": "1900000109",
+			"name": "shop", "api": "v3", "app_id": "wx00112233445566dd", "mch_id": "1900000109",
 			"apiv3_key": testV3Key, "private_key": dir + "/key.pem", "mch_serial": " " + serial + "\n",
 		}
 		for name, value := range row.more {

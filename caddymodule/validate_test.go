@@ -182,7 +182,7 @@ func TestValidate(t *testing.T) {
 		{"certificate with its passphrase", shop("pfx DIR/cert.p12 1900000109"), ""},
 		{"certificate as PEM", shop("cert DIR/cert.pem DIR/key.pem"), ""},
 		{"certificate soon expires", shop("pfx DIR/expiring_cert.p12"), ""},
-		{"服务商 by its sub_mch_id", shop("sub_mch_id 1900000110\nsub_app_id wx1"), ""},
+		{"服务商 by its sub_mch_id", shop("sub_mch_id 1900000110\nsub_app_id wx00112233445566dd"), ""},
 		{"服务商 by its type's English word", shop("type partner\nsub_mch_id 1900000110"), ""},
 		{"secrets from elsewhere", options(merchantBlock("shop", "partner_key {file.DIR/key}\ncallback_secret {env.WEPAY_TEST_SECRET}")) + ":8080 {\nwepay {\ntoken {env.WEPAY_TEST_KEY}\n}\n}\n", ""},
 
@@ -211,7 +211,7 @@ func TestValidate(t *testing.T) {
 		{"env of another word", shop("env {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": env: must be H5 or WXAPP or APP or MWEB or NATIVE`},
 		{"type of another word", shop("type {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": type: must be 普通商户 (merchant) or 服务商 (partner)`},
 		{"sign_type of another word", shop("sign_type {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": sign_type: must be MD5 or HMAC-SHA256`},
-		{"app_id of other characters", shop("app_id {env.WEPAY_TEST_TOKENS}"), `Caddyfile:4: merchant "shop": app_id: is 53 bytes of UTF-8, the limit is 32`},
+		{"app_id of other characters", shop("app_id {env.WEPAY_TEST_TOKENS}"), `Caddyfile:4: merchant "shop": app_id: must be wx (a company's of WeCom: ww) and 16 letters and digits`},
 		{"cb_notify_url malformed", shop("cb_notify_url {env.WEPAY_TEST_URL}"), `Caddyfile:4: merchant "shop": cb_notify_url: must be an absolute http:// or https:// URL`},
 		{"notify_url malformed", shop("notify_url https://m.example.cn/?{env.WEPAY_TEST_KEY}"), `Caddyfile:4: merchant "shop": notify_url: must not have a query or a fragment, WeChat Pay refuses them`},
 		{"callback_secret without whsec_", shop("callback_secret MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
@@ -220,7 +220,7 @@ func TestValidate(t *testing.T) {
 		{"callback_secret's second wrong", shop("callback_secret " + testSecret + " {env.WEPAY_TEST_KEY}"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
 		{"endpoint malformed", shop("endpoint https://api.mch.weixin.qq.com api2.mch.weixin.qq.com"), `Caddyfile:4: merchant "shop": endpoint: must be an absolute http:// or https:// URL`},
 		{"sub_mch_id of 普通商户", shop("type 普通商户\nsub_mch_id 1900000110"), `Caddyfile:3: merchant "shop": sub_mch_id: is for type 服务商 only`},
-		{"sub_app_id of 普通商户", shop("sub_app_id wx1"), `Caddyfile:3: merchant "shop": sub_app_id: is for type 服务商 only`},
+		{"sub_app_id of 普通商户", shop("sub_app_id wx00112233445566dd"), `Caddyfile:3: merchant "shop": sub_app_id: is for type 服务商 only`},
 		{"服务商 without sub_mch_id", shop("type 服务商"), `Caddyfile:3: merchant "shop": sub_mch_id: is required for type 服务商`},
 
 		{"two alike", two("cb_notify_url http://orders/", "env WXAPP\ncb_notify_url http://orders/"), ""},
@@ -333,7 +333,7 @@ func TestValidateWarnings(t *testing.T) {
 // A config in JSON has no lines; its errors name merchant and directive alone.
 func TestValidateJSON(t *testing.T) {
 	config := testConfig(t, ":8080\n")
-	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx1","mch_id":"1900000109"}]}`)
+	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx00112233445566dd","mch_id":"1900000109"}]}`)
 	err := caddy.Validate(config)
 	if want := `provision wepay: merchant "shop": partner_key: is required for api v2`; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want …%s", err, want)

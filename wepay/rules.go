@@ -127,6 +127,17 @@ func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
+// AppID is the form of the id of an official account, a mini program or an app, wx
+// and 16 letters and digits. That of a company in WeCom, which WeChat takes as
+// well, begins with ww.
+// Source: WeChat Pay, 统一下单, appid (企业号corpid即为此appid); 企业微信, corpid.
+func AppID(value string) error {
+	if len(value) != 18 || value[:2] != "wx" && value[:2] != "ww" || Alphanumeric(value) != nil {
+		return errors.New("must be wx (a company's of WeCom: ww) and 16 letters and digits")
+	}
+	return nil
+}
+
 // Alphanumeric is the form of numbers that may hold letters and digits only.
 func Alphanumeric(value string) error {
 	for _, c := range []byte(value) {
@@ -179,8 +190,9 @@ func Date(value string) error {
 
 // Time is the form yyyyMMddHHmmss, Beijing time.
 func Time(value string) error {
-	if _, err := time.Parse("20060102150405", value); err != nil {
-		return errors.New("must be a time as yyyyMMddHHmmss")
+	// Package time takes fractions of seconds that its layout does not have.
+	if _, err := time.Parse(timeLayout, value); err != nil || len(value) != len(timeLayout) {
+		return errors.New("must be a time as yyyyMMddHHmmss, in Beijing time")
 	}
 	return nil
 }

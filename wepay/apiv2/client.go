@@ -158,6 +158,9 @@ func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in 
 	if err := call.checkInput(request); err != nil {
 		return nil, signing{}, err
 	}
+	if err := wepay.CheckExpiry(request, c.now()); err != nil {
+		return nil, signing{}, err
+	}
 	if err := call.checkMerchant(merchant); err != nil {
 		return nil, signing{}, err
 	}

@@ -82,6 +82,9 @@ func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*excha
 			return nil, err
 		}
 	}
+	if err := wepay.CheckExpiry(own, c.now()); err != nil {
+		return nil, err
+	}
 	if call.payout && !merchant.Payouts {
 		return nil, merchant.NotAble("payouts")
 	}

@@ -30,7 +30,7 @@ var orderCalls = map[wepay.Operation]call{
 		route: func(x *exchange) string {
 			return x.transactions() + "/" + products[x.merchant.Env.TradeType()]
 		},
-		rules:      wepay.OrderRules,
+		rules:      atLeast(wepay.OrderRules, "out_trade_no", shortestNumber),
 		check:      checkPayer,
 		body:       orderBody,
 		result:     clientParameters,
