@@ -252,6 +252,33 @@ func TestReadRequest(t *testing.T) {
 	}
 }
 
+// A merchant's name is found however the query escapes its own names, and taken out
+// of what WeChat gets.
+func TestSplitQuery(t *testing.T) {
+	for query, want := range map[string]struct {
+		name, rest, wrong string
+	}{
+		"":                                {},
+		"a=1&merchant=shop&b=%20&&":       {name: "shop", rest: "a=1&b=%20&&"},
+		"%6derchant=shop&a=1":             {name: "shop", rest: "a=1"},
+		"merchant=sh%6fp":                 {name: "shop"},
+		"Merchant=shop":                   {rest: "Merchant=shop"},
+		"merchant=shop&%6Derchant=mini":   {wrong: "merchant"},
+		"merchant=%zz":                    {wrong: "merchant"},
+		"%zz=1":                           {rest: "%zz=1"}, // which the client refuses
+		"merchant=shop&a=%D5%C5&a=%E5%AD": {name: "shop", rest: "a=%D5%C5&a=%E5%AD"},
+	} {
+		s, rest, err := splitQuery(query)
+		if field, _ := errors.AsType[*wepay.FieldError](err); (field == nil) != (want.wrong == "") || field != nil && field.Field != want.wrong {
+			t.Errorf("%s: got %v", query, err)
+			continue
+		}
+		if err == nil && (s.Name != want.name || rest != want.rest) {
+			t.Errorf("%s: got %q and %q", query, s.Name, rest)
+		}
+	}
+}
+
 // GBK's bytes may be valid UTF-8, of other characters: who says that they are GBK
 // is not to be read as if they were UTF-8.
 func TestReadRequestCharset(t *testing.T) {

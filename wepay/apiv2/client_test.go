@@ -156,7 +156,7 @@ func TestNothingIsSent(t *testing.T) {
 		{name: "an order to be paid by yesterday", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "20200101115959"), field: "time_expire"},
 		{name: "an order to be paid by UTC", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "20200101050000"), field: "time_expire"},
 		{name: "an order with a time of its own zone", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "2020-01-01T13:00:00+08:00"), field: "time_expire"},
-		{name: "a payment by code by UTC", op: wepay.Micropay, in: set(requests[wepay.Micropay].in, "time_expire", "20200101050000"), field: "time_expire"},
+		{name: "a payment by code by UTC", op: wepay.Micropay, in: set(set(without(anOrder, "openid"), "auth_code", "134567890123456789"), "time_expire", "20200101050000"), field: "time_expire"},
 		{name: "a refund above the order", op: wepay.Refund, in: set(aRefund, "refund_fee", "1201"), field: "refund_fee"},
 		{name: "a query of nothing", op: wepay.QueryOrder, field: "out_trade_no"},
 		{name: "a query with more", op: wepay.QueryOrder, in: set(aQuery, "attach", "x"), field: "attach"},

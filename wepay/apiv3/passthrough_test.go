@@ -331,6 +331,10 @@ func TestPassNothingIsSent(t *testing.T) {
 		_, err := c.Pass(t.Context(), get("/v3/a?"+query))
 		t.Run(query, func(t *testing.T) { wantField(t, err, field) })
 	}
+	partner := w.merchant(t)
+	partner.Passthrough, partner.Type, partner.SubMchIDs = true, wepay.Partner, []string{"1900000209", "1900000210"}
+	_, err := w.client(t, partner).Pass(t.Context(), get("/v3/a?sub_mchid=1900000209&sub_mchid=1900000210"))
+	t.Run("two sub-merchants", func(t *testing.T) { wantField(t, err, "sub_mchid") })
 	for name, test := range map[string]struct {
 		in    apiv3.PassRequest
 		field string
