@@ -3,9 +3,9 @@ package caddymodule
 import (
 	"cmp"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -41,11 +41,13 @@ func (c *MerchantConfig) findPFX(dir string) error {
 	if c.PFX == "" || filepath.IsAbs(c.PFX) {
 		return nil
 	}
+	if isContents(c.PFX) {
+		return contentsError("pfx")
+	}
 	path := filepath.Join(dir, c.PFX)
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && !isPath(c.PFX) || isContents(c.PFX) {
-		_, err := readFile("pfx", c.PFX) // which says so, and does not show it
-		return cmp.Or(err, error(&wepay.FieldError{Field: "pfx", Reason: "must be the path of a file"}))
+	// Joined it looks like a path, whatever it is.
+	if _, err := os.Stat(path); err != nil && !isPath(c.PFX) && !strings.Contains(c.PFX, "{") {
+		return unreadableError("pfx", c.PFX, err)
 	}
 	c.PFX = path
 	return nil

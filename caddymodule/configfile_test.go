@@ -205,6 +205,7 @@ func TestConfigFileValidate(t *testing.T) {
 		{"a certificate's text", entry + `,"pfx":"` + strings.Repeat("MIIKFQIBAzCC", 100) + `"}`, `config_file DIR/config.json: line 1, column 106: entry 1, "pfx": pfx: is what belongs in a file: it must be the path of that file`},
 		{"a passphrase in pfx", entry + `,"pfx":"` + testPassphrase + `"}`, `config_file DIR/config.json: line 1, column 106: entry 1, "pfx": pfx: must be the path of a file (not shown here, as it does not look like one): no such file or directory`},
 		{"a file without an ending", entry + `,"pfx":"cert"}`, ""},
+		{"a file by a placeholder", entry + `,"pfx":"{env.WEPAY_TEST_P12}"}`, ""},
 		{"a byte order mark", "\ufeff" + entry + `}`, ""},
 		{"the file's own word", entry + `,"notifyUrl":"https://pay.example.cn/?a=1"}`, `config_file DIR/config.json: line 1, column 112: entry 1, "notifyUrl": merchant "1900000109": notify_url: must not have a query or a fragment, WeChat Pay refuses them`},
 		{"wrong passphrase", entry + `,"pfx":"cert.p12","passphrase":"` + testPassphrase + `"}`, `config_file DIR/config.json: line 1, column 106: entry 1, "pfx": merchant "1900000109": pfx: DIR/cert.p12: wrong passphrase`},
@@ -213,6 +214,7 @@ func TestConfigFileValidate(t *testing.T) {
 		{"disagreeing", `[` + entry + `},` + entry + `,"env":"WXAPP","cbNotifyUrl":"http://other/"}]`, `config_file DIR/config.json: line 1, column 229: entry 2, "cbNotifyUrl": merchant "1900000109-WXAPP": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "1900000109-H5", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Setenv("WEPAY_TEST_P12", "cert")
 			dir := t.TempDir()
 			path := writeFile(t, dir, "config.json", []byte(row.text))
 			cert, err := os.ReadFile("../wepay/testdata/wechat.p12")

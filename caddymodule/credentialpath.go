@@ -15,20 +15,28 @@ import (
 // path cannot be a secret that was put in its place.
 func readFile(directive, path string) ([]byte, error) {
 	if isContents(path) {
-		return nil, &wepay.FieldError{Field: directive, Reason: "is what belongs in a file: it must be the path of that file"}
+		return nil, contentsError(directive)
 	}
 	data, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		return data, nil
-	case isPath(path):
-		return nil, &wepay.FieldError{Field: directive, Reason: path, Err: err}
+	if err != nil {
+		return nil, unreadableError(directive, path, err)
+	}
+	return data, nil
+}
+
+func contentsError(directive string) error {
+	return &wepay.FieldError{Field: directive, Reason: "is what belongs in a file: it must be the path of that file"}
+}
+
+func unreadableError(directive, path string, err error) error {
+	if isPath(path) {
+		return &wepay.FieldError{Field: directive, Reason: path, Err: err}
 	}
 	var reason *fs.PathError
 	if errors.As(err, &reason) {
 		err = reason.Err // without the path
 	}
-	return nil, &wepay.FieldError{Field: directive, Reason: "must be the path of a file (not shown here, as it does not look like one)", Err: err}
+	return &wepay.FieldError{Field: directive, Reason: "must be the path of a file (not shown here, as it does not look like one)", Err: err}
 }
 
 // isContents says whether a text is a key or a certificate rather than where one

@@ -317,6 +317,10 @@ func TestPassThroughV3Refused(t *testing.T) {
 			}
 		})
 	}
+	named := strings.Replace(of(shop), "{", "{\"name\":\"\xd2\xbb\",", 1) // GBK of one character, and UTF-8 of another
+	if a := w.pass(http.MethodPost, path+"?merchant=shop", named, "Content-Type", "application/json; charset=GBK"); a.Errcode != 40003 || !strings.Contains(a.XOrigMsg, "Content-Type: ") {
+		t.Errorf("GBK: HTTP %d %s", a.status, a.body)
+	}
 	if a := w.pass(http.MethodPost, path+"?merchant=shop", padded(of(shop), 1<<20)); a.status != http.StatusNoContent && a.status != http.StatusNotFound {
 		t.Errorf("just not too large: HTTP %d %s", a.status, a.body)
 	}
