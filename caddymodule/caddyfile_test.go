@@ -152,9 +152,9 @@ func TestMerchantLines(t *testing.T) {
 
 		{"env H5\nenv H5", `merchant "shop": env already specified, at Caddyfile:5`},
 		{"type merchant\ntype merchant", `merchant "shop": type already specified, at Caddyfile:5`},
-		{"app_id wx1\napp_id wx1", `merchant "shop": app_id already specified, at Caddyfile:5`},
+		{"app_id wx00112233445566dd\napp_id wx00112233445566dd", `merchant "shop": app_id already specified, at Caddyfile:5`},
 		{"mch_id 1\nmch_id 1", `merchant "shop": mch_id already specified, at Caddyfile:5`},
-		{"sub_app_id wx1\nsub_app_id wx1", `merchant "shop": sub_app_id already specified, at Caddyfile:5`},
+		{"sub_app_id wx00112233445566dd\nsub_app_id wx00112233445566dd", `merchant "shop": sub_app_id already specified, at Caddyfile:5`},
 		{"sub_mch_id 1\nsub_mch_id 1", `merchant "shop": sub_mch_id already specified, at Caddyfile:5`},
 		{"partner_key " + testKey + "\npartner_key " + testKey, `merchant "shop": partner_key already specified, at Caddyfile:5`},
 		{"sign_type MD5\nsign_type MD5", `merchant "shop": sign_type already specified, at Caddyfile:5`},

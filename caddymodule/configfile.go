@@ -1,17 +1,14 @@
 package caddymodule
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"fmt"
-	"maps"
+	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -23,86 +20,60 @@ func readConfigFile(path string) ([]*MerchantConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := readFile("config_file", path)
 	if err != nil {
-		return nil, &wepay.FieldError{Field: "config_file", Reason: "reading the file", Err: err}
+		return nil, err
 	}
-	configs, err := parseConfigFile(data)
+	configs, err := parseConfigFile(data, path)
 	if err != nil {
 		return nil, &wepay.FieldError{Field: "config_file", Reason: path, Err: err}
 	}
-	for i, config := range configs {
-		if config.PFX != "" && !filepath.IsAbs(config.PFX) {
-			config.PFX = filepath.Join(filepath.Dir(path), config.PFX)
+	for _, config := range configs {
+		if err := config.findPFX(filepath.Dir(path)); err != nil {
+			return nil, config.positions.locate(err)
 		}
-		config.positions = positions{"block": fmt.Sprintf("config_file %s: entry %d", path, i+1)}
 	}
 	return configs, nil
 }
 
-// parseConfigFile reads the text of such a file and gives each merchant a
-// name.
-func parseConfigFile(data []byte) ([]*MerchantConfig, error) {
-	var entries []map[string]json.RawMessage
-	var into any = &entries
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		entries = make([]map[string]json.RawMessage, 1)
-		into = &entries[0]
+// findPFX looks for the certificate beside the file that names it.
+func (c *MerchantConfig) findPFX(dir string) error {
+	if c.PFX == "" || filepath.IsAbs(c.PFX) {
+		return nil
 	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return nil, fmt.Errorf("reading JSON, an object or an array of objects: %w", err)
+	if isContents(c.PFX) {
+		return contentsError("pfx")
 	}
-	var configs []*MerchantConfig
-	for i, entry := range entries {
-		config, err := parseConfigEntry(entry)
-		if err != nil {
-			return nil, fmt.Errorf("entry %d: %w", i+1, err)
-		}
-		configs = append(configs, config)
+	path := filepath.Join(dir, c.PFX)
+	// Joined it looks like a path, whatever it is.
+	if _, err := os.Stat(path); err != nil && !isPath(c.PFX) && !strings.Contains(c.PFX, "{") {
+		return unreadableError("pfx", c.PFX, err)
+	}
+	c.PFX = path
+	return nil
+}
+
+// parseConfigFile reads the text of such a file and gives each merchant a name.
+// Path is where errors about a merchant say that it is.
+func parseConfigFile(data []byte, path string) ([]*MerchantConfig, error) {
+	text, err := wepay.TextFile(data)
+	if err != nil {
+		return nil, err
+	}
+	r := &configReader{text: text, dec: newMemberReader(text), place: "config_file " + path}
+	configs, err := r.entries()
+	end := int(r.dec.InputOffset())
+	var at *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &at):
+		return nil, r.wrong(int(at.ByteOffset), whyNoJSON(text, int(at.ByteOffset)))
+	case err != nil:
+		return nil, err
+	case !isAtEnd(r.dec):
+		return nil, r.wrong(end, "there is more behind the object or array: several objects belong in an array, [ … ]")
 	}
 	nameConfigEntries(configs)
 	return configs, nil
-}
-
-func parseConfigEntry(entry map[string]json.RawMessage) (*MerchantConfig, error) {
-	config := new(MerchantConfig)
-	subMchID := ""
-	keys := map[string]*string{
-		"name": &config.Name, "env": &config.Env, "type": &config.Type,
-		"appId": &config.AppID, "mchId": &config.MchID,
-		"subAppId": &config.SubAppID, "subMchId": &subMchID,
-		"notifyUrl": &config.NotifyURL, "cbNotifyUrl": &config.CbNotifyURL,
-		"partnerKey": &config.PartnerKey, "pfx": &config.PFX, "passphrase": &config.Passphrase,
-	}
-	for _, key := range slices.Sorted(maps.Keys(entry)) {
-		if strings.HasPrefix(key, "_") {
-			continue
-		}
-		value, known := keys[key]
-		if !known {
-			return nil, fmt.Errorf("%q: no such key (a comment's key begins with _)", key)
-		}
-		if err := unmarshalConfigText(entry[key], value); err != nil {
-			return nil, fmt.Errorf("%q: %w", key, err)
-		}
-	}
-	if subMchID != "" {
-		config.SubMchID = []string{subMchID}
-	}
-	return config, nil
-}
-
-// unmarshalConfigText reads text, or a number that somebody wrote without quotes: a
-// mchId or a passphrase. Null is as if the key were not there.
-func unmarshalConfigText(raw json.RawMessage, text *string) error {
-	var number json.Number
-	if err := json.Unmarshal(raw, text); err == nil {
-		return nil
-	} else if json.Unmarshal(raw, &number) != nil {
-		return fmt.Errorf("must be text")
-	}
-	*text = number.String()
-	return nil
 }
 
 // nameConfigEntries names each merchant by its name, which meant nothing to

@@ -138,6 +138,9 @@ func (c *MerchantConfig) load(endpoints []string, at time.Time) (*wepay.Merchant
 	if resolved.Name == "" {
 		return nil, nil, &wepay.FieldError{Field: "name", Reason: "is required", Missing: true}
 	}
+	if err := checkReadable("name", resolved.Name); err != nil {
+		return nil, nil, err
+	}
 	merchant, err := resolved.merchant(endpoints)
 	if err != nil {
 		return nil, nil, err
@@ -274,26 +277,6 @@ func (c *MerchantConfig) values() []directive {
 		{"cb_refund_notify_url", &c.CbRefundNotifyURL},
 		{"app_secret", &c.AppSecret},
 	}
-}
-
-func replace(repl *caddy.Replacer, directive, value string) (string, error) {
-	replaced, err := repl.ReplaceOrErr(value, true, true)
-	if err != nil {
-		return "", &wepay.FieldError{Field: directive, Reason: "resolving a placeholder", Err: err}
-	}
-	return replaced, nil
-}
-
-func replaceAll(repl *caddy.Replacer, directive string, values []string) ([]string, error) {
-	var replaced []string
-	for _, value := range values {
-		value, err := replace(repl, directive, value)
-		if err != nil {
-			return nil, err
-		}
-		replaced = append(replaced, value)
-	}
-	return replaced, nil
 }
 
 func (c *MerchantConfig) merchantType() (wepay.Type, error) {

@@ -3,7 +3,7 @@ package caddymodule
 import (
 	"cmp"
 	"crypto/tls"
-	"os"
+	"errors"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -26,9 +26,9 @@ func readKey[K any](directive, file string, parse func([]byte) (*K, error)) (*K,
 	if file == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := readFile(directive, file)
 	if err != nil {
-		return nil, &wepay.FieldError{Field: directive, Reason: file, Err: err}
+		return nil, err
 	}
 	key, err := parse(text)
 	if err != nil {
@@ -58,26 +58,33 @@ func usable(at time.Time, directive, file string, read func() (*tls.Certificate,
 	if err == nil {
 		err = wepay.CheckValidity(cert.Leaf, at)
 	}
-	if err != nil {
-		return nil, &wepay.FieldError{Field: directive, Reason: file, Err: err}
+	var field *wepay.FieldError
+	if err != nil && !errors.As(err, &field) {
+		err = &wepay.FieldError{Field: directive, Reason: file, Err: err}
 	}
-	return cert, nil
+	return cert, err
 }
 
 func (c *MerchantConfig) readPFX() (*tls.Certificate, error) {
-	data, err := os.ReadFile(c.PFX)
+	data, err := readFile("pfx", c.PFX)
 	if err != nil {
 		return nil, err
 	}
-	return wepay.ParsePKCS12(data, cmp.Or(c.Passphrase, c.MchID))
+	cert, err := wepay.ParsePKCS12(data, cmp.Or(c.Passphrase, c.MchID))
+	if c.Passphrase == "" && errors.Is(err, wepay.ErrPassphrase) {
+		if own, ownErr := wepay.ParsePKCS12(data, ""); ownErr == nil {
+			return own, nil // it was exported without one
+		}
+	}
+	return cert, err
 }
 
 func (c *MerchantConfig) readPEM() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(c.Cert)
+	cert, err := readFile("cert", c.Cert)
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(c.CertKey)
+	key, err := readFile("cert", c.CertKey)
 	if err != nil {
 		return nil, err
 	}

@@ -127,7 +127,7 @@ func TestSubMchIDInJSON(t *testing.T) {
 	} {
 		t.Run(test.value, func(t *testing.T) {
 			config := testConfig(t, ":8080\n")
-			config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx1","mch_id":"1900000109","partner_key":"` +
+			config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx00112233445566dd","mch_id":"1900000109","partner_key":"` +
 				testKey + `","sub_mch_id":` + test.value + `}]}`)
 			err := caddy.Validate(config)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {

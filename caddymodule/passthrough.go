@@ -79,6 +79,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (*wepay.Merchant,
 		limit = maxUpload
 	}
 	body, err := readAsked(w, r, limit)
+	if err == nil && limit == maxPassBody { // an upload is no text
+		err = checkCharset(r.Header.Get("Content-Type"), body)
+	}
 	if err != nil {
 		return merchant, nil, err
 	}
@@ -108,9 +111,10 @@ func splitQuery(query string) (s wepay.Selector, rest string, err error) {
 	ours := map[string]*string{"merchant": &s.Name, "mchId": &s.MchID, "appId": &s.AppID, "env": &env}
 	var theirs []string
 	for pair := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(pair, "=")
+		escaped, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(escaped)
 		place := ours[name]
-		if place == nil {
+		if err != nil || place == nil {
 			theirs = append(theirs, pair)
 			continue
 		}

@@ -161,7 +161,7 @@ func TestOutcome(t *testing.T) {
 }
 
 func TestParseValues(t *testing.T) {
-	const malformed = "body: must be one JSON object"
+	const malformed = "request: must be one JSON object"
 	for _, row := range []struct {
 		name, body string
 		want       map[string]string
@@ -172,11 +172,11 @@ func TestParseValues(t *testing.T) {
 		{"empty object", "{}", map[string]string{}, ""},
 		{"text", `{"id":"1","body":"袜子 🧦 & <b>"}`, map[string]string{"id": "1", "body": "袜子 🧦 & <b>"}, ""},
 		{"escapes", `{"\u0069d":"\u889c\u5b50 \ud83e\udde6\n\t\"\\\/"}`, map[string]string{"id": "袜子 🧦\n\t\"\\/"}, ""},
-		{"half a character", `{"body":"\ud83e"}`, map[string]string{"body": "\ufffd"}, ""},
+		{"U+FFFD, which is a character", `{"body":"\ufffd"}`, map[string]string{"body": "\ufffd"}, ""},
 		{"numbers as written", `{"a":1200,"b":-0,"c":1.50,"d":1e3,"e":12345678901234567890123}`, map[string]string{"a": "1200", "b": "-0", "c": "1.50", "d": "1e3", "e": "12345678901234567890123"}, ""},
 		{"null", `{"attach":null}`, map[string]string{"attach": ""}, ""},
 		{"nested", ` { "detail" : { "a" : [ 1 , "x y" , { } ] } , "list" : [ ] } `, map[string]string{"detail": `{"a":[1,"x y",{}]}`, "list": "[]"}, ""},
-		{"nested twice, for WeChat to judge", `{"detail":{"a":1,"a":2}}`, map[string]string{"detail": `{"a":1,"a":2}`}, ""},
+		{"nested, as it is written", `{"detail":{"price":1.0,"n":"\u5b57"}}`, map[string]string{"detail": `{"price":1.0,"n":"\u5b57"}`}, ""},
 		{"empty name", `{"":"x"}`, map[string]string{"": "x"}, ""},
 		{"names of other case", `{"id":"1","ID":"2"}`, map[string]string{"id": "1", "ID": "2"}, ""},
 
@@ -184,6 +184,20 @@ func TestParseValues(t *testing.T) {
 		{"twice the same", `{"fee":1,"fee":1}`, nil, "fee: stands there twice"},
 		{"twice, escaped", `{"fee":1,"\u0066ee":1200}`, nil, "fee: stands there twice"},
 		{"twice, once null", `{"fee":null,"fee":1200}`, nil, "fee: stands there twice"},
+		{"nested twice", `{"detail":{"a":1,"a":2}}`, nil, "detail: names something in it twice"},
+		{"nested twice, escaped", `{"receivers":[{"account":"a","\u0061ccount":"b"}]}`, nil, "receivers: names something in it twice"},
+		{"GBK", "{\"id\":\"1\",\"attach\":\"\xd5\xc5\xc8\xfd\"}", nil, "attach: is not valid UTF-8 (is it GBK?)"},
+		{"GBK, nested", "{\"detail\":{\"goods_name\":\"\xd5\xc5\"}}", nil, "detail: is not valid UTF-8 (is it GBK?)"},
+		{"a surrogate in UTF-8", "{\"re_user_name\":\"\xed\xa0\x80\"}", nil, "re_user_name: is not valid UTF-8 (is it GBK?)"},
+		{"half a character", `{"body":"\ud83e"}`, nil, `body: holds half a character: one \uD800 to \uDFFF without its other half`},
+		{"the other half", `{"re_user_name":"\udde6"}`, nil, `re_user_name: holds half a character: one \uD800 to \uDFFF without its other half`},
+		{"halves in the wrong order", `{"body":"\udde6\ud83e"}`, nil, `body: holds half a character: one \uD800 to \uDFFF without its other half`},
+		{"half a character, nested", `{"detail":{"goods_name":"\ud83e"}}`, nil, `detail: holds half a character: one \uD800 to \uDFFF without its other half`},
+		{"a name of GBK", "{\"\xd5\xc5\":\"1\"}", nil, "request: has a name that is not valid UTF-8"},
+		{"a name of half a character", `{"\ud83e":"1"}`, nil, "request: has a name that is not valid UTF-8"},
+		{"a byte order mark", "\ufeff{}", nil, malformed},
+		{"UTF-16", "\xff\xfe{\x00}\x00", nil, malformed},
+		{"white space that is not JSON's", "\u00a0", nil, malformed},
 		{"true", `{"sandbox":true}`, nil, "sandbox: must be text or a number"},
 		{"false", `{"sandbox":false}`, nil, "sandbox: must be text or a number"},
 		{"an array", `[{"id":"1"}]`, nil, malformed},
@@ -238,6 +252,63 @@ func TestReadRequest(t *testing.T) {
 		if (err == nil) != (status == http.StatusOK) || err != nil && newFailure(err).status != status {
 			t.Errorf("%d bytes: %v, want HTTP status %d", len(body), err, status)
 		}
+	}
+}
+
+// A merchant's name is found however the query escapes its own names, and taken out
+// of what WeChat gets.
+func TestSplitQuery(t *testing.T) {
+	for query, want := range map[string]struct {
+		name, rest, wrong string
+	}{
+		"":                                {},
+		"a=1&merchant=shop&b=%20&&":       {name: "shop", rest: "a=1&b=%20&&"},
+		"%6derchant=shop&a=1":             {name: "shop", rest: "a=1"},
+		"merchant=sh%6fp":                 {name: "shop"},
+		"Merchant=shop":                   {rest: "Merchant=shop"},
+		"merchant=shop&%6Derchant=mini":   {wrong: "merchant"},
+		"merchant=%zz":                    {wrong: "merchant"},
+		"%zz=1":                           {rest: "%zz=1"}, // which the client refuses
+		"merchant=shop&a=%D5%C5&a=%E5%AD": {name: "shop", rest: "a=%D5%C5&a=%E5%AD"},
+	} {
+		s, rest, err := splitQuery(query)
+		if field, _ := errors.AsType[*wepay.FieldError](err); (field == nil) != (want.wrong == "") || field != nil && field.Field != want.wrong {
+			t.Errorf("%s: got %v", query, err)
+			continue
+		}
+		if err == nil && (s.Name != want.name || rest != want.rest) {
+			t.Errorf("%s: got %q and %q", query, s.Name, rest)
+		}
+	}
+}
+
+// GBK's bytes may be valid UTF-8, of other characters: who says that they are GBK
+// is not to be read as if they were UTF-8.
+func TestReadRequestCharset(t *testing.T) {
+	const gbk, ascii = "{\"body\":\"\xd2\xbb\"}", `{"body":"one"}`
+	for _, row := range []struct {
+		contentType, body string
+		refused           bool
+	}{
+		{"", gbk, false},
+		{"application/json", gbk, false},
+		{"application/json; charset=utf-8", gbk, false},
+		{`application/json;charset="UTF8"`, gbk, false},
+		{"application/json; charset=GBK", gbk, true},
+		{"text/plain; charset=ISO-8859-1", gbk, true},
+		{"text/plain; charset=ISO-8859-1", ascii, false},
+		{"application/json; charset=GBK", ascii, false},
+		{"charset=GBK", gbk, false},
+	} {
+		t.Run(row.contentType+" "+row.body, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(row.body))
+			r.Header.Set("Content-Type", row.contentType)
+			_, err := readRequest(httptest.NewRecorder(), r)
+			field, refused := errors.AsType[*wepay.FieldError](err)
+			if refused != row.refused || refused && (field.Field != "Content-Type" || newFailure(err).Errcode != codeParameter) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

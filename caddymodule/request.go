@@ -2,12 +2,17 @@ package caddymodule
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -57,6 +62,9 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCharset(r.Header.Get("Content-Type"), body); err != nil {
+		return nil, err
+	}
 	values, err := parseValues(body)
 	if err != nil {
 		return nil, err
@@ -92,58 +100,75 @@ func (req *request) take(name string) string {
 // there twice is seen: which of the two counts is not for us to guess.
 func parseValues(body []byte) (map[string]string, error) {
 	values := make(map[string]string)
-	if len(bytes.TrimSpace(body)) == 0 {
+	if len(bytes.Trim(body, " \t\r\n")) == 0 {
 		return values, nil
 	}
-	malformed := &wepay.FieldError{Field: "body", Reason: "must be one JSON object"}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
-		return nil, malformed
+	dec := newMemberReader(body)
+	if dec.PeekKind() != '{' {
+		return nil, errNoObject
 	}
-	for dec.More() {
-		var raw json.RawMessage
-		token, err := dec.Token()
-		name, ok := token.(string)
-		if err != nil || !ok || dec.Decode(&raw) != nil {
-			return nil, malformed
-		}
+	err := eachMember(dec, func(name string, value jsontext.Value) (err error) {
 		if _, twice := values[name]; twice {
-			return nil, &wepay.FieldError{Field: name, Reason: "stands there twice"}
+			return &wepay.FieldError{Field: name, Reason: "stands there twice"}
 		}
-		if values[name], err = parseValue(name, raw); err != nil {
-			return nil, &wepay.FieldError{Field: name, Reason: err.Error()}
+		if values[name], err = parseValue(name, value); err != nil {
+			return &wepay.FieldError{Field: name, Reason: err.Error()}
 		}
+		return nil
+	})
+	var field *wepay.FieldError
+	switch {
+	case errors.As(err, &field):
+		return nil, field
+	case errors.Is(err, errMemberName):
+		return nil, &wepay.FieldError{Field: "request", Reason: err.Error()}
+	case err != nil || !isAtEnd(dec):
+		return nil, errNoObject
+	default:
+		return values, nil
 	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, malformed
-	}
-	return values, nil
 }
+
+// errNoObject names no field, as body is one of an order's.
+var errNoObject = &wepay.FieldError{Field: "request", Reason: "must be one JSON object"}
 
 // parseValue makes text of a value: numbers as they are written, objects and
 // arrays as JSON, for the fields of WeChat's that hold it. Null is not given,
 // and true and false are for what is not WeChat's.
-func parseValue(name string, raw json.RawMessage) (string, error) {
-	switch raw[0] {
+func parseValue(name string, value jsontext.Value) (string, error) {
+	if err := checkMember(value); err != nil {
+		return "", err
+	}
+	switch value.Kind() {
 	case '"':
-		var text string
-		err := json.Unmarshal(raw, &text)
-		return text, err
+		text, err := jsontext.AppendUnquote(nil, value)
+		return string(text), err
 	case '{', '[':
-		var compact bytes.Buffer
-		err := json.Compact(&compact, raw)
-		return compact.String(), err
+		compact := value.Clone()
+		err := compact.Compact()
+		return string(compact), err
 	case 'n':
 		return "", nil
 	case 't', 'f':
 		if name == "native" {
-			return string(raw), nil
+			return string(value), nil
 		}
 		return "", errors.New("must be text or a number")
 	default:
-		return string(raw), nil
+		return string(value), nil
 	}
+}
+
+// checkCharset refuses a body that its sender calls anything but UTF-8: GBK may
+// happen to be valid UTF-8, of other characters. Of ASCII they all make the same.
+func checkCharset(contentType string, body []byte) error {
+	_, parameters, err := mime.ParseMediaType(contentType)
+	charset := strings.ToLower(parameters["charset"])
+	if err != nil || slices.Contains([]string{"", "utf-8", "utf8"}, charset) {
+		return nil
+	}
+	if !slices.ContainsFunc(body, func(c byte) bool { return c >= utf8.RuneSelf }) {
+		return nil
+	}
+	return &wepay.FieldError{Field: "Content-Type", Reason: "says that the body is in another charset than UTF-8, which it must be in"}
 }

@@ -166,7 +166,7 @@ func TestValidateV3(t *testing.T) {
 		{"a stranger's key beside pfx, of v2", v2("private_key DIR/stranger_key.pem\npfx DIR/cert.p12"), "Caddyfile:4: merchant \"shop\": private_key: does not belong to the certificate"},
 		{"private_key not there", shopV3(key + "private_key DIR/no.pem"), "Caddyfile:8: merchant \"shop\": private_key: DIR/no.pem: open DIR/no.pem: no such file or directory"},
 		{"private_key is a certificate", shopV3(key + "private_key DIR/cert.pem"), "Caddyfile:8: merchant \"shop\": private_key: DIR/cert.pem: reading a private key: the file holds a CERTIFICATE: it must be apiclient_key.pem"},
-		{"private_key is a p12", shopV3(key + "private_key DIR/cert.p12"), "Caddyfile:8: merchant \"shop\": private_key: DIR/cert.p12: reading a private key: there is no PEM in the file"},
+		{"private_key is a p12", shopV3(key + "private_key DIR/cert.p12"), "Caddyfile:8: merchant \"shop\": private_key: DIR/cert.p12: reading a private key: the file is a .p12 file: it must be PEM"},
 		{"private_key of another kind", shopV3(key + "private_key DIR/curve_key.pem"), "Caddyfile:8: merchant \"shop\": private_key: DIR/curve_key.pem: reading a private key: it is not RSA"},
 		{"private_key too short", shopV3(key + "private_key DIR/small_key.pem\nmch_serial 1DDE55"), "Caddyfile:8: merchant \"shop\": private_key: is of 1024 bits, WeChat Pay's are of 2048"},
 
@@ -223,7 +223,7 @@ func TestValidateV3Refunds(t *testing.T) {
 		{"one by its name", v3 + here + own("page"), v3 + there, other},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			warnings, err := validate(t, options(block("page", "wx1", row.page)+block("mini", "wx2", row.mini))+
+			warnings, err := validate(t, options(block("page", "wx00112233445566aa", row.page)+block("mini", "wx00112233445566bb", row.mini))+
 				":8080 {\nwepay {\nallow private_ranges\n}\n}\n")
 			if err != nil {
 				t.Fatal(err)
@@ -270,7 +270,7 @@ func TestValidateV3JSON(t *testing.T) {
 		{map[string]any{"apiv3_key": ""}, "apiv3_key: is required for api v3"},
 	} {
 		merchant := map[string]any{
-			"name": "shop", "api": "v3", "app_id": "wx1", "mch_id": "1900000109",
+			"name": "shop", "api": "v3", "app_id": "wx00112233445566dd", "mch_id": "1900000109",
 			"apiv3_key": testV3Key, "private_key": dir + "/key.pem", "mch_serial": " " + serial + "\n",
 		}
 		for name, value := range row.more {

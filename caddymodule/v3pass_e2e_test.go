@@ -307,7 +307,7 @@ func TestPassThroughV3Refused(t *testing.T) {
 		{"of one by name and another by number", http.MethodPost, path + "?merchant=shop&mchId=" + shut.mchID, of(shop), 200, 40004, ""},
 		{"in another merchant's name", http.MethodPost, path + "?merchant=shop", of(shut), 200, 40003, "mchid: "},
 		{"of another merchant, in the query", http.MethodGet, "/v3/pay/transactions/id/1?merchant=shop&mchid=" + shut.mchID, "", 200, 40003, "mchid: "},
-		{"not JSON", http.MethodPost, path + "?merchant=shop", "mchid=1", 200, 40003, "body: "},
+		{"not JSON", http.MethodPost, path + "?merchant=shop", "mchid=1", 200, 40003, "request: must be one JSON object"},
 		{"a name escaped badly", http.MethodPost, path + "?merchant=%zz", of(shop), 200, 40003, "merchant: "},
 		{"too large", http.MethodPost, path + "?merchant=shop", padded(of(shop), 1<<20+1), 413, 40003, "too large"},
 		{"OPTIONS", http.MethodOptions, path + "?merchant=shop", "", 405, 40011, ""},
@@ -323,6 +323,10 @@ func TestPassThroughV3Refused(t *testing.T) {
 				t.Errorf("WeChat got %d requests", got)
 			}
 		})
+	}
+	named := strings.Replace(of(shop), "{", "{\"name\":\"\xd2\xbb\",", 1) // GBK of one character, and UTF-8 of another
+	if a := w.pass(http.MethodPost, path+"?merchant=shop", named, "Content-Type", "application/json; charset=GBK"); a.Errcode != 40003 || !strings.Contains(a.XOrigMsg, "Content-Type: ") {
+		t.Errorf("GBK: HTTP %d %s", a.status, a.body)
 	}
 	if a := w.pass(http.MethodPost, path+"?merchant=shop", padded(of(shop), 1<<20)); a.status != http.StatusNoContent && a.status != http.StatusNotFound {
 		t.Errorf("just not too large: HTTP %d %s", a.status, a.body)

@@ -187,7 +187,7 @@ func TestValidate(t *testing.T) {
 		{"certificate with its passphrase", shop("pfx DIR/cert.p12 1900000109"), ""},
 		{"certificate as PEM", shop("cert DIR/cert.pem DIR/key.pem"), ""},
 		{"certificate soon expires", shop("pfx DIR/expiring_cert.p12"), ""},
-		{"服务商 by its sub_mch_id", shop("sub_mch_id 1900000110\nsub_app_id wx1"), ""},
+		{"服务商 by its sub_mch_id", shop("sub_mch_id 1900000110\nsub_app_id wx00112233445566dd"), ""},
 		{"服务商 by its type's English word", shop("type partner\nsub_mch_id 1900000110"), ""},
 		{"secrets from elsewhere", options(merchantBlock("shop", "partner_key {file.DIR/key}\ncallback_secret {env.WEPAY_TEST_SECRET}")) + ":8080 {\nwepay {\ntoken {env.WEPAY_TEST_KEY}\n}\n}\n", ""},
 
@@ -197,15 +197,15 @@ func TestValidate(t *testing.T) {
 		{"pfx with a wrong passphrase from elsewhere", shop("pfx DIR/cert.p12 {env.WEPAY_TEST_PASSPHRASE}"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.p12: wrong passphrase`},
 		{"pfx of another mch_id", shop("pfx DIR/other_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/other_cert.p12: wrong passphrase`},
 		{"pfx is garbage", shop("pfx DIR/garbage"), `Caddyfile:4: merchant "shop": pfx: DIR/garbage: reading PKCS #12, is it a .p12 file?: `},
-		{"pfx is empty", shop("pfx DIR/empty"), `Caddyfile:4: merchant "shop": pfx: DIR/empty: reading PKCS #12, is it a .p12 file?: `},
-		{"pfx is PEM", shop("pfx DIR/cert.pem"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.pem: reading PKCS #12, is it a .p12 file?: `},
+		{"pfx is empty", shop("pfx DIR/empty"), `Caddyfile:4: merchant "shop": pfx: DIR/empty: the file is empty`},
+		{"pfx is PEM", shop("pfx DIR/cert.pem"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.pem: the file is PEM: it must be a .p12 file, as PEM belongs to cert and private_key`},
 		{"pfx expired", shop("pfx DIR/expired_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/expired_cert.p12: the certificate expired on 2019-12-31`},
 		{"pfx not yet valid", shop("pfx DIR/future_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/future_cert.p12: the certificate is not valid before 2090-01-01 (is this machine's clock right?)`},
 		{"cert expired", shop("cert DIR/expired_cert.pem DIR/expired_key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/expired_cert.pem: the certificate expired on 2019-12-31`},
 		{"cert not there", shop("cert DIR/no.pem DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/no.pem: open DIR/no.pem: no such file or directory`},
-		{"cert's key not there", shop("cert DIR/cert.pem DIR/no.pem"), `Caddyfile:4: merchant "shop": cert: DIR/cert.pem: open DIR/no.pem: no such file or directory`},
+		{"cert's key not there", shop("cert DIR/cert.pem DIR/no.pem"), `Caddyfile:4: merchant "shop": cert: DIR/no.pem: open DIR/no.pem: no such file or directory`},
 		{"cert with a stranger's key", shop("cert DIR/cert.pem DIR/stranger_key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/cert.pem: reading PEM pair: tls: private key does not match public key`},
-		{"cert is garbage", shop("cert DIR/garbage DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/garbage: reading PEM pair: tls: failed to find any PEM data in certificate input`},
+		{"cert is garbage", shop("cert DIR/garbage DIR/key.pem"), `Caddyfile:4: merchant "shop": cert: DIR/garbage: reading a certificate: the file has no PEM in it`},
 		{"cert beside pfx", shop("pfx DIR/cert.p12\ncert DIR/cert.pem DIR/key.pem"), `Caddyfile:5: merchant "shop": cert: stands beside pfx: only one of them may`},
 
 		{"partner_key empty", shop("partner_key {env.WEPAY_TEST_EMPTY}"), `Caddyfile:4: merchant "shop": partner_key: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
@@ -216,7 +216,7 @@ func TestValidate(t *testing.T) {
 		{"env of another word", shop("env {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": env: must be H5 or WXAPP or APP or MWEB or NATIVE`},
 		{"type of another word", shop("type {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": type: must be 普通商户 (merchant) or 服务商 (partner)`},
 		{"sign_type of another word", shop("sign_type {env.WEPAY_TEST_ENV}"), `Caddyfile:4: merchant "shop": sign_type: must be MD5 or HMAC-SHA256`},
-		{"app_id of other characters", shop("app_id {env.WEPAY_TEST_TOKENS}"), `Caddyfile:4: merchant "shop": app_id: is 53 bytes of UTF-8, the limit is 32`},
+		{"app_id of other characters", shop("app_id {env.WEPAY_TEST_TOKENS}"), `Caddyfile:4: merchant "shop": app_id: must be wx (a company's of WeCom: ww) and 16 letters and digits`},
 		{"cb_notify_url malformed", shop("cb_notify_url {env.WEPAY_TEST_URL}"), `Caddyfile:4: merchant "shop": cb_notify_url: must be an absolute http:// or https:// URL`},
 		{"notify_url malformed", shop("notify_url https://m.example.cn/?{env.WEPAY_TEST_KEY}"), `Caddyfile:4: merchant "shop": notify_url: must not have a query or a fragment, WeChat Pay refuses them`},
 		{"callback_secret without whsec_", shop("callback_secret MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
@@ -225,7 +225,7 @@ func TestValidate(t *testing.T) {
 		{"callback_secret's second wrong", shop("callback_secret " + testSecret + " {env.WEPAY_TEST_KEY}"), `Caddyfile:4: merchant "shop": callback_secret: must be whsec_ and base64`},
 		{"endpoint malformed", shop("endpoint https://api.mch.weixin.qq.com api2.mch.weixin.qq.com"), `Caddyfile:4: merchant "shop": endpoint: must be an absolute http:// or https:// URL`},
 		{"sub_mch_id of 普通商户", shop("type 普通商户\nsub_mch_id 1900000110"), `Caddyfile:5: merchant "shop": sub_mch_id: is for type 服务商 only`},
-		{"sub_app_id of 普通商户", shop("sub_app_id wx1"), `Caddyfile:4: merchant "shop": sub_app_id: is for type 服务商 only`},
+		{"sub_app_id of 普通商户", shop("sub_app_id wx00112233445566dd"), `Caddyfile:4: merchant "shop": sub_app_id: is for type 服务商 only`},
 		{"服务商 without sub_mch_id", shop("type 服务商"), `Caddyfile:3: merchant "shop": sub_mch_id: is required for type 服务商`},
 
 		{"two alike", two("cb_notify_url http://orders/", "env WXAPP\ncb_notify_url http://orders/"), ""},
@@ -245,7 +245,7 @@ func TestValidate(t *testing.T) {
 		{"allow of two in one", site("allow {env.WEPAY_TEST_PAIR}"), `Caddyfile:13: allow: reading addresses: invalid IP address: '10.0.0.1 10.0.0.2'`},
 		{"allow empty", site("allow {env.WEPAY_TEST_EMPTY}"), `Caddyfile:13: allow: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
 		{"token empty", site("token {env.WEPAY_TEST_EMPTY}"), `Caddyfile:13: token: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
-		{"token unknown", site("token {wepay.token}"), `Caddyfile:13: token: resolving a placeholder: unrecognized placeholder {wepay.token}`},
+		{"token unknown", site("token {http.token}"), `Caddyfile:13: token: resolving a placeholder: unrecognized placeholder {http.token}`},
 		{"token of no letters", site(`token ""`), `Caddyfile:13: token: must be one word`},
 		{"token of two words", site("token {env.WEPAY_TEST_TOKENS}"), `Caddyfile:13: token: must be one word`},
 		{"no merchant", options("") + aSite, `Caddyfile:7: no merchant is configured: the global option wepay needs a merchant block or a config_file`},
@@ -274,7 +274,7 @@ func wantError(t *testing.T, caddyfile, want string) {
 
 // Every directive that takes a placeholder says so when its value is not there.
 func TestValidatePlaceholders(t *testing.T) {
-	const unknown = "{wepay.unknown}"
+	const unknown = "{http.unknown}"
 	in := func(line string) string { return options(merchantBlock("shop", line)) + aSite }
 	files := map[string]string{
 		"passphrase": in("pfx cert.p12 " + unknown),
@@ -338,7 +338,7 @@ func TestValidateWarnings(t *testing.T) {
 // A config in JSON has no lines; its errors name merchant and directive alone.
 func TestValidateJSON(t *testing.T) {
 	config := testConfig(t, ":8080\n")
-	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx1","mch_id":"1900000109"}]}`)
+	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx00112233445566dd","mch_id":"1900000109"}]}`)
 	err := caddy.Validate(config)
 	if want := `provision wepay: merchant "shop": partner_key: is required for api v2`; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want …%s", err, want)

@@ -20,6 +20,9 @@ import (
 // writes it (AES). WeChat's passphrase is the mch_id. The error wraps
 // ErrPassphrase when the passphrase does not open the file.
 func ParsePKCS12(data []byte, passphrase string) (*tls.Certificate, error) {
+	if err := notPKCS12(data); err != nil {
+		return nil, fmt.Errorf("the file %w", err)
+	}
 	key, chain, err := decodePKCS12(data, passphrase)
 	if err != nil {
 		return nil, err
@@ -90,6 +93,13 @@ func readBlocks(blocks []*pem.Block) (key any, chain []*x509.Certificate, err er
 // ParsePEM reads a merchant's certificate, with or without its chain, and its
 // unencrypted key from PEM.
 func ParsePEM(certificate, key []byte) (*tls.Certificate, error) {
+	certificate, err := readPEM(certificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading a certificate: the file %w", err)
+	}
+	if _, key, err = keyBlock(key); err != nil {
+		return nil, err
+	}
 	cert, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		return nil, fmt.Errorf("reading PEM pair: %w", err)
@@ -100,12 +110,11 @@ func ParsePEM(certificate, key []byte) (*tls.Certificate, error) {
 // ParsePrivateKey reads a merchant's RSA key from PEM, unencrypted: PKCS #8 as
 // WeChat's tool writes it, or PKCS #1.
 func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("reading a private key: there is no PEM in the file")
+	block, _, err := keyBlock(text)
+	if err != nil {
+		return nil, err
 	}
 	var key any
-	var err error
 	switch block.Type {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -126,10 +135,11 @@ func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
 
 // ParsePublicKey reads WeChat Pay's public key (pub_key.pem) from PEM.
 func ParsePublicKey(text []byte) (*rsa.PublicKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("reading a public key: there is no PEM in the file")
+	text, err := readPEM(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading a public key: the file %w", err)
 	}
+	block, _ := pem.Decode(text)
 	if block.Type != "PUBLIC KEY" {
 		return nil, fmt.Errorf("reading a public key: the file holds a %s: it must be WeChat Pay's pub_key.pem, which the merchant platform offers", block.Type)
 	}

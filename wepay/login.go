@@ -3,7 +3,6 @@ package wepay
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	strictjson "github.com/go-json-experiment/json"
 )
 
 // DefaultLoginEndpoint is WeChat's server of logins, which is not WeChat Pay's.
@@ -132,7 +133,7 @@ func (l *Login) ask(ctx context.Context, m *Merchant, code string) (*loginReply,
 		return nil, fmt.Errorf("%s: HTTP status %d", req.URL.Host, resp.StatusCode)
 	}
 	reply := new(loginReply)
-	if json.Unmarshal(text, reply) != nil {
+	if strictjson.Unmarshal(text, reply) != nil {
 		return nil, fmt.Errorf("%s: the reply is no JSON object", req.URL.Host)
 	}
 	return reply, nil

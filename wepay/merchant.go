@@ -138,9 +138,9 @@ func (m *Merchant) Validate(at time.Time) error {
 var MerchantRules = Rules{
 	{Name: "env", Required: true, Is: OneOf("H5", "WXAPP", "APP", "MWEB", "NATIVE")},
 	{Name: "type", Required: true, Is: isType},
-	{Name: "app_id", Required: true, Max: 32, Is: identifier},
+	{Name: "app_id", Required: true, Is: AppID},
 	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
-	{Name: "sub_app_id", Max: 32, Is: identifier},
+	{Name: "sub_app_id", Is: AppID},
 	{Name: "sub_mch_id", Max: 32, Is: identifier},
 	{Name: "api", Is: OneOf(string(V2), string(V3))},
 	{Name: "partner_key", Is: partnerKey},
@@ -222,9 +222,22 @@ func identifier(value string) error {
 	return nil
 }
 
+// keyLength is how long both keys are. Of one that is not it says what most often
+// is the matter, and nothing of the key.
+func keyLength(value string) error {
+	n, odd := len(value), ""
+	if n == 32 {
+		return nil
+	}
+	if Alphanumeric(value) != nil {
+		odd = ", not all of them letters and digits (is there a blank, or a quotation mark?)"
+	}
+	return fmt.Errorf("must be 32 characters, has %d%s", n, odd)
+}
+
 func partnerKey(value string) error {
-	if n := len(value); n != 32 {
-		return fmt.Errorf("must be 32 characters, has %d", n)
+	if err := keyLength(value); err != nil {
+		return err
 	}
 	for _, c := range []byte(value) {
 		if c <= ' ' || c > '~' {

@@ -1,7 +1,6 @@
 package wepay
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Rule says what one field of a request may hold. An empty field counts as
@@ -126,6 +127,17 @@ func isAlphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
+// AppID is the form of the id of an official account, a mini program or an app, wx
+// and 16 letters and digits. That of a company in WeCom, which WeChat takes as
+// well, begins with ww.
+// Source: WeChat Pay, 统一下单, appid (企业号corpid即为此appid); 企业微信, corpid.
+func AppID(value string) error {
+	if len(value) != 18 || value[:2] != "wx" && value[:2] != "ww" || Alphanumeric(value) != nil {
+		return errors.New("must be wx (a company's of WeCom: ww) and 16 letters and digits")
+	}
+	return nil
+}
+
 // Alphanumeric is the form of numbers that may hold letters and digits only.
 func Alphanumeric(value string) error {
 	for _, c := range []byte(value) {
@@ -178,8 +190,9 @@ func Date(value string) error {
 
 // Time is the form yyyyMMddHHmmss, Beijing time.
 func Time(value string) error {
-	if _, err := time.Parse("20060102150405", value); err != nil {
-		return errors.New("must be a time as yyyyMMddHHmmss")
+	// Package time takes fractions of seconds that its layout does not have.
+	if _, err := time.Parse(timeLayout, value); err != nil || len(value) != len(timeLayout) {
+		return errors.New("must be a time as yyyyMMddHHmmss, in Beijing time")
 	}
 	return nil
 }
@@ -192,10 +205,11 @@ func Address(value string) error {
 	return nil
 }
 
-// JSON is the form of a field that carries a JSON text.
+// JSON is the form of a field that carries a JSON text, which no two readers take
+// for two things.
 func JSON(value string) error {
-	if !json.Valid([]byte(value)) {
-		return errors.New("must be a JSON text")
+	if !jsontext.Value(value).IsValid() {
+		return errors.New("must be a JSON text that names nothing twice and holds no half characters")
 	}
 	return nil
 }

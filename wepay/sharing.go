@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	strictjson "github.com/go-json-experiment/json"
 )
 
 // The fields that several calls of profit sharing have.
@@ -65,7 +67,7 @@ var (
 // Source: WeChat Pay, 单次分账.
 func Receivers(value string) error {
 	var list []receiver
-	if err := json.Unmarshal([]byte(value), &list); err != nil || len(list) == 0 {
+	if err := strictjson.Unmarshal([]byte(value), &list); err != nil || len(list) == 0 {
 		return errors.New("must be a JSON array of receivers")
 	}
 	if len(list) > maxReceivers {
@@ -91,7 +93,7 @@ func Receivers(value string) error {
 // Receiver is the form of one receiver, a JSON object with type and account.
 func Receiver(value string) error {
 	var r receiver
-	if err := json.Unmarshal([]byte(value), &r); err != nil {
+	if err := strictjson.Unmarshal([]byte(value), &r); err != nil {
 		return errors.New("must be a JSON object of one receiver")
 	}
 	return r.check()
@@ -105,7 +107,7 @@ func NewReceiver(value string) error {
 		return err
 	}
 	var r receiver
-	if err := json.Unmarshal([]byte(value), &r); err != nil {
+	if err := strictjson.Unmarshal([]byte(value), &r); err != nil {
 		return err
 	}
 	if !slices.Contains(relationTypes, r.RelationType) {

@@ -43,7 +43,7 @@ func (m *Merchant) ActFor(in Fields, needed bool) (*Merchant, Fields, error) {
 	if err := MerchantRules.CheckValue("sub_mch_id", acting.SubMchID); err != nil {
 		return nil, nil, err
 	}
-	if err := (Rule{Name: "sub_appid", Max: 32, Is: identifier}).check(acting.SubAppID); err != nil {
+	if err := (Rule{Name: "sub_appid", Is: AppID}).check(acting.SubAppID); err != nil {
 		return nil, nil, err
 	}
 	return &acting, request, nil

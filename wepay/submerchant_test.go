@@ -29,18 +29,18 @@ func TestActFor(t *testing.T) {
 	}{
 		{name: "a direct merchant", m: direct()},
 		{name: "a direct merchant with a sub-merchant", m: direct(), subMchID: "2", refused: "sub_mch_id"},
-		{name: "a direct merchant with a sub-merchant's app", m: direct(), subAppID: "wx2", refused: "sub_appid"},
+		{name: "a direct merchant with a sub-merchant's app", m: direct(), subAppID: "wx00112233445566dd", refused: "sub_appid"},
 
 		{name: "the only one", m: partner(), want: "1900000110"},
 		{name: "the only one, named", m: partner(), subMchID: "1900000110", want: "1900000110"},
-		{name: "the only one's other app", m: partner(), subAppID: "wx2", want: "1900000110", app: "wx2"},
+		{name: "the only one's other app", m: partner(), subAppID: "wx00112233445566dd", want: "1900000110", app: "wx00112233445566dd"},
 		{name: "another than the only one", m: partner(), subMchID: "2", refused: "sub_mch_id"},
 
 		{name: "the standard one", m: standard(), want: "1", app: configured},
 		{name: "the standard one, named", m: standard(), subMchID: "1", want: "1", app: configured},
-		{name: "the standard one's other app", m: standard(), subMchID: "1", subAppID: "wx2", want: "1", app: "wx2"},
+		{name: "the standard one's other app", m: standard(), subMchID: "1", subAppID: "wx00112233445566dd", want: "1", app: "wx00112233445566dd"},
 		{name: "a further one, without the standard one's app", m: standard(), subMchID: "2", want: "2"},
-		{name: "a further one with its app", m: standard(), subMchID: "2", subAppID: "wx2", want: "2", app: "wx2"},
+		{name: "a further one with its app", m: standard(), subMchID: "2", subAppID: "wx00112233445566dd", want: "2", app: "wx00112233445566dd"},
 		{name: "one that is not allowed", m: standard(), subMchID: "3", refused: "sub_mch_id"},
 
 		{name: "one of several", m: several(), subMchID: "3", want: "3"},
@@ -103,7 +103,7 @@ func TestNewMerchantsWithSubMerchants(t *testing.T) {
 		{"of one and of anybody", partner(sub("1")), partner(sub(""), subs("*"), elsewhere), false},
 		{"of several and of anybody", partner(sub(""), subs("1", "2")), partner(sub(""), subs("*"), elsewhere), false},
 		{"of anybody and of anybody", partner(sub(""), subs("*")), partner(sub(""), subs("*"), elsewhere), false},
-		{"of anybody, of two apps", partner(sub(""), subs("*")), partner(sub(""), subs("*"), elsewhere, app("wx2")), true},
+		{"of anybody, of two apps", partner(sub(""), subs("*")), partner(sub(""), subs("*"), elsewhere, app("wx00112233445566dd")), true},
 		{"of anybody, of two trade types", partner(sub(""), subs("*")), partner(sub(""), subs("*"), elsewhere, env(wepay.APP)), true},
 		{"a direct one and one of several", direct(), partner(sub(""), subs("1", "2"), elsewhere), true},
 		{"a direct one and one of anybody", direct(), partner(sub(""), subs("*"), elsewhere), true},

@@ -146,8 +146,8 @@ const minKeyBits = 2048
 
 // apiV3Key is the form of the APIv3 key (APIv3密钥).
 func apiV3Key(value string) error {
-	if n := len(value); n != 32 {
-		return fmt.Errorf("must be 32 characters, has %d", n)
+	if err := keyLength(value); err != nil {
+		return err
 	}
 	if Alphanumeric(value) != nil {
 		return errors.New("must be letters and digits")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	strictjson "github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
@@ -192,9 +193,8 @@ func answer(w http.ResponseWriter, v any) error {
 }
 
 func readRequest(w http.ResponseWriter, r *http.Request, request any) error {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(request); err != nil {
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	if err := strictjson.UnmarshalRead(body, request, strictjson.RejectUnknownMembers(true)); err != nil {
 		return badRequest("reading the request: " + err.Error())
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
@@ -117,7 +119,7 @@ func readExport(in io.Reader, do func(line int, e *store.Event) error) (number i
 			return number, fmt.Errorf("line %d: comes after the end", number+2)
 		}
 		var end exportEnd
-		if err := json.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
+		if err := strictjson.Unmarshal(lines.Bytes(), &end); err == nil && end.Exported != nil {
 			if ended = *end.Exported == number; !ended {
 				return number, fmt.Errorf("some lines are missing: there are %d events, of %d that were exported", number, *end.Exported)
 			}
@@ -145,7 +147,7 @@ func readExport(in io.Reader, do func(line int, e *store.Event) error) (number i
 
 func importedEvent(line []byte) (*store.Event, error) {
 	from := exported{Event: new(store.Event)}
-	if err := json.Unmarshal(line, &from); err != nil {
+	if err := strictjson.Unmarshal(line, &from); err != nil {
 		return nil, err
 	}
 	e := from.Event
@@ -174,5 +176,5 @@ func importedEvent(line []byte) (*store.Event, error) {
 }
 
 func isObject(text string) bool {
-	return json.Valid([]byte(text)) && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
+	return jsontext.Value(text).IsValid() && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
 }

@@ -99,6 +99,8 @@ func TestImport(t *testing.T) {
 		{"no id", with("id", nil), 400, "id: ", 0},
 		{"an id that is none", with("id", "../evt_1"), 400, "id: ", 0},
 		{"no merchant", with("merchant", nil), 400, "merchant: ", 0},
+		{"two ids", strings.Replace(line(t, nil), `"id":"evt_1"`, `"id":"evt_2","id":"evt_1"`, 1), 400, "duplicate", 0},
+		{"a payload with a name twice", with("payload", `{"total_fee":"1","total_fee":"2"}`), 400, "payload: must be a JSON object", 0},
 		{"another kind", with("kind", "gift"), 400, `kind: \"gift\"`, 0},
 		{"another state", with("state", "alive"), 400, `state: \"alive\"`, 0},
 		{"no payload", with("payload", nil), 400, "payload: must be a JSON object", 0},

@@ -118,6 +118,9 @@ func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in 
 	if request, err = call.Prepare(merchant, request); err != nil {
 		return nil, signing{}, err
 	}
+	if err := wepay.CheckExpiry(request, c.options.Now()); err != nil {
+		return nil, signing{}, err
+	}
 	if call.certificate && !merchant.Sandbox { // which wants none
 		if err := merchant.RequireCertificate(); err != nil {
 			return nil, signing{}, err

@@ -154,6 +154,10 @@ func TestNothingIsSent(t *testing.T) {
 		{name: "an order of nothing", op: wepay.PlaceOrder, in: set(anOrder, "total_fee", "0"), field: "total_fee"},
 		{name: "an order of another merchant", op: wepay.PlaceOrder, in: set(anOrder, "mch_id", "1"), field: "mch_id"},
 		{name: "an order notified elsewhere", op: wepay.PlaceOrder, in: set(anOrder, "notify_url", "https://evil.example/"), field: "notify_url"},
+		{name: "an order to be paid by yesterday", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "20200101115959"), field: "time_expire"},
+		{name: "an order to be paid by UTC", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "20200101050000"), field: "time_expire"},
+		{name: "an order with a time of its own zone", op: wepay.PlaceOrder, in: set(anOrder, "time_expire", "2020-01-01T13:00:00+08:00"), field: "time_expire"},
+		{name: "a payment by code by UTC", op: wepay.Micropay, in: set(set(without(anOrder, "openid"), "auth_code", "134567890123456789"), "time_expire", "20200101050000"), field: "time_expire"},
 		{name: "a refund above the order", op: wepay.Refund, in: set(aRefund, "refund_fee", "1201"), field: "refund_fee"},
 		{name: "a query of nothing", op: wepay.QueryOrder, field: "out_trade_no"},
 		{name: "a query with more", op: wepay.QueryOrder, in: set(aQuery, "attach", "x"), field: "attach"},
@@ -165,7 +169,7 @@ func TestNothingIsSent(t *testing.T) {
 			if test.change != nil {
 				test.change(m)
 			}
-			_, err := client(t, m).Do(t.Context(), test.op, test.in)
+			_, err := client(t, m, wepay.ClientOptions{Now: newClock().now}).Do(t.Context(), test.op, test.in)
 			fieldErr, isField := errors.AsType[*wepay.FieldError](err)
 			switch {
 			case test.is != nil && !errors.Is(err, test.is):
@@ -193,14 +197,14 @@ func TestClientParameters(t *testing.T) {
 		{"a page, HMAC", func(m *wepay.Merchant) { m.SignType = wepay.HMACSHA256 }, nil, page, map[string]string{"signType": "HMAC-SHA256"}},
 		{"a mini program", func(m *wepay.Merchant) { m.Env = wepay.WXAPP }, nil, page, nil},
 		{"a partner's page", func(m *wepay.Merchant) { m.Type, m.SubMchID = wepay.Partner, "2" }, nil, page, map[string]string{"appId": "wx00112233445566aa"}},
-		{"a sub-merchant's page", func(m *wepay.Merchant) { m.Type, m.SubMchID, m.SubAppID = wepay.Partner, "2", "wxsub" }, nil, page, map[string]string{"appId": "wxsub"}},
+		{"a sub-merchant's page", func(m *wepay.Merchant) { m.Type, m.SubMchID, m.SubAppID = wepay.Partner, "2", "wx00112233445566dd" }, nil, page, map[string]string{"appId": "wx00112233445566dd"}},
 		{"a QR code", func(m *wepay.Merchant) { m.Env = wepay.NATIVE }, map[string]string{"code_url": "weixin://wxpay/bizpayurl?pr=1"}, append([]string{"code_url"}, page...), map[string]string{"code_url": "weixin://wxpay/bizpayurl?pr=1"}},
 		{"another browser", func(m *wepay.Merchant) { m.Env = wepay.MWEB }, map[string]string{"mweb_url": "https://wx.tenpay.com/x"}, append([]string{"mweb_url"}, page...), map[string]string{"mweb_url": "https://wx.tenpay.com/x"}},
 		{"an app", func(m *wepay.Merchant) { m.Env = wepay.APP }, nil, appNames, map[string]string{"partnerid": "1900000109", "package": "Sign=WXPay", "appid": "wx00112233445566aa"}},
 		{"an app, HMAC", func(m *wepay.Merchant) { m.Env, m.SignType = wepay.APP, wepay.HMACSHA256 }, nil, appNames, nil},
 		{"a sub-merchant's app", func(m *wepay.Merchant) {
-			m.Env, m.Type, m.SubMchID, m.SubAppID = wepay.APP, wepay.Partner, "2", "wxsub"
-		}, nil, appNames, map[string]string{"partnerid": "2", "appid": "wxsub"}},
+			m.Env, m.Type, m.SubMchID, m.SubAppID = wepay.APP, wepay.Partner, "2", "wx00112233445566dd"
+		}, nil, appNames, map[string]string{"partnerid": "2", "appid": "wx00112233445566dd"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

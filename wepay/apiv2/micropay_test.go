@@ -156,11 +156,11 @@ func TestMicropayAsksAboutItsOrder(t *testing.T) {
 	m.Type, m.SubMchIDs = wepay.Partner, []string{"2", "3"}
 	in := wepay.NewFields(rows[wepay.Micropay].in)
 	in.Set("sub_mch_id", "3")
-	in.Set("sub_appid", "wxsub")
+	in.Set("sub_appid", "wx00112233445566dd")
 	_, err := client(t, m, wepay.ClientOptions{Pause: c.wait}).Do(t.Context(), wepay.Micropay, in)
 	wantError(t, err, wepay.Never)
 	for _, r := range server.asked() {
-		for name, want := range map[string]string{"out_trade_no": "A1", "sub_mch_id": "3", "sub_appid": "wxsub"} {
+		for name, want := range map[string]string{"out_trade_no": "A1", "sub_mch_id": "3", "sub_appid": "wx00112233445566dd"} {
 			if got := r.fields.Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", r.URL.Path, name, got, want)
 			}

@@ -108,7 +108,7 @@ func TestPassIDs(t *testing.T) {
 		{name: "of a red packet", path: "/mmpaymkttransfers/sendredpack", partner: true, sent: "mch_id=" + account + " sub_mch_id=2 wxappid=" + own},
 		{name: "a sub-merchant", in: map[string]string{"sub_mch_id": "2"}, field: "sub_mch_id"},
 		{name: "a sub-merchant's app", in: map[string]string{"sub_appid": "wx2"}, field: "sub_appid"},
-		{name: "a partner's", partner: true, sent: "appid=" + own + " mch_id=" + account + " sub_appid=wxsub sub_mch_id=2"},
+		{name: "a partner's", partner: true, sent: "appid=" + own + " mch_id=" + account + " sub_appid=wx00112233445566dd sub_mch_id=2"},
 		{name: "a partner's other sub-merchant", partner: true, in: map[string]string{"sub_mch_id": "3"}, sent: "appid=" + own + " mch_id=" + account + " sub_mch_id=3"},
 		{name: "a partner's without sub_appid", partner: true, in: map[string]string{"sub_appid": ""}, sent: "appid=" + own + " mch_id=" + account + " sub_mch_id=2"},
 		{name: "a partner's without either", partner: true, in: map[string]string{"sub_appid": "", "sub_mch_id": ""}, sent: "appid=" + own + " mch_id=" + account},
@@ -118,7 +118,7 @@ func TestPassIDs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m := able(t)
 			if test.partner {
-				m.Type, m.SubMchID, m.SubAppID, m.SubMchIDs = wepay.Partner, "2", "wxsub", []string{"3"}
+				m.Type, m.SubMchID, m.SubAppID, m.SubMchIDs = wepay.Partner, "2", "wx00112233445566dd", []string{"3"}
 			}
 			path := test.path
 			if path == "" {

@@ -51,7 +51,7 @@ var redPacketRules = wepay.Rules{
 	{Name: "remark", Required: true, Max: 256},
 	{Name: "scene_id", Max: 32, Is: wepay.OneOf("PRODUCT_1", "PRODUCT_2", "PRODUCT_3", "PRODUCT_4", "PRODUCT_5", "PRODUCT_6", "PRODUCT_7", "PRODUCT_8")},
 	{Name: "risk_info", Max: 128},
-	{Name: "msgappid", Max: 32},
+	{Name: "msgappid", Max: 32, Is: wepay.AppID},
 	{Name: "consume_mch_id", Max: 32},
 }
 

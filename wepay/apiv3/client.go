@@ -77,6 +77,9 @@ func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*excha
 	if own, err = call.Prepare(merchant, own); err != nil {
 		return nil, err
 	}
+	if err := wepay.CheckExpiry(own, c.options.Now()); err != nil {
+		return nil, err
+	}
 	addIDs(merchant, &own)
 	return &exchange{client: c, op: op, call: call, merchant: merchant, in: own}, nil
 }

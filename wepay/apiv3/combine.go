@@ -19,7 +19,7 @@ const maxCombined = 50
 var partNumbers = wepay.Rules{
 	{Name: "mch_id", Max: 32, Is: wepay.Digits},
 	{Name: "sub_mch_id", Max: 32},
-	{Name: "sub_appid", Max: 32},
+	{Name: "sub_appid", Is: wepay.AppID},
 	{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number},
 }
 

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
+
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -16,18 +18,21 @@ import (
 // array: receivers[].name.
 type object map[string]any
 
-// decode reads one JSON value and nothing behind it.
-func decode(text []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // amounts never become floats
-	if err := dec.Decode(into); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more behind the JSON value")
-	}
-	return nil
+// decode reads one JSON value and nothing behind it. As parse, it refuses what
+// two readers could take for two things; members of another case are others.
+func decode(text []byte, into any, options ...strictjson.Options) error {
+	return strictjson.Unmarshal(text, into, append(options, asWritten)...)
 }
+
+// asWritten keeps numbers as they are written: amounts never become floats.
+var asWritten = strictjson.WithUnmarshalers(strictjson.UnmarshalFromFunc(func(dec *jsontext.Decoder, into *any) error {
+	if dec.PeekKind() != '0' {
+		return errors.ErrUnsupported // then the package reads it
+	}
+	number, err := dec.ReadValue()
+	*into = json.Number(number)
+	return err
+}))
 
 // encode writes JSON as WeChat does: & < > stay what they are, since nothing
 // here goes into a page.

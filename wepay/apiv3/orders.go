@@ -37,7 +37,7 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/{trade_type}",
 		Row: row.Row{
-			Rules: wepay.OrderRules, Check: checkPayer, Complete: (*wepay.Merchant).CompleteOrder,
+			Rules: atLeast(wepay.OrderRules, "out_trade_no", shortestNumber), Check: checkPayer, Complete: (*wepay.Merchant).CompleteOrder,
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder, Verdicts: placeVerdicts,
 		},
 		in: slices.Concat(asMerchant, fieldMap{

@@ -122,7 +122,7 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	case !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, in.Method):
 		return r, &wepay.FieldError{Field: "method", Reason: "must be GET, POST, PUT, PATCH or DELETE"}
 	case in.Method == http.MethodGet && len(in.Body) > 0:
-		return r, &wepay.FieldError{Field: "body", Reason: "does not go with GET"}
+		return r, &wepay.FieldError{Field: "request", Reason: "has a body, which does not go with GET"}
 	case !c.merchant.Passthrough:
 		return r, c.merchant.NotAble("passthrough")
 	}
@@ -227,6 +227,14 @@ func (c *Client) checkQuery(query string, there bool) error {
 		return &wepay.FieldError{Field: "query", Reason: "must be name=value, joined by &"}
 	}
 	for name, all := range values {
+		if slices.Contains(whose, name) && len(all) > 1 {
+			return &wepay.FieldError{Field: name, Reason: "stands there twice"}
+		}
+		for _, value := range append(all, name) {
+			if !utf8.ValidString(value) {
+				return &wepay.FieldError{Field: "query", Reason: "is not valid UTF-8"}
+			}
+		}
 		for _, value := range all {
 			if err := c.checkOwn(name, value); err != nil {
 				return err
@@ -274,7 +282,7 @@ func bodyKind(contentType string) (kind, boundary string, err error) {
 // guess.
 // Source: WeChat Pay, 图片上传 and 视频上传.
 func metaOf(body []byte, boundary string) (meta []byte, err error) {
-	malformed := &wepay.FieldError{Field: "body", Reason: "must be a whole upload, with one part meta that is not empty"}
+	malformed := &wepay.FieldError{Field: "request", Reason: "must be a whole upload, with one part meta that is not empty"}
 	parts := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
 		part, err := parts.NextRawPart()
@@ -298,15 +306,14 @@ func metaOf(body []byte, boundary string) (meta []byte, err error) {
 // names something twice, however deep, is none: which of the two counts is not
 // for us to guess.
 func (c *Client) checkMembers(body []byte) error {
-	malformed := &wepay.FieldError{Field: "body", Reason: "must be one JSON object in UTF-8 that names nothing twice"}
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	if dec.PeekKind() != '{' {
-		return malformed
+		return malformed(nil)
 	}
 	for open := true; open; open = dec.StackDepth() > 0 {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return malformed
+			return malformed(err)
 		}
 		if in, read := dec.StackIndex(dec.StackDepth()); in != '{' || read%2 == 0 {
 			continue // it is no name
@@ -317,7 +324,7 @@ func (c *Client) checkMembers(body []byte) error {
 		}
 		value, err := dec.ReadValue()
 		if err != nil {
-			return malformed
+			return malformed(err)
 		}
 		text := string(value) // of a number, as it is written
 		if value.Kind() == '"' {
@@ -328,9 +335,19 @@ func (c *Client) checkMembers(body []byte) error {
 		}
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return malformed
+		return malformed(nil)
 	}
 	return nil
+}
+
+// malformed says which member of a body it is that is wrong, where that is known.
+func malformed(err error) error {
+	reason := "must be one JSON object in UTF-8 that names nothing twice"
+	var at *jsontext.SyntacticError
+	if errors.As(err, &at) && at.JSONPointer != "" && len(at.JSONPointer) < 200 {
+		reason += ": look at " + string(at.JSONPointer)
+	}
+	return &wepay.FieldError{Field: "request", Reason: reason}
 }
 
 // whose are the names of who asks, and for whom.

@@ -155,15 +155,15 @@ func TestPassUpload(t *testing.T) {
 	whole := upload.String()
 	second := strings.Index(whole[1:], "--"+form.Boundary()) + 1 // where the second part begins
 	for name, test := range map[string]struct{ body, field string }{
-		"nothing in it":      {"--x--\r\n", "body"},
-		"no meta":            {strings.Replace(whole, `"meta"`, `"mета"`, 1), "body"},
-		"two metas":          {whole[:second] + whole, "body"},
-		"an empty meta":      {strings.Replace(whole, v.Body, "", 1), "body"},
-		"cut in meta":        {whole[:120], "body"},
-		"cut in the file":    {strings.TrimSuffix(whole, "--\r\n"), "body"},
-		"a meta of no JSON":  {strings.Replace(whole, v.Body, "a.jpg", 1), "body"},
+		"nothing in it":      {"--x--\r\n", "request"},
+		"no meta":            {strings.Replace(whole, `"meta"`, `"mета"`, 1), "request"},
+		"two metas":          {whole[:second] + whole, "request"},
+		"an empty meta":      {strings.Replace(whole, v.Body, "", 1), "request"},
+		"cut in meta":        {whole[:120], "request"},
+		"cut in the file":    {strings.TrimSuffix(whole, "--\r\n"), "request"},
+		"a meta of no JSON":  {strings.Replace(whole, v.Body, "a.jpg", 1), "request"},
 		"a meta of another":  {strings.Replace(whole, v.Body, `{"mchid":"1900000111"}`, 1), "mchid"},
-		"another's boundary": {strings.ReplaceAll(whole, form.Boundary(), "x"), "body"},
+		"another's boundary": {strings.ReplaceAll(whole, form.Boundary(), "x"), "request"},
 	} {
 		in.Body = []byte(test.body)
 		_, err := w.client(t, m).Pass(t.Context(), in)
@@ -286,7 +286,7 @@ func TestPassNothingIsSent(t *testing.T) {
 		_, err := c.Pass(t.Context(), get(path))
 		t.Run(path, func(t *testing.T) { wantField(t, err, "path") })
 	}
-	for _, query := range []string{"?", "?a#b", "?a b", "?a=\n", "?a=字", "?a=\x00", "?a=%zz", "?a=%", "?a;b=1"} {
+	for _, query := range []string{"?", "?a#b", "?a b", "?a=\n", "?a=字", "?a=\x00", "?a=%zz", "?a=%", "?a;b=1", "?a=%D5%C5%C8%FD", "?%D5%C5=1", "?a=%ED%A0%80"} {
 		_, err := c.Pass(t.Context(), get("/v3/a"+query))
 		t.Run(query, func(t *testing.T) { wantField(t, err, "query") })
 	}
@@ -295,9 +295,9 @@ func TestPassNothingIsSent(t *testing.T) {
 		t.Run(method, func(t *testing.T) { wantField(t, err, "method") })
 	}
 	for body, field := range map[string]string{
-		`[]`: "body", `{`: "body", `{}{}`: "body", `{"a":1} x`: "body", `x`: "body", "{\"a\":\"\xff\"}": "body",
-		`{"a":1,"a":2}`:                                                   "body",
-		`{"a":{"b":1,"\u0062":2}}`:                                        "body",
+		`[]`: "request", `{`: "request", `{}{}`: "request", `{"a":1} x`: "request", `x`: "request", "{\"a\":\"\xff\"}": "request",
+		`{"a":1,"a":2}`:                                                   "request",
+		`{"a":{"b":1,"\u0062":2}}`:                                        "request",
 		`{"a":[{"sub_mchid":"1","sub_mchid":"1"}]}`:                       "sub_mchid",
 		`{"mchid":"1900000111"}`:                                          "mchid",
 		`{"mchid":1900000111}`:                                            "mchid",
@@ -305,7 +305,7 @@ func TestPassNothingIsSent(t *testing.T) {
 		`{"mchid":null}`:                                                  "mchid",
 		`{"mchid":""}`:                                                    "mchid",
 		`{"\u006dchid":"1900000111"}`:                                     "mchid",
-		`{"mchid":"1900000109","mchid":"1900000111"}`:                     "body",
+		`{"mchid":"1900000109","mchid":"1900000111"}`:                     "request",
 		`{"mchid":"1900000111","mchid":"1900000109"}`:                     "mchid",
 		`{"sp_mchid":"1900000111"}`:                                       "sp_mchid",
 		`{"combine_mchid":"1900000111"}`:                                  "combine_mchid",
@@ -313,8 +313,8 @@ func TestPassNothingIsSent(t *testing.T) {
 		`{"appid":"x","sub_orders":[{"mchid":"1"}],"mchid":"1900000111"}`: "mchid",
 		`{"sub_orders":[{"sub_mchid":"1"}]}`:                              "sub_mchid",
 		`{"a":{"b":[1,"c",{"sub_mchid":1}]}}`:                             "sub_mchid",
-		strings.Repeat(`{"a":`, 20000):                                    "body",
-		strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000): "body",
+		strings.Repeat(`{"a":`, 20000):                                    "request",
+		strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000): "request",
 	} {
 		_, err := c.Pass(t.Context(), post("/v3/a", body))
 		t.Run(body[:min(len(body), 80)], func(t *testing.T) { wantField(t, err, field) })
@@ -329,7 +329,7 @@ func TestPassNothingIsSent(t *testing.T) {
 		in    apiv3.PassRequest
 		field string
 	}{
-		"a body of GET": {apiv3.PassRequest{Method: "GET", Path: "/v3/a", Body: []byte("{}")}, "body"},
+		"a body of GET": {apiv3.PassRequest{Method: "GET", Path: "/v3/a", Body: []byte("{}")}, "request"},
 		"a form":        {apiv3.PassRequest{Method: "POST", Path: "/v3/a", Body: []byte("a=1"), ContentType: "application/x-www-form-urlencoded"}, "Content-Type"},
 		"no type":       {apiv3.PassRequest{Method: "POST", Path: "/v3/a", Body: []byte("{}"), ContentType: ";"}, "Content-Type"},
 		"an odd serial": {apiv3.PassRequest{Method: "POST", Path: "/v3/a", Body: []byte("{}"), Serial: "x\r\ny"}, "Wechatpay-Serial"},

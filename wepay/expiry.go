@@ -1,0 +1,34 @@
+package wepay
+
+import (
+	"fmt"
+	"time"
+)
+
+// timeLayout is how API v2 writes a time, in Beijing time.
+const timeLayout = "20060102150405"
+
+var beijing = time.FixedZone("", 8*60*60) // UTC+8, without daylight saving
+
+// CheckExpiry refuses an order that could not be paid any more: its time_expire,
+// where it has one, is past, as UTC in the place of Beijing time is. What is later
+// but too soon, or too late, WeChat judges, which it does differently in its two
+// APIs.
+func CheckExpiry(in Fields, now time.Time) error {
+	given := in.Get("time_expire")
+	if given == "" {
+		return nil
+	}
+	if err := Time(given); err != nil {
+		return &FieldError{Field: "time_expire", Reason: err.Error()}
+	}
+	expires, err := time.ParseInLocation(timeLayout, given, beijing)
+	if err != nil {
+		return fmt.Errorf("reading time_expire: %w", err)
+	}
+	if !expires.After(now) {
+		return &FieldError{Field: "time_expire", Reason: fmt.Sprintf(
+			"is past: it must be Beijing time, which by this machine's clock is %s", now.In(beijing).Format(timeLayout))}
+	}
+	return nil
+}
