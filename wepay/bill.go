@@ -31,7 +31,8 @@ var FundFlowRules = Rules{billDate, tarType, {Name: "account_type", Required: tr
 
 // Bill is a bill that is being downloaded: text as WeChat sends it.
 type Bill struct {
-	io.ReadCloser
+	io.Reader
+	io.Closer
 	Gzip bool // it is gzip, as was asked for
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 
@@ -60,7 +59,7 @@ var bills = map[string]string{
 }
 
 func bill(text string) *wepay.Bill {
-	return &wepay.Bill{ReadCloser: io.NopCloser(strings.NewReader(text))}
+	return &wepay.Bill{Reader: strings.NewReader(text)}
 }
 
 // objects returns what a bill is written as, and what is wrong with it.

@@ -81,7 +81,7 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 // openBill tells a bill from a refusal by its first bytes.
 func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.Fields, err error) {
 	if resp.StatusCode != http.StatusOK {
-		_, err := call.readReply(resp)
+		_, err := call.readReply(resp.StatusCode, resp.Body)
 		return nil, nil, err
 	}
 	text := bufio.NewReader(resp.Body)
@@ -94,18 +94,9 @@ func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.F
 		return nil, nil, fmt.Errorf("%w: an empty bill", wepay.ErrMalformed)
 	case first[0] == '<':
 		defer resp.Body.Close()
-		resp.Body = readCloser{text, resp.Body}
-		refused, err := call.readReply(resp)
+		refused, err := call.readReply(resp.StatusCode, text)
 		return nil, refused, err
 	default:
-		return &wepay.Bill{
-			ReadCloser: readCloser{text, resp.Body},
-			Gzip:       bytes.Equal(first, []byte{0x1f, 0x8b}),
-		}, nil, nil
+		return &wepay.Bill{Reader: text, Closer: resp.Body, Gzip: bytes.Equal(first, []byte{0x1f, 0x8b})}, nil, nil
 	}
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
 }

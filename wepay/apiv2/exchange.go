@@ -42,7 +42,7 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	var open []error
 	err = c.send(ctx, call, body, func(err error) { open = append(open, err) }, func(resp *http.Response) (err error) {
 		defer resp.Body.Close()
-		reply, err = call.readReply(resp)
+		reply, err = call.readReply(resp.StatusCode, resp.Body)
 		return err
 	})
 	if err != nil {

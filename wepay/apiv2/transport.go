@@ -38,13 +38,13 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 
 // readReply takes an HTTP answer for a reply of WeChat's only when it is 200
 // and XML. WeChat's own errors are; what is not comes from something between.
-func (c call) readReply(resp *http.Response) (wepay.Fields, error) {
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+func (c call) readReply(status int, body io.Reader) (wepay.Fields, error) {
+	text, err := io.ReadAll(io.LimitReader(body, maxReply+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the reply: %w", err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("HTTP status %d%s", resp.StatusCode, endpoints.PageTitle(text))
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("HTTP status %d%s", status, endpoints.PageTitle(text))
 	case len(text) > maxReply:
 		return nil, fmt.Errorf("%w: a reply of more than %d bytes", wepay.ErrTooLarge, maxReply)
 	case len(bytes.TrimSpace(text)) == 0:

@@ -49,11 +49,7 @@ var billCalls = map[wepay.Operation]call{
 // but its digest came in a reply that WeChat signed: a bill that is not whole, or
 // another, ends with an error that wraps wepay.ErrMalformed instead of io.EOF.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
-	x, err := c.prepare(op, in, true)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := x.ask(ctx)
+	x, answer, err := c.exchange(ctx, op, in, true)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +117,11 @@ func openBill(body io.ReadCloser, want billDigest) (*wepay.Bill, error) {
 	case first[0] == '<':
 		return nil, fmt.Errorf("%w: a page instead of a bill", wepay.ErrMalformed)
 	case !bytes.Equal(first, []byte{0x1f, 0x8b}):
-		return &wepay.Bill{ReadCloser: bill{&digested{text, sha1.New(), want}, body}}, nil
+		return &wepay.Bill{Reader: &digested{text, sha1.New(), want}, Closer: body}, nil
 	}
 	packed, err := unpack(text, want)
 	if err != nil {
 		return nil, err
 	}
-	return &wepay.Bill{ReadCloser: bill{packed, body}, Gzip: true}, nil
+	return &wepay.Bill{Reader: packed, Closer: body, Gzip: true}, nil
 }

@@ -32,11 +32,7 @@ func Has(op wepay.Operation) bool {
 
 // Do asks WeChat Pay for one operation; see wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	x, err := c.prepare(op, in, false)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := x.ask(ctx)
+	x, answer, err := c.exchange(ctx, op, in, false)
 	if err != nil {
 		return nil, err
 	}
@@ -46,19 +42,25 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 // Native is Do with WeChat's own JSON of API v3 for its result, byte for byte,
 // nil where WeChat answers nothing.
 func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields) (json.RawMessage, error) {
-	x, err := c.prepare(op, in, false)
+	x, answer, err := c.exchange(ctx, op, in, false)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := x.ask(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// It is believed for the same reasons, whatever names it is given under.
+	// The reply has to be as good as for Do.
 	if _, err := x.believed(answer); err != nil || len(answer.body) == 0 {
 		return nil, err
 	}
 	return answer.body, nil
+}
+
+// exchange asks WeChat for an operation, which is a bill or is not.
+func (c *Client) exchange(ctx context.Context, op wepay.Operation, in wepay.Fields, bill bool) (*exchange, *reply, error) {
+	x, err := c.prepare(op, in, bill)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer, err := x.ask(ctx)
+	return x, answer, err
 }
 
 // prepare checks what a caller gives, and says for whom the merchant acts.

@@ -41,12 +41,6 @@ func (d *digested) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bill is a bill's bytes as they come, be they text or packed.
-type bill struct {
-	io.Reader
-	io.Closer
-}
-
 // packed passes on what comes packed, and unpacks it on the way for its digest,
 // a piece at a time.
 type packed struct {

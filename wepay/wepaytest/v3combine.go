@@ -118,15 +118,7 @@ func (x *v3exchange) placeCombined() (object, *v3refusal) {
 		c.parts = append(c.parts, combinedPart{part.account, o})
 	}
 	x.books.combined[number] = c
-	prepay := c.parts[0].order.prepay()
-	switch tradeType {
-	case "MWEB":
-		return object{"h5_url": prepay.Get("mweb_url")}, nil
-	case "NATIVE":
-		return object{"code_url": prepay.Get("code_url")}, nil
-	default:
-		return object{"prepay_id": prepay.Get("prepay_id")}, nil
-	}
+	return placed(tradeType, c.parts[0].order), nil
 }
 
 // readyParts makes an exchange of each part, at its own merchant's books, and

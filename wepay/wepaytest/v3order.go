@@ -30,14 +30,19 @@ func (x *v3exchange) placeV3() (object, *v3refusal) {
 	if refused != nil {
 		return nil, placing(refused)
 	}
+	return placed(tradeType, o), nil
+}
+
+// placed is what WeChat says of an order that it took.
+func placed(tradeType string, o *order) object {
 	prepay := o.prepay()
 	switch tradeType {
 	case "MWEB":
-		return object{"h5_url": prepay.Get("mweb_url")}, nil
+		return object{"h5_url": prepay.Get("mweb_url")}
 	case "NATIVE":
-		return object{"code_url": prepay.Get("code_url")}, nil
+		return object{"code_url": prepay.Get("code_url")}
 	default:
-		return object{"prepay_id": prepay.Get("prepay_id")}, nil
+		return object{"prepay_id": prepay.Get("prepay_id")}
 	}
 }
 
