@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/billtest"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -340,7 +341,7 @@ func TestReplyIsUnpacked(t *testing.T) {
 		}
 		rw.Header().Del("Content-Length")
 		rw.Header().Set("Content-Encoding", "gzip")
-		_, _ = io.WriteString(rw, zipped(t, string(body)))
+		_, _ = io.WriteString(rw, billtest.Zipped(t, string(body)))
 	}))
 	defer proxy.Close()
 	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
