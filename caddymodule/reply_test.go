@@ -36,7 +36,7 @@ func TestFailure(t *testing.T) {
 		want   string
 	}{
 		{"WeChat refused", refused, 200, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": refund: WeChat Pay refused: NOTENOUGH 基本账户余额不足: it did not happen: send it later with the same number","err_code":"NOTENOUGH","err_code_des":"基本账户余额不足","verdict":"LATER"}`},
-		{"no answer", noAnswer, 502, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": get_pay_request_params: no believable answer from WeChat Pay: it may have happened: query it before anything else, and never send it with a new number","verdict":"QUERY"}`},
+		{"no answer", noAnswer, 502, warn, `{"errcode":40000,"message":"第三方API调用失败","xOrigMsg":"merchant \"shop\": get_pay_request_params: no valid answer from WeChat Pay: it may have happened: query it before anything else, and never send it with a new number","verdict":"QUERY"}`},
 		{"no merchant", fmt.Errorf("%w: <none>", wepay.ErrNoMerchant), 200, debug, `{"errcode":40004,"message":"没有该实体","xOrigMsg":"no such merchant: <none>"}`},
 		{"not able", notAble, 200, warn, `{"errcode":40010,"message":"模块没有初始化","xOrigMsg":"merchant \"shop\": merchant not able: this needs pfx"}`},
 		{"missing field", missing, 200, debug, `{"errcode":40008,"message":"缺少必填项","xOrigMsg":"fee: is required"}`},

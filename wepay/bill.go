@@ -33,7 +33,7 @@ var FundFlowRules = Rules{billDate, tarType, {Name: "account_type", Required: tr
 type Bill struct {
 	io.Reader
 	io.Closer
-	Gzip bool // it is gzip, as was asked for
+	Gzip bool // compressed, as the request asked for
 }
 
 // maxBillLine bounds one line of a bill, in bytes. A trade's goods may take
@@ -45,8 +45,8 @@ const maxBillLine = 64 << 10
 // fen: numbers where they are whole, which all but fees are, else decimal
 // text. It needs the memory of one line.
 //
-// The error wraps ErrMalformed when the bill cannot be read, breaks off, or
-// does not add up to its summary; what was written before is as it stood there.
+// The error wraps ErrMalformed when the bill cannot be read, is cut off, or does
+// not add up to its summary; the rows written before are correct.
 // Source: WeChat Pay, 下载交易账单 and 下载资金账单.
 func (b *Bill) WriteJSON(w io.Writer) error {
 	r := &billReader{lines: bufio.NewReaderSize(b, maxBillLine), out: bufio.NewWriter(w)}
@@ -101,7 +101,7 @@ func (r *billReader) convert() error {
 			if err := r.summary(string(line)); err != nil {
 				return err
 			}
-			// Only at its end a bill of API v3 proves to be whole.
+			// A bill of API v3 is known to be complete only once its end is read.
 			_, err := io.Copy(io.Discard, r.lines)
 			return err
 		}
@@ -130,7 +130,7 @@ func (r *billReader) next() ([]byte, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			return nil, fmt.Errorf("it is longer than %d bytes", maxBillLine)
 		case errors.Is(err, io.EOF):
-			return nil, errors.New("the bill breaks off before its summary")
+			return nil, errors.New("the bill ends before its summary")
 		case err != nil:
 			return nil, err
 		}
@@ -150,8 +150,8 @@ func columnsOf(titles string) []column {
 	return columns
 }
 
-// isAmount tells the columns of amounts by their titles: there are many, and
-// they differ by the kind and age of a bill.
+// isAmount recognises a column of amounts by its title: there are many such
+// titles, and they differ by the kind and age of the bill.
 func isAmount(title string) bool {
 	return strings.HasSuffix(title, "额") || strings.HasSuffix(title, "(元)") || title == "手续费"
 }
@@ -167,7 +167,7 @@ func cellsOf(line []byte, columns int) ([]string, error) {
 	return cells, nil
 }
 
-// add counts a row into the totals.
+// add adds a row to the totals.
 func (r *billReader) add(cells []string) error {
 	r.rows++
 	direction := -1
@@ -192,7 +192,7 @@ func (r *billReader) add(cells []string) error {
 	return nil
 }
 
-// summary reads the last two lines, and holds them against what was read.
+// summary reads the last two lines and compares them with the rows.
 func (r *billReader) summary(titles string) error {
 	columns := columnsOf(titles)
 	line, err := r.next()
@@ -220,7 +220,7 @@ func (r *billReader) summary(titles string) error {
 	return nil
 }
 
-// summed are the titles of sums, and the columns they are of.
+// summed maps the titles of sums to the columns that they sum up.
 var summed = map[string]string{
 	"应结订单总金额":       "应结订单金额",
 	"退款总金额":         "退款金额",
@@ -233,8 +233,8 @@ var summed = map[string]string{
 	"总代金券或立减优惠退款金额": "代金券或立减优惠退款金额",
 }
 
-// compare holds one total against the rows. A bill of one kind may sum up
-// columns that it does not have; those are not compared.
+// compare compares one total with the rows. A bill may sum up columns that it
+// does not have; those are not compared.
 func (r *billReader) compare(total column, cell string) error {
 	counts := map[string]int64{
 		"总交易单数": r.rows, "资金流水总笔数": r.rows,
@@ -242,7 +242,7 @@ func (r *billReader) compare(total column, cell string) error {
 	}
 	if count, found := counts[total.title]; found {
 		if cell != strconv.FormatInt(count, 10) {
-			return fmt.Errorf("the summary says otherwise than the %d rows", count)
+			return fmt.Errorf("the summary does not match the %d rows", count)
 		}
 		return nil
 	}

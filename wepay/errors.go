@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// Reasons that a caller may have to tell apart; find them with errors.Is.
+// Causes that a caller may need to distinguish, with errors.Is.
 var (
 	ErrMalformed   = errors.New("malformed message")
 	ErrTooLarge    = errors.New("message too large")
 	ErrUnsigned    = errors.New("no signature")
 	ErrSignature   = errors.New("wrong signature")
-	ErrProbe       = errors.New("a probe of WeChat Pay's, which signs wrongly to see whether that is noticed")
-	ErrUnknownKey  = errors.New("signed with a key that is not known here")
+	ErrProbe       = errors.New("a signature probe of WeChat Pay's, wrong on purpose")
+	ErrUnknownKey  = errors.New("signed with an unknown key")
 	ErrStale       = errors.New("signed too long ago, or ahead of this machine's clock")
-	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not open it")
+	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not decrypt it")
 	ErrForeign     = errors.New("not about this merchant")
 	ErrNotPayment  = errors.New("not a payment notification")
-	ErrUnknownKind = errors.New("a notification of a kind that is not known here")
-	ErrNoAnswer    = errors.New("no believable answer from WeChat Pay")
+	ErrUnknownKind = errors.New("unknown kind of notification")
+	ErrNoAnswer    = errors.New("no valid answer from WeChat Pay")
 	ErrNoMerchant  = errors.New("no such merchant")
 	ErrNotAble     = errors.New("merchant not able")
 	ErrNoOperation = errors.New("no such operation")
@@ -60,10 +60,10 @@ func (v Verdict) Advice() string {
 	}
 }
 
-// Error is what came of an operation that did not succeed at WeChat Pay.
+// Error is the error of an operation that did not succeed at WeChat Pay.
 type Error struct {
 	Merchant  string    // the merchant's name
-	Operation Operation // what was asked
+	Operation Operation // what was requested
 	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
 	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
@@ -86,7 +86,7 @@ func (e *Error) Error() string {
 		b.WriteString(": " + advice)
 	}
 	if e.Verdict == Query && e.Ask != "" {
-		fmt.Fprintf(&b, " (%s tells what became of it)", e.Ask)
+		fmt.Fprintf(&b, " (with %s)", e.Ask)
 	}
 	return b.String()
 }

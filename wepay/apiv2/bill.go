@@ -25,9 +25,8 @@ var billVerdicts = map[string]wepay.Verdict{
 	"SIGNERROR":           wepay.Fix,
 }
 
-// billCalls download what was traded on a day, and what moved in an account.
-// A bill is text, not signed; only an error is XML, in clear even where gzip
-// was asked for.
+// billCalls download the trades of a day, and the movements of an account. A bill
+// is unsigned text; an error is XML, uncompressed even if gzip was requested.
 var billCalls = map[wepay.Operation]call{
 	wepay.DownloadBill: {
 		path: "/pay/downloadbill", timeout: wepay.BillTimeout, unsigned: true,
@@ -46,7 +45,7 @@ var billCalls = map[wepay.Operation]call{
 	},
 }
 
-// Download asks WeChat Pay for a bill; see wepay.Gateway.
+// Download implements wepay.Gateway.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
 	call, found := calls[op]
 	if !found || !call.Bill {
@@ -78,7 +77,7 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	}
 }
 
-// openBill tells a bill from a refusal by its first bytes.
+// openBill distinguishes a bill from a refusal by its first bytes.
 func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.Fields, err error) {
 	if resp.StatusCode != http.StatusOK {
 		_, err := call.readReply(resp.StatusCode, resp.Body)

@@ -20,7 +20,7 @@ var billVerdicts = map[string]wepay.Verdict{
 	"STATEMENTCREATING": wepay.Later,
 }
 
-// billCalls ask where a bill can be fetched, and what its digest is.
+// billCalls return where a bill can be downloaded, and its digest.
 var billCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 申请交易账单 (API v3).
 	wepay.DownloadBill: {
@@ -45,9 +45,9 @@ var billCalls = map[wepay.Operation]call{
 	},
 }
 
-// Download asks WeChat Pay for a bill; see wepay.Gateway. Nothing signs a bill,
-// but its digest came in a reply that WeChat signed: a bill that is not whole, or
-// another, ends with an error that wraps wepay.ErrMalformed instead of io.EOF.
+// Download implements wepay.Gateway. A bill is not signed, but its digest is in a
+// signed reply: a truncated or altered bill ends with an error that wraps
+// wepay.ErrMalformed instead of io.EOF.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
 	x, answer, err := c.exchange(ctx, op, in, true)
 	if err != nil {
@@ -60,11 +60,11 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	return x.fetch(ctx, uri, want)
 }
 
-// billFile is the one path that bills are fetched from.
+// billFile is the only path that bills are downloaded from.
 const billFile = "/v3/billdownload/file"
 
-// offered reads where a bill is, and its digest. Only path and query count: a
-// bill is asked for where everything is, and nothing signed is sent elsewhere.
+// offered reads where a bill is, and its digest. Only path and query are used: the
+// signed request for the bill goes to the configured endpoints, never elsewhere.
 func offered(answer *reply) (uri string, want billDigest, err error) {
 	var offer struct {
 		HashType  string `json:"hash_type"`
@@ -82,8 +82,8 @@ func offered(answer *reply) (uri string, want billDigest, err error) {
 	return billFile + "?" + at.RawQuery, want, err
 }
 
-// fetch begins to download a bill. Whatever comes of it, the whole call may be
-// made again, which gets another address.
+// fetch starts the download of a bill. Whatever happens, the whole call may be
+// repeated, which returns another address.
 func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wepay.Bill, error) {
 	var bill *wepay.Bill
 	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.keyRing.Serial()}
@@ -105,7 +105,7 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 	return nil, x.call.Unanswered(x.failure(), err)
 }
 
-// openBill takes text and gzip for a bill, and no page.
+// openBill accepts text and gzip as a bill, but no HTML page.
 func openBill(body io.ReadCloser, want billDigest) (*wepay.Bill, error) {
 	text := bufio.NewReader(body)
 	first, err := text.Peek(2)

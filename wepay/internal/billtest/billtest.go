@@ -72,15 +72,15 @@ func Ends(t *testing.T, serve func(t *testing.T, bill http.HandlerFunc) wepay.Ga
 	}
 }
 
-// Wrong is a request that is refused because of a field.
+// Wrong is a request that is rejected because of a field.
 type Wrong struct {
 	Operation wepay.Operation
 	In        wepay.Fields
 	Field     string
 }
 
-// Refuses checks that a gateway refuses requests for bills, those here and more of
-// its API, and that it tells operations from bills.
+// Refuses checks that a gateway rejects wrong requests, these and more of its API,
+// and distinguishes bills from other operations.
 func Refuses(t *testing.T, gateway wepay.Gateway, more map[string]Wrong) {
 	all := map[string]Wrong{
 		"no date":         {wepay.DownloadBill, nil, "bill_date"},
@@ -114,9 +114,9 @@ func Refuses(t *testing.T, gateway wepay.Gateway, more map[string]Wrong) {
 	}
 }
 
-// SubMerchants checks whose bill a partner gets: one that may act for every
-// sub-merchant gets one of all together. Ask asks for a bill, of a day on which
-// nothing was traded, and returns for which sub-merchant WeChat was asked.
+// SubMerchants checks whose bill a partner requests: a partner that may act for
+// every sub-merchant gets one bill for all. Ask requests a bill, on a day without
+// trades, and returns the sub-merchant that the request named.
 func SubMerchants(t *testing.T, ask func(t *testing.T, subs []string, in wepay.Fields) (sub string, err error)) {
 	for _, test := range []struct {
 		subs     []string
