@@ -22,8 +22,7 @@ type call struct {
 	form     form
 
 	// do is called with the server locked, and with an authenticated request whose
-	// parameters are well formed. It returns the reply except its common fields; nil:
-	// there are no others.
+	// parameters are well formed. It returns the reply except its common fields.
 	do func(*exchange) (wepay.Fields, *refusal)
 }
 

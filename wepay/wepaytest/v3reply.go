@@ -82,8 +82,8 @@ var v3codes = map[string]struct {
 	"REVERSE_EXPIRE":        {http.StatusBadRequest, "INVALID_REQUEST"},
 }
 
-// inV3 translates a refusal of API v2 into API v3's. Those without a code there become
-// RULE_LIMIT.
+// inV3 translates a refusal of API v2 into API v3's. One without a code there is an
+// INVALID_REQUEST.
 func inV3(refused *refusal) *v3refusal {
 	if refused == nil {
 		return nil
