@@ -187,7 +187,7 @@ func TestNoFailoverWhenTheContextEnded(t *testing.T) {
 	counts(t, "the next call", first, 1, second, 3)
 }
 
-// A refusal is an answer, and so is a reply that is not believed: asking
+// A refusal is an answer, and so is a reply that is not accepted: asking
 // elsewhere would make neither better.
 func TestNoFailoverAfterAnAnswer(t *testing.T) {
 	for name, a := range map[string]answer{

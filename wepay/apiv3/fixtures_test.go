@@ -295,7 +295,7 @@ func wantField(t testing.TB, err error, field string) {
 	}
 }
 
-// store keeps what a key ring wants kept, in memory.
+// store is a Store in memory.
 type store struct {
 	mu     sync.Mutex
 	values map[string][]byte

@@ -199,7 +199,7 @@ func TestReplyWindow(t *testing.T) {
 }
 
 // A reply that names a certificate which nobody knows has WeChat asked for it once,
-// and not again for a while, whatever comes; it is believed once it is listed.
+// and not again for a while, whatever comes; it is accepted once it is listed.
 func TestReplyOfUnknownCertificate(t *testing.T) {
 	var mu sync.Mutex
 	all, fetches := []listed{{serial: 1}}, 0

@@ -69,7 +69,7 @@ func TestRefundNotification(t *testing.T) {
 	})
 }
 
-// Nobody is told unless a URL is there: the refund's, or else the account's.
+// Without a URL, the refund's or else the account's, there is no notification.
 func TestRefundNotifyURL(t *testing.T) {
 	s := newShop(t)
 	s.pay("ORDER-0001", 100)
@@ -83,7 +83,7 @@ func TestRefundNotifyURL(t *testing.T) {
 		return d
 	}
 	if d := finish("R-1"); d != nil {
-		t.Errorf("somebody is told: %s", d.Body())
+		t.Errorf("the merchant is notified: %s", d.Body())
 	}
 	account := wepaytest.Merchant{MchID: mchID, AppIDs: []string{appID}, Key: key, RefundNotifyURL: s.notified.URL}
 	if err := s.wechat.AddMerchant(account); err != nil {
