@@ -299,13 +299,13 @@ func TestNoCertificates(t *testing.T) {
 		{"a wrong apiv3_key", func(w *world, shop *seller) {
 			w.wechatKey = shop.v3.key
 			shop.v3.key = "x" + shop.v3.key[1:]
-		}, "apiv3_key does not open it"},
+		}, "apiv3_key does not decrypt it"},
 		{"not signed by WeChat", func(w *world, _ *seller) {
 			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.WrongSignature, Standing: true})
 		}, "wrong signature"},
 		{"a probe", func(w *world, _ *seller) {
 			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Probe, Standing: true})
-		}, "a probe of WeChat Pay's"},
+		}, "a signature probe"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w, shop := newWorld(t), newV3Seller("shop", 1)

@@ -376,7 +376,7 @@ func TestPassThroughV3Reply(t *testing.T) {
 	}{
 		{"wrong signature", wepaytest.Fault{Kind: wepaytest.WrongSignature}, "wrong signature"},
 		{"no signature", wepaytest.Fault{Kind: wepaytest.NoSignature}, "no signature"},
-		{"a probe", wepaytest.Fault{Kind: wepaytest.Probe}, "a probe of WeChat Pay's"},
+		{"a probe", wepaytest.Fault{Kind: wepaytest.Probe}, "a signature probe"},
 		{"stale", wepaytest.Fault{Kind: wepaytest.Skewed, Delay: -301e9}, "signed too long ago"},
 		{"a page", wepaytest.Fault{Kind: wepaytest.HTML, Status: 502}, "HTTP status 502"},
 	} {

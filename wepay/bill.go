@@ -42,8 +42,9 @@ func NoBill(date string, now time.Time) Verdict {
 
 // Bill is a bill that is being downloaded: text as WeChat sends it.
 type Bill struct {
-	io.ReadCloser
-	Gzip bool // it is gzip, as was asked for
+	io.Reader
+	io.Closer
+	Gzip bool // compressed, as the request asked for
 	// Verified says that io.EOF proves the bill to be whole and WeChat's own,
 	// since it is held against a signed digest on the way.
 	Verified bool
@@ -63,10 +64,10 @@ var errCutOff = errors.New("the bill breaks off before its summary")
 // but fees are, else decimal text. Everything else is text. It needs the memory
 // of one line.
 //
-// The error wraps ErrMalformed when the bill cannot be read, breaks off, or
-// does not add up to its summary; what was written before is as it stood there.
-// It also wraps ErrBillForm where that is the bill's own fault, so that the next
-// download will be no better.
+// The error wraps ErrMalformed when the bill cannot be read, is cut off, or does
+// not add up to its summary; the rows written before are correct. It also wraps
+// ErrBillForm when that is the bill's own fault, so that the next download will be
+// no better.
 // Source: WeChat Pay, 下载交易账单 and 下载资金账单.
 func (b *Bill) WriteJSON(w io.Writer) error {
 	r := &billReader{lines: bufio.NewReaderSize(b, maxBillLine), out: bufio.NewWriter(w)}

@@ -66,7 +66,7 @@ func streamed(tb testing.TB, trades int) (written int, grew uint64) {
 	runtime.GC()
 	before := heap()
 	out := new(watching)
-	b := wepay.Bill{ReadCloser: io.NopCloser(&manyTrades{trades: trades})}
+	b := wepay.Bill{Reader: &manyTrades{trades: trades}}
 	if err := b.WriteJSON(out); err != nil {
 		tb.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func (b *breaking) Write(p []byte) (int, error) {
 func TestBillWriterFails(t *testing.T) {
 	gone := errors.New("gone")
 	for _, left := range []int{0, 1, 5000} {
-		b := wepay.Bill{ReadCloser: io.NopCloser(&manyTrades{trades: 100})}
+		b := wepay.Bill{Reader: &manyTrades{trades: 100}}
 		if err := b.WriteJSON(&breaking{left, gone}); !errors.Is(err, gone) || errors.Is(err, wepay.ErrMalformed) {
 			t.Errorf("after %d bytes: got %v, want the writer's error alone", left, err)
 		}
@@ -123,7 +123,7 @@ func TestBillReaderFails(t *testing.T) {
 	reset := errors.New("reset")
 	for _, left := range []int{0, 1, 500, 5000} {
 		text := io.MultiReader(io.LimitReader(&manyTrades{trades: 100}, int64(left)), iotest.ErrReader(reset))
-		b := wepay.Bill{ReadCloser: io.NopCloser(text)}
+		b := wepay.Bill{Reader: text}
 		if err := b.WriteJSON(io.Discard); !errors.Is(err, reset) || !errors.Is(err, wepay.ErrMalformed) {
 			t.Errorf("after %d bytes: got %v, want ErrMalformed for the reader's error", left, err)
 		}

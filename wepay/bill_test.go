@@ -71,7 +71,7 @@ var bills = map[string]string{
 }
 
 func bill(text string) *wepay.Bill {
-	return &wepay.Bill{ReadCloser: io.NopCloser(strings.NewReader(text))}
+	return &wepay.Bill{Reader: strings.NewReader(text)}
 }
 
 // objects returns what a bill is written as, and what is wrong with it.
@@ -278,7 +278,7 @@ func TestBillVerified(t *testing.T) {
 		"misfit":                     {strings.NewReader("\r\n`1\r\n"), false, true},
 		"misfit, and not its digest": {io.MultiReader(strings.NewReader("\r\n`1\r\n"), iotest.ErrReader(reset)), true, false},
 	} {
-		b := &wepay.Bill{ReadCloser: io.NopCloser(io.MultiReader(strings.NewReader(half), test.rest)), Verified: test.verified}
+		b := &wepay.Bill{Reader: io.MultiReader(strings.NewReader(half), test.rest), Verified: test.verified}
 		err := b.WriteJSON(io.Discard)
 		if !errors.Is(err, wepay.ErrMalformed) || errors.Is(err, wepay.ErrBillForm) != test.form {
 			t.Errorf("%s: got %v, want ErrBillForm %v", name, err, test.form)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Reasons that a caller may have to tell apart; find them with errors.Is.
+// Causes that a caller may need to distinguish, with errors.Is.
 var (
 	ErrMalformed   = errors.New("malformed message")
 	ErrTooLarge    = errors.New("message too large")
@@ -18,11 +18,11 @@ var (
 	ErrAmbiguous   = errors.New("signed, but nobody can tell what it says: it reads in more than one way")
 	ErrUnconfirmed = errors.New("a notification without a signature, which WeChat Pay did not confirm")
 	ErrStale       = errors.New("signed too long ago, or ahead of this machine's clock")
-	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not open it")
+	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not decrypt it")
 	ErrForeign     = errors.New("not about this merchant")
 	ErrNotPayment  = errors.New("not a payment notification")
-	ErrUnknownKind = errors.New("a notification of a kind that is not known here")
-	ErrNoAnswer    = errors.New("no believable answer from WeChat Pay")
+	ErrUnknownKind = errors.New("unknown kind of notification")
+	ErrNoAnswer    = errors.New("no valid answer from WeChat Pay")
 	ErrNoMerchant  = errors.New("no such merchant")
 	ErrNotAble     = errors.New("merchant not able")
 	ErrNoOperation = errors.New("no such operation")
@@ -75,7 +75,7 @@ var billAdvice = map[Verdict]string{
 // Error is what came of an operation that did not succeed at WeChat Pay.
 type Error struct {
 	Merchant  string    // the merchant's name
-	Operation Operation // what was asked
+	Operation Operation // what was requested
 	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
 	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
@@ -107,7 +107,7 @@ func (e *Error) Error() string {
 		b.WriteString(": " + advice)
 	}
 	if e.Verdict == Query && e.Ask != "" {
-		fmt.Fprintf(&b, " (%s tells what became of it)", e.Ask)
+		fmt.Fprintf(&b, " (with %s)", e.Ask)
 	}
 	return b.String()
 }

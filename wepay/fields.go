@@ -11,7 +11,7 @@ import (
 )
 
 // Field is one parameter of a call, a reply or a notification, under WeChat's
-// own name and with its text exactly as it stands on the wire before escaping.
+// own name and with its text exactly as on the wire, before escaping.
 type Field struct {
 	Name, Value string
 }
@@ -48,7 +48,7 @@ func (f Fields) Get(name string) string {
 // Set gives the named field a value, adding the field if it is not there.
 func (f *Fields) Set(name, value string) {
 	if last := len(*f) - 1; last < 0 || (*f)[last].Name < name {
-		*f = append(*f, Field{name, value}) // as who sets them in order finds it
+		*f = append(*f, Field{name, value}) // the usual case: names are set in order
 		return
 	}
 	i, found := f.find(name)
@@ -66,8 +66,8 @@ func (f *Fields) Delete(name string) {
 	}
 }
 
-// numbered is a field of one of several things: the field's name, the thing's
-// number, and the number of what the thing in turn has several of.
+// numbered is a field of one of several items: the field's name, the item's
+// number, and the number of a part of the item.
 var numbered = regexp.MustCompile(`^([a-z_]+?)_(\d{1,4})((?:_\d{1,4})?)$`)
 
 // Numbered returns fields such as refund_id_0 and refund_id_1 as one set for

@@ -2,8 +2,8 @@ package wepay
 
 import "context"
 
-// Operation names one thing that a merchant can ask of WeChat Pay. It is also
-// the name of the route that offers it.
+// Operation names a call that a merchant can make to WeChat Pay, and the route
+// that offers it.
 type Operation string
 
 // The operations.
@@ -52,23 +52,23 @@ const (
 	QueryTransferBatch Operation = "transfer_batch_query"
 	QueryUnsplit       Operation = "profit_share_unsplit"
 
-	OpenID Operation = "openid" // asked of the login host, not of WeChat Pay
+	OpenID Operation = "openid" // goes to the login host, not to WeChat Pay
 )
 
 // Gateway carries one merchant's operations to WeChat Pay.
 type Gateway interface {
-	// Do asks WeChat Pay for one operation. Fields are named as in API v2,
-	// both ways, whatever the version that carries them; who the merchant is,
-	// nonce and signature are added here. PlaceOrder returns what the client's
-	// SDK takes, the others WeChat's reply.
+	// Do makes one call. Requests and results have API v2's field names, whichever
+	// API carries them; the merchant's ids, nonce and signature are added here.
+	// PlaceOrder returns the parameters of the client's SDK, the others WeChat's
+	// reply.
 	//
-	// A result is believed only when WeChat signed it with the merchant's key,
-	// or where WeChat never signs. The error is a *FieldError when the input is
-	// wrong (then nothing was sent), wraps ErrNotAble when the merchant lacks
-	// something, and is an *Error once WeChat was called.
+	// Do accepts only replies signed by WeChat, except where WeChat never signs.
+	// The error is a *FieldError for wrong input (nothing was sent), wraps
+	// ErrNotAble when the merchant's configuration lacks something, and is an
+	// *Error once WeChat was called.
 	Do(ctx context.Context, op Operation, in Fields) (Fields, error)
 
-	// Download asks for a bill: one of DownloadBill and DownloadFundFlow. What
-	// it returns is read as it comes and has to be closed.
+	// Download requests a bill, by DownloadBill or DownloadFundFlow. It streams the
+	// bill, which the caller closes.
 	Download(ctx context.Context, op Operation, in Fields) (*Bill, error)
 }

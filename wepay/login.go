@@ -26,8 +26,8 @@ var LoginRules = Rules{{Name: "code", Required: true, Max: 512}}
 // maxLoginReply bounds a reply of the login server's.
 const maxLoginReply = 64 << 10
 
-// Login exchanges the codes that WeChat gives to pages and mini programs for
-// the openid of who uses them.
+// Login exchanges the login codes of pages and mini programs for the user's
+// openid.
 type Login struct {
 	Endpoint  string
 	Transport http.RoundTripper
@@ -46,10 +46,10 @@ var loginVerdicts = map[int]Verdict{
 	45011: Later,
 }
 
-// OpenID exchanges a login code, by the merchant's env that of a mini program
-// or of a page's OAuth. A code works once, so that nothing is repeated. The
-// result has openid and, where WeChat gives them, unionid and is_snapshotuser;
-// the session_key that decrypts a user's data only where the merchant says so.
+// OpenID exchanges a login code: a mini program's or that of a page's OAuth, by the
+// merchant's env. A code works once, so nothing is repeated. The result has openid,
+// unionid and is_snapshotuser if WeChat returns them, and session_key, which
+// decrypts a user's data, only if the merchant allows it.
 // Errors are those of Gateway.Do.
 // Source: 小程序登录 (jscode2session); 网页授权 (oauth2/access_token).
 func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, error) {
@@ -92,7 +92,7 @@ func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, err
 	return result, nil
 }
 
-// loginReply is what the login server says; success has no errcode.
+// loginReply is a reply of the login server; success has no errcode.
 type loginReply struct {
 	Errcode        int    `json:"errcode"`
 	Errmsg         string `json:"errmsg"`
@@ -110,7 +110,7 @@ func (l *Login) ask(ctx context.Context, m *Merchant, code string) (*loginReply,
 		path, codeName = "/sns/jscode2session", "js_code"
 	}
 	query := url.Values{
-		// The page or mini program of a sub-merchant is logged in to.
+		// A sub-merchant logs in to its own page or mini program.
 		"appid":      {cmp.Or(m.SubAppID, m.AppID)},
 		"secret":     {m.AppSecret},
 		codeName:     {code},

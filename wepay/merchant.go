@@ -67,8 +67,8 @@ const (
 // when the main one does not.
 var DefaultEndpoints = []string{"https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com"}
 
-// Merchant is one merchant of WeChat Pay: who it is, its keys, and where things
-// go. It does not change once it is in use.
+// Merchant is a merchant of WeChat Pay: its ids, its keys, and its URLs. It is
+// immutable once in use.
 type Merchant struct {
 	Name string // the site's own word for it, unique
 
@@ -78,7 +78,7 @@ type Merchant struct {
 	AppID    string
 	MchID    string
 	SubAppID string // a sub-merchant's, Partner only
-	SubMchID string // a sub-merchant's, Partner only: whom it acts for unless told
+	SubMchID string // a sub-merchant's, Partner only: the default of requests
 	// SubMchIDs are further sub-merchants that a request may name, Partner only;
 	// AnySubMerchant among them allows all.
 	SubMchIDs []string
@@ -105,23 +105,23 @@ type Merchant struct {
 	Payload API
 
 	NotifyURL   string // where WeChat sends payment notifications
-	CbNotifyURL string // the order service that is told of payments
-	// CbRefundNotifyURL is told of refunds; "": CbNotifyURL.
+	CbNotifyURL string // the order service that gets payment events
+	// CbRefundNotifyURL gets refund events; "": CbNotifyURL.
 	CbRefundNotifyURL string
 
 	Endpoints []string // WeChat's access points: the first, and those to fail over to
 	Sandbox   bool     // use WeChat's sandbox
 
-	Payouts     bool // may send money to whom a caller names
-	Passthrough bool // may be asked for any call that WeChat knows
+	Payouts     bool // may send money to payees that a caller names
+	Passthrough bool // may make any call of WeChat's, also unknown ones
 	// AppSecret is the appid's, which login codes are exchanged with.
 	AppSecret string
 	// SessionKey: a mini program's session_key may be handed out.
 	SessionKey bool
 }
 
-// Validate says what is wrong with a merchant at a time, as a *FieldError that
-// names the directive. At matters for the certificate alone.
+// Validate returns what is wrong with a merchant, as a *FieldError that names the
+// directive. At is when the certificate has to be valid.
 func (m *Merchant) Validate(at time.Time) error {
 	for _, check := range []func() error{
 		m.validateText, m.validateType, m.validateV3,
@@ -267,7 +267,7 @@ func (m *Merchant) validateCertificate(at time.Time) error {
 	return nil
 }
 
-// Warnings says what is doubtful about a valid merchant at a time.
+// Warnings returns what is doubtful about a valid merchant at a time.
 func (m *Merchant) Warnings(at time.Time) []string {
 	var warnings []string
 	if m.CbNotifyURL == "" {
@@ -287,7 +287,7 @@ func (m *Merchant) Warnings(at time.Time) []string {
 	}
 	for _, endpoint := range m.Endpoints {
 		if u, err := AbsoluteURL(endpoint); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-			warnings = append(warnings, "an endpoint is not https: anybody on the way can read what is paid")
+			warnings = append(warnings, "an endpoint is not https: payments can be read on the way")
 		}
 	}
 	return warnings
@@ -298,10 +298,9 @@ func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
 }
 
-// ConfigureTLS makes a client's TLS present the merchant's certificate, if the
-// merchant has one, whatever authorities the server hints at: WeChat's old
-// certificates and new ones have different issuers. Older servers of WeChat's
-// ask for it by renegotiation.
+// ConfigureTLS makes a client present the merchant's certificate, if there is one,
+// whatever authorities the server lists: WeChat's old and new certificates have
+// different issuers. Older servers of WeChat's request it by renegotiation.
 func (m *Merchant) ConfigureTLS(config *tls.Config) {
 	if m.Certificate == nil {
 		return
@@ -312,8 +311,8 @@ func (m *Merchant) ConfigureTLS(config *tls.Config) {
 	}
 }
 
-// CallbackURL is the order service that is told of a kind of notification, ""
-// without one.
+// CallbackURL returns the order service that gets a kind of notification; "" if
+// there is none.
 func (m *Merchant) CallbackURL(kind Kind) string {
 	if kind == Refunded && m.CbRefundNotifyURL != "" {
 		return m.CbRefundNotifyURL

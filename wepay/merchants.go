@@ -15,9 +15,8 @@ type Merchants struct {
 	byMchID map[string][]*Merchant
 }
 
-// NewMerchants puts merchants together. It refuses two of one name, and two
-// that one notification could not tell apart and that disagree about its key
-// or where it goes.
+// NewMerchants rejects two merchants of one name, and two that could receive the
+// same notification but disagree about its key or destination.
 func NewMerchants(all ...*Merchant) (*Merchants, error) {
 	ms := &Merchants{all: all, byName: make(map[string]*Merchant, len(all)), byMchID: make(map[string][]*Merchant)}
 	for _, m := range all {
@@ -44,7 +43,7 @@ func (ms *Merchants) All() []*Merchant { return ms.all }
 // Named returns the merchant of a name, or nil.
 func (ms *Merchants) Named(name string) *Merchant { return ms.byName[name] }
 
-// Selector says which merchant a caller means. What is empty is not asked for.
+// Selector says which merchant a caller means. Empty fields match any.
 type Selector struct {
 	Name  string
 	MchID string
@@ -52,10 +51,9 @@ type Selector struct {
 	Env   Env
 }
 
-// Select returns the first merchant that has all that the selector asks for.
-// The error wraps ErrNoMerchant when there is none, and when a selector that
-// asks for something leaves merchants of several accounts: money never goes to
-// an account by a guess.
+// Select returns the first merchant that matches. The error wraps ErrNoMerchant if
+// none does, and if a selector that is not empty matches merchants of several
+// accounts: which account pays is never a guess.
 func (ms *Merchants) Select(s Selector) (*Merchant, error) {
 	var selected *Merchant
 	for _, m := range ms.all {
@@ -83,8 +81,8 @@ type Recipient struct {
 	SubMchID  string
 	TradeType string
 
-	// Account is the merchant number whose own money it is about, besides orders:
-	// who sent it, or who got a share of another's order; "": nobody's.
+	// Account is the merchant number whose money moved, other than by its own order:
+	// the sender of a transfer, or the receiver of a share; "": none.
 	Account string
 	// APIv3Key is the key that opened a notification of API v3, which need not
 	// say its appid; "": it is one of API v2.
@@ -113,8 +111,8 @@ func (m *Merchant) destination(api API) destination {
 	return d
 }
 
-// disagreement says by which directives two merchants want notifications that
-// could be for either to go different ways, or "".
+// disagreement returns the directives in which two merchants differ about a
+// notification that could be for either; "" if they agree.
 func (m *Merchant) disagreement(other *Merchant) string {
 	differ := func(api API) bool {
 		return m.Uses(api) && other.Uses(api) && m.destination(api) != other.destination(api)
@@ -129,7 +127,7 @@ func (m *Merchant) disagreement(other *Merchant) string {
 	}
 }
 
-// overlaps says whether one notification could be for either of two merchants.
+// overlaps reports whether a notification could be for either of two merchants.
 func (m *Merchant) overlaps(other *Merchant) bool {
 	if m.MchID != other.MchID || m.AppID != other.AppID || m.Env.TradeType() != other.Env.TradeType() {
 		return false
@@ -168,10 +166,10 @@ func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 }
 
 // Receiver returns the merchant that a notification is for: of those with its
-// mch_id, appid and sub_mch_id the one with its trade type, else the first, as
-// long as all of them agree where it goes. What is about an account's own money
-// is for any merchant of that account where it is for nobody by those. A name
-// admits only that merchant. The error wraps ErrForeign.
+// mch_id, appid and sub_mch_id the one with its trade type, else the first, if all
+// of them agree on the destination. If there is none, a notification about an
+// account's own money is for any merchant of that account. A name admits only that
+// merchant. The error wraps ErrForeign.
 func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 	candidates := ms.receivers(name, r)
 	if len(candidates) == 0 {
@@ -185,8 +183,8 @@ func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 	return candidates[0], nil
 }
 
-// AppID returns the appid of a notification, also of one that does not say it: that
-// of the merchants which it can be for, or "" where theirs differ.
+// AppID returns the appid of a notification. If it has none, it is that of the
+// merchants that it can be for; "" if theirs differ.
 func (ms *Merchants) AppID(name string, r Recipient) string {
 	if r.AppID != "" {
 		return r.AppID

@@ -22,7 +22,7 @@ const (
 // Kinds are all of them: the two of API v2, and then those of API v3 alone.
 func Kinds() []Kind { return []Kind{Payment, Refunded, CombinedPayment, Transferred, ProfitShared} }
 
-// Kinds are what a merchant can be told of.
+// Kinds returns the kinds that a merchant can receive.
 func (m *Merchant) Kinds() []Kind {
 	if m.Uses(V3) {
 		return Kinds()
@@ -30,8 +30,7 @@ func (m *Merchant) Kinds() []Kind {
 	return Kinds()[:2]
 }
 
-// Notification is what WeChat told a merchant, verified, in one shape for
-// every version of the API.
+// Notification is a verified notification, in one shape for both APIs.
 type Notification struct {
 	Kind     Kind
 	Merchant *Merchant
@@ -41,11 +40,11 @@ type Notification struct {
 	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
 	// what has a name there.
 	Fields Fields
-	// Omitted says which fields of API v2 are left out, and why, where what WeChat
-	// tells of them contradicts itself; mostly it is "". It is for the log.
+	// Omitted says, for the log, which fields of API v2 are left out because WeChat's
+	// figures contradict each other; usually "".
 	Omitted string
-	// Resource is what a notification of API v3 tells, as WeChat wrote it; nil in
-	// one of API v2.
+	// Resource is the content of a notification of API v3, as WeChat wrote it; nil
+	// for API v2.
 	Resource json.RawMessage
 }
 
@@ -58,8 +57,8 @@ func (n *Notification) Payload() ([]byte, error) {
 	return n.Fields.MarshalJSON()
 }
 
-// EventID names what happened: it is the same for one event however often
-// WeChat tells of it, and another when the outcome is another.
+// EventID identifies what happened: it is the same however often WeChat sends the
+// notification, and another when the outcome is another.
 func (n *Notification) EventID() string {
 	switch n.Kind {
 	case Refunded:
@@ -77,8 +76,8 @@ func (n *Notification) EventID() string {
 	}
 }
 
-// PrecedingID is the EventID of what the order service is to hear of before
-// this: of the payment that a refund gives back. It is "" for others.
+// PrecedingID returns the EventID of the payment that a refund gives back, which
+// the order service has to get first; "" for other kinds.
 func (n *Notification) PrecedingID() string {
 	if n.Kind != Refunded {
 		return ""
@@ -90,7 +89,7 @@ func (n *Notification) PrecedingID() string {
 func (n *Notification) event(kind Kind, parts ...string) string {
 	hash := sha256.New()
 	sub := n.Fields.Get("sub_mch_id")
-	if kind == Payment || kind == Refunded { // a partner's other money may be its own
+	if kind == Payment || kind == Refunded { // other money of a partner's may be its own
 		sub = cmp.Or(sub, n.Merchant.SubMchID)
 	}
 	for _, part := range append([]string{string(kind), n.Merchant.MchID, sub}, parts...) {

@@ -11,7 +11,7 @@ import (
 // one is cut before the character that would exceed it, as it is only shown.
 const MaxBody = 127
 
-// paymentRules are the fields that orders and payments by code have alike.
+// paymentRules are the fields that orders and payments by code share.
 var paymentRules = Rules{
 	{Name: "out_trade_no", Required: true, Max: 32, Is: Number},
 	{Name: "total_fee", Required: true, Is: Fen},
@@ -31,8 +31,8 @@ var paymentRules = Rules{
 	{Name: "version", Max: 32},
 }
 
-// OrderRules are the fields that a caller may give to PlaceOrder. Who the
-// merchant is, trade_type and notify_url come from the merchant.
+// OrderRules are the fields that a caller may give to PlaceOrder. The ids,
+// trade_type and notify_url come from the merchant.
 // Source: WeChat Pay, 统一下单 (/pay/unifiedorder).
 var OrderRules = slices.Concat(paymentRules, Rules{
 	{Name: "openid", Max: 128},
@@ -85,8 +85,8 @@ func (m *Merchant) CompleteOrder(in Fields) (Fields, error) {
 	return order, nil
 }
 
-// completePayer sees to it that a JSAPI order says who pays. An openid belongs
-// to one appid: a sub-merchant's own appid makes it a sub_openid.
+// completePayer makes sure that a JSAPI order names its payer. An openid belongs to
+// one appid: with a sub-merchant's own appid it is a sub_openid.
 func (m *Merchant) completePayer(order *Fields) error {
 	if m.SubAppID != "" && given(*order, "openid") && !given(*order, "sub_openid") {
 		order.Set("sub_openid", order.Get("openid"))

@@ -12,16 +12,15 @@ var TransferRules = Rules{
 	{Name: "device_info", Max: 32},
 }
 
-// CheckName is the form of check_name: whether WeChat is to check the payee's
-// name.
+// CheckName is the form of check_name: whether WeChat checks the payee's name.
 var CheckName = OneOf("NO_CHECK", "FORCE_CHECK")
 
 // QueryTransferRules are the fields of QueryTransfer.
 // Source: WeChat Pay, 查询企业付款.
 var QueryTransferRules = Rules{{Name: "partner_trade_no", Required: true, Max: 32, Is: Alphanumeric}}
 
-// CheckRedPacketScene wants to know what a red packet below 1 or above 200 yuan
-// is for.
+// CheckRedPacketScene requires scene_id for a red packet below 1 or above 200
+// yuan.
 // Source: WeChat Pay, 发放普通红包, scene_id.
 func CheckRedPacketScene(in Fields) error {
 	amount, err := ParseFen(in.Get("total_amount"))
@@ -34,7 +33,7 @@ func CheckRedPacketScene(in Fields) error {
 	return nil
 }
 
-// CheckTransferName wants the payee's name where WeChat is to check it.
+// CheckTransferName requires the payee's name if WeChat is to check it.
 // Source: WeChat Pay, 企业付款到零钱, check_name.
 func CheckTransferName(in Fields) error {
 	if in.Get("check_name") == "FORCE_CHECK" && !given(in, "re_user_name") {

@@ -19,7 +19,7 @@ var RefundRules = Rules{
 
 // RefundQueryRules are the fields of QueryRefund: one of four numbers, of which
 // the first given in the order refund_id, out_refund_no, transaction_id,
-// out_trade_no counts. Without an offset all refunds of an order are asked for.
+// out_trade_no counts. Without an offset all refunds of an order are queried.
 // Source: WeChat Pay, 查询退款 (/pay/refundquery).
 var RefundQueryRules = Rules{
 	{Name: "out_trade_no", Required: true, Unless: []string{"transaction_id", "out_refund_no", "refund_id"}, Max: 32, Is: Number},

@@ -27,8 +27,8 @@ type Rule struct {
 // Rules are all fields that an operation takes.
 type Rules []Rule
 
-// Check says what is wrong with the fields of a request, as a *FieldError:
-// one that WeChat does not know, one that is missing, too long or malformed.
+// Check returns what is wrong with the fields of a request, as a *FieldError: a
+// field that is unknown, missing, too long or malformed.
 func (rules Rules) Check(in Fields) error {
 	for _, field := range in {
 		if err := rules.CheckValue(field.Name, field.Value); err != nil {
@@ -47,7 +47,7 @@ func (rules Rules) Check(in Fields) error {
 	return nil
 }
 
-// CheckValue says what is wrong with the value of one field, as a *FieldError.
+// CheckValue returns what is wrong with the value of a field, as a *FieldError.
 func (rules Rules) CheckValue(name, value string) error {
 	i := slices.IndexFunc(rules, func(r Rule) bool { return r.Name == name })
 	if i < 0 {
@@ -94,7 +94,7 @@ func checkText(value string) error {
 
 func given(in Fields, name string) bool { return in.Get(name) != "" }
 
-// Fen is the form of an amount: whole fen, more than none.
+// Fen is the form of an amount: whole fen, above 0.
 func Fen(value string) error {
 	if _, err := ParseFen(value); err != nil {
 		return err
@@ -102,8 +102,8 @@ func Fen(value string) error {
 	return nil
 }
 
-// ParseFen reads an amount of whole fen, more than none: digits only, no sign,
-// no point, no leading zero.
+// ParseFen reads an amount of whole fen above 0: digits only, no sign, no decimal
+// point, no leading zero.
 func ParseFen(value string) (int64, error) {
 	fen, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || fen <= 0 || strconv.FormatInt(fen, 10) != value {
@@ -158,7 +158,7 @@ func Digits(value string) error {
 	return nil
 }
 
-// Between is the form of a whole number within limits, which it may be.
+// Between is the form of a whole number from least to most.
 func Between(least, most int) func(string) error {
 	return func(value string) error {
 		n, err := strconv.Atoi(value)
@@ -169,8 +169,7 @@ func Between(least, most int) func(string) error {
 	}
 }
 
-// Characters is the form of a text that WeChat counts by its characters, with
-// their limit.
+// Characters is the form of a text of at most so many characters.
 func Characters(most int) func(string) error {
 	return func(value string) error {
 		if n := utf8.RuneCountInString(value); n > most {

@@ -68,7 +68,7 @@ func TestRulesLimits(t *testing.T) {
 	}
 }
 
-// The limits themselves, since the test above believes whatever the rules say.
+// The limits themselves, since the test above takes them from the rules.
 func TestRulesAreWeChats(t *testing.T) {
 	limits := map[string]map[string]int{
 		"order": {

@@ -43,7 +43,7 @@ var (
 // maxReceivers is how many may share in one request.
 const maxReceivers = 50
 
-// receiver is one who shares in what an order brought.
+// receiver gets a share of an order's amount.
 type receiver struct {
 	Type           string          `json:"type"`
 	Account        string          `json:"account"`
@@ -99,8 +99,8 @@ func Receiver(value string) error {
 	return r.check()
 }
 
-// NewReceiver is the form of one who is to be a receiver: with relation_type as
-// well, and custom_relation where that is CUSTOM.
+// NewReceiver is the form of a receiver to be added: with relation_type as well,
+// and custom_relation if that is CUSTOM.
 // Source: WeChat Pay, 添加分账接收方.
 func NewReceiver(value string) error {
 	if err := Receiver(value); err != nil {

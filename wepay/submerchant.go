@@ -5,7 +5,7 @@ import "slices"
 // AnySubMerchant among a partner's SubMchIDs allows every sub-merchant.
 const AnySubMerchant = "*"
 
-// actsFor says whether a merchant acts for a sub-merchant, "" being none.
+// actsFor reports whether a merchant acts for a sub-merchant; "" is none.
 func (m *Merchant) actsFor(subMchID string) bool {
 	if subMchID == m.SubMchID && (subMchID != "" || m.Type != Partner) {
 		return true
@@ -13,11 +13,11 @@ func (m *Merchant) actsFor(subMchID string) bool {
 	return subMchID != "" && (slices.Contains(m.SubMchIDs, subMchID) || slices.Contains(m.SubMchIDs, AnySubMerchant))
 }
 
-// ActFor returns a merchant as it acts for the sub-merchant that a request
-// names by sub_mch_id and sub_appid, and the request without the two. The
-// sub_appid of the configuration belongs to the configured sub-merchant alone.
-// Needed says that the call has to name one. The error is a *FieldError when
-// the merchant may not act for it.
+// ActFor returns a merchant as it acts for the sub-merchant that a request names by
+// sub_mch_id and sub_appid, and the request without the two. The configured
+// sub_appid belongs to the configured sub-merchant only. Needed: the call has to
+// have a sub-merchant. The error is a *FieldError if the merchant may not act for
+// it.
 func (m *Merchant) ActFor(in Fields, needed bool) (*Merchant, Fields, error) {
 	request := in.Clone()
 	subMchID, subAppID := request.Get("sub_mch_id"), request.Get("sub_appid")

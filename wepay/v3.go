@@ -55,8 +55,8 @@ func (m *Merchant) SigningKey() (serial string, key *rsa.PrivateKey) {
 	return serial, key
 }
 
-// Uses says whether the merchant has the key that a version's notifications
-// are known by.
+// Uses reports whether the merchant has the key that verifies a version's
+// notifications.
 func (m *Merchant) Uses(api API) bool {
 	if api == V3 {
 		return m.APIv3Key != ""
@@ -64,8 +64,8 @@ func (m *Merchant) Uses(api API) bool {
 	return m.PartnerKey != ""
 }
 
-// RequireV3 wraps ErrNotAble for a merchant that lacks what API v3's calls
-// need.
+// RequireV3 returns an error that wraps ErrNotAble if the merchant lacks what API
+// v3's calls need.
 func (m *Merchant) RequireV3() error {
 	serial, key := m.SigningKey()
 	switch {

@@ -16,16 +16,16 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// bankPublicKey asks for the key that payees' data are encrypted with. No
-// caller asks for it; PayBank does.
+// bankPublicKey fetches the key that payees' data are encrypted with, for
+// PayBank.
 const bankPublicKey wepay.Operation = "bank public key"
 
-// bankKeyAge is how long the bank's public key is used before it is asked for
-// again. WeChat does not say how often it changes.
+// bankKeyAge is how long the bank's public key is used before it is fetched
+// again. WeChat does not document how often it changes.
 const bankKeyAge = 24 * time.Hour
 
-// bankKeySize is the least size of the bank's public key, in bytes; what is
-// encrypted fits into it.
+// bankKeySize is the least size of the bank's public key, in bytes; the encrypted
+// fields fit into it.
 const bankKeySize = 128
 
 // bankCalls send money to a bank card (企业付款到银行卡).
@@ -66,8 +66,8 @@ var bankCalls = map[wepay.Operation]call{
 	},
 }
 
-// bankVerdicts: whatever a bank payout is refused with, that alone never proves
-// that nothing was paid under its number before.
+// bankVerdicts: no refusal of a bank payout proves that nothing was paid under its
+// number before.
 var bankVerdicts = map[string]wepay.Verdict{
 	"INVALIDREQUEST":        wepay.Again, // WeChat's own word
 	"ORDERPAID":             wepay.Query,
@@ -79,8 +79,8 @@ var bankVerdicts = map[string]wepay.Verdict{
 	"SENDNUMLIMIT":          wepay.Later,
 }
 
-// encrypt makes some fields of a request readable for WeChat alone: RSA-OAEP
-// with SHA-1, no label, base64. Names are theirs, and those that they are sent as.
+// encrypt encrypts some fields of a request for WeChat: RSA-OAEP with SHA-1, no
+// label, base64. Names maps them to the names that they are sent under.
 func (c *Client) encrypt(ctx context.Context, names map[string]string, request *wepay.Fields) error {
 	key, err := c.bank.Get(ctx, bankKeyAge, 0)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *Client) fetchBankKey(ctx context.Context) (*rsa.PublicKey, error) {
 	reply, err := c.once(ctx, bankPublicKey, nil)
 	var failed *wepay.Error
 	if errors.As(err, &failed) {
-		failed.Operation = wepay.PayBank // what the caller asked for, of which nothing was sent
+		failed.Operation = wepay.PayBank // the caller's operation, of which nothing was sent
 	}
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (c *Client) fetchBankKey(ctx context.Context) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// parseBankKey reads PKCS #1, the form that WeChat gives, and the newer one.
+// parseBankKey reads PKCS #1, which WeChat returns, and PKIX.
 func parseBankKey(text string) (*rsa.PublicKey, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {

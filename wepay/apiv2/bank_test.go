@@ -155,7 +155,7 @@ func TestBankKeyIsFetchedOnce(t *testing.T) {
 	}
 }
 
-func TestBankKeyIsKeptForADay(t *testing.T) {
+func TestBankKeyExpires(t *testing.T) {
 	now := newClock()
 	_, keys, c := bank(t, withBankKey(nil), wepay.ClientOptions{Now: now.now})
 	for _, step := range []struct {
@@ -185,7 +185,7 @@ func pkix(t *testing.T, public any) string {
 	return pemOf("PUBLIC KEY", der)
 }
 
-// A key that is none is not kept, and no payout goes out with it: the call may
+// An invalid key is not cached, and no payout is sent with it: the call may
 // be made again.
 func TestBankKeyForms(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -35,9 +35,8 @@ var billVerdicts = map[string]wepay.Verdict{
 	"20100": wepay.Again, // SYSTEMERROR
 }
 
-// billCalls download what was traded on a day, and what moved in an account.
-// A bill is text, not signed; only an error is XML, in clear even where gzip
-// was asked for.
+// billCalls download the trades of a day, and the movements of an account. A bill
+// is unsigned text; an error is XML, uncompressed even if gzip was requested.
 var billCalls = map[wepay.Operation]call{
 	wepay.DownloadBill: {
 		path: "/pay/downloadbill", timeout: wepay.BillTimeout, unsigned: true,
@@ -56,7 +55,7 @@ var billCalls = map[wepay.Operation]call{
 	},
 }
 
-// Download asks WeChat Pay for a bill; see wepay.Gateway.
+// Download implements wepay.Gateway.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
 	call, found := calls[op]
 	if !found || !call.Bill {
@@ -91,10 +90,10 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	}
 }
 
-// openBill tells a bill from a refusal by its first bytes.
+// openBill distinguishes a bill from a refusal by its first bytes.
 func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.Fields, err error) {
 	if resp.StatusCode != http.StatusOK {
-		_, err := call.readReply(resp)
+		_, err := call.readReply(resp.StatusCode, resp.Body)
 		return nil, nil, err
 	}
 	text := bufio.NewReader(resp.Body)
@@ -107,18 +106,9 @@ func openBill(call call, resp *http.Response) (bill *wepay.Bill, refused wepay.F
 		return nil, nil, fmt.Errorf("%w: an empty bill", wepay.ErrMalformed)
 	case first[0] == '<':
 		defer resp.Body.Close()
-		resp.Body = readCloser{text, resp.Body}
-		refused, err := call.readReply(resp)
+		refused, err := call.readReply(resp.StatusCode, text)
 		return nil, refused, err
 	default:
-		return &wepay.Bill{
-			ReadCloser: readCloser{text, resp.Body},
-			Gzip:       bytes.Equal(first, []byte{0x1f, 0x8b}),
-		}, nil, nil
+		return &wepay.Bill{Reader: text, Closer: resp.Body, Gzip: bytes.Equal(first, []byte{0x1f, 0x8b})}, nil, nil
 	}
-}
-
-type readCloser struct {
-	io.Reader
-	io.Closer
 }

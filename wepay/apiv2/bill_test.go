@@ -1,9 +1,6 @@
 package apiv2_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -12,27 +9,16 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/billtest"
 )
 
-var aBill = wepay.NewFields(map[string]string{"bill_date": "20260101"})
+var aBill = billtest.Request()
 
-const aDay = "\ufeffa,b\r\n`1,`x\r\n总交易单数\r\n`1\r\n"
-
-// zipped is a text as WeChat packs a bill.
-func zipped(t *testing.T, text string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, err := io.WriteString(w, text)
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
+const aDay = billtest.Day
 
 // A bill is passed on as it stands, be it text or gzip.
 func TestBill(t *testing.T) {
-	packed := zipped(t, aDay)
+	packed := billtest.Zipped(t, aDay)
 	tests := []struct {
 		name, text string
 		gzip       bool
@@ -194,110 +180,33 @@ func TestBillBreaksOff(t *testing.T) {
 	}
 }
 
-// The time that a call may take does not bound a bill, whose caller can.
-func TestBillTimeout(t *testing.T) {
-	started, ended := make(chan struct{}), make(chan struct{})
-	server := serve(t, func(w http.ResponseWriter, r asked) {
-		_, _ = io.WriteString(w, "a,b\r\n")
-		_ = http.NewResponseController(w).Flush()
-		close(started)
-		hang(w, r)
-		close(ended)
+func TestBillEnds(t *testing.T) {
+	billtest.Ends(t, func(t *testing.T, bill http.HandlerFunc) wepay.Gateway {
+		server := serve(t, func(w http.ResponseWriter, r asked) { bill(w, r.Request) })
+		return client(t, able(t, server.URL), wepay.ClientOptions{Timeout: 1})
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	c := client(t, able(t, server.URL), wepay.ClientOptions{Timeout: 1})
-	bill, err := c.Download(ctx, wepay.DownloadBill, aBill)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bill.Close()
-	<-started
-	cancel()
-	if err := bill.WriteJSON(io.Discard); !errors.Is(err, context.Canceled) || !errors.Is(err, wepay.ErrMalformed) {
-		t.Errorf("got %v, want ErrMalformed for a context that was cancelled", err)
-	}
-	<-ended
-}
-
-// Whoever has seen enough of a bill closes it, and that ends its request.
-func TestBillClosedEarly(t *testing.T) {
-	ended := make(chan struct{})
-	server := serve(t, func(w http.ResponseWriter, r asked) {
-		_, _ = io.WriteString(w, aDay)
-		_ = http.NewResponseController(w).Flush()
-		hang(w, r)
-		close(ended)
-	})
-	bill, err := client(t, able(t, server.URL)).Download(t.Context(), wepay.DownloadBill, aBill)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := bill.Close(); err != nil {
-		t.Error(err)
-	}
-	<-ended
 }
 
 func TestBillNothingIsSent(t *testing.T) {
 	server := serve(t, says(aDay))
-	c := client(t, able(t, server.URL))
-	for name, test := range map[string]struct {
-		op wepay.Operation
-		in map[string]string
-		is error
-	}{
-		"no bill":           {wepay.QueryOrder, map[string]string{"out_trade_no": "A1"}, wepay.ErrNoOperation},
-		"no operation":      {"", nil, wepay.ErrNoOperation},
-		"no date":           {wepay.DownloadBill, nil, nil},
-		"an odd date":       {wepay.DownloadBill, map[string]string{"bill_date": "2026-01-01"}, nil},
-		"no such date":      {wepay.DownloadBill, map[string]string{"bill_date": "20260230"}, nil},
-		"an unknown kind":   {wepay.DownloadBill, map[string]string{"bill_date": "20260101", "bill_type": "all"}, nil},
-		"an unknown pack":   {wepay.DownloadBill, map[string]string{"bill_date": "20260101", "tar_type": "ZIP"}, nil},
-		"no account":        {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101"}, nil},
-		"an unknown one":    {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101", "account_type": "Other"}, nil},
-		"a kind of another": {wepay.DownloadFundFlow, map[string]string{"bill_date": "20260101", "account_type": "Fees", "bill_type": "ALL"}, nil},
-	} {
-		bill, err := c.Download(t.Context(), test.op, wepay.NewFields(test.in))
-		var field *wepay.FieldError
-		if bill != nil || test.is != nil && !errors.Is(err, test.is) || test.is == nil && !errors.As(err, &field) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
-		if _, err := c.Do(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
-			t.Errorf("%s as a call: got %v", op, err)
-		}
-	}
+	billtest.Refuses(t, client(t, able(t, server.URL)), map[string]billtest.Wrong{
+		"a kind of another": {Operation: wepay.DownloadFundFlow, In: billtest.Request("account_type", "Fees", "bill_type", "ALL"), Field: "bill_type"},
+	})
 	if n := len(server.asked()); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}
 }
 
-// A partner who may act for every sub-merchant has a bill of all together.
-func TestBillOfAllSubMerchants(t *testing.T) {
-	for _, test := range []struct {
-		subs      []string
-		in, sends string
-		ok        bool
-	}{
-		{[]string{wepay.AnySubMerchant}, "", "", true},
-		{[]string{wepay.AnySubMerchant}, "2", "2", true},
-		{[]string{"2", "3"}, "3", "3", true},
-		{[]string{"2", "3"}, "", "", false},
-		{[]string{"2", "3"}, "4", "", false},
-	} {
-		server := serve(t, says(aDay))
+func TestBillOfSubMerchants(t *testing.T) {
+	server := serve(t, says("<xml><return_code>FAIL</return_code><return_msg>No Bill Exist</return_msg></xml>"))
+	billtest.SubMerchants(t, func(t *testing.T, subs []string, in wepay.Fields) (string, error) {
 		m := able(t, server.URL)
-		m.Type, m.SubMchIDs = wepay.Partner, test.subs
-		_, err := calls(t, m, wepay.DownloadBill, map[string]string{"sub_mch_id": test.in})
-		var field *wepay.FieldError
-		if test.ok != (err == nil) || !test.ok && !errors.As(err, &field) {
-			t.Errorf("%q asked for %q: got %v", test.subs, test.in, err)
-			continue
+		m.Type, m.SubMchIDs = wepay.Partner, subs
+		before := len(server.asked())
+		_, err := client(t, m).Download(t.Context(), wepay.DownloadBill, in)
+		if asked := server.asked(); len(asked) > before {
+			return asked[before].fields.Get("sub_mch_id"), err
 		}
-		if test.ok && server.asked()[0].fields.Get("sub_mch_id") != test.sends {
-			t.Errorf("%q asked for %q: sent %v", test.subs, test.in, server.asked()[0].fields)
-		}
-	}
+		return "", err
+	})
 }

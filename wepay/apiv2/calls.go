@@ -8,8 +8,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// call is one row of the tables of this package: everything that tells one
-// operation of API v2 from another.
+// call is a row of this package's tables: everything that differs between the
+// operations of API v2.
 type call struct {
 	row.Row
 
@@ -38,7 +38,7 @@ type call struct {
 // signatures and verdicts are those of WeChat Pay's documents of each call.
 var calls map[wepay.Operation]call
 
-// The tables name functions that use calls, so that Go cannot initialise it in
+// The tables refer to functions that use calls, so calls cannot be initialised in
 // its declaration.
 func init() {
 	calls = make(map[wepay.Operation]call)
@@ -52,7 +52,7 @@ func init() {
 	}
 }
 
-// identity names the fields that say who calls; "" is left out.
+// identity names the fields of the caller's ids; "" is left out.
 type identity struct {
 	appID, mchID, subAppID, subMchID string
 }
@@ -63,7 +63,7 @@ var (
 	transferIdentity = identity{appID: "mch_appid", mchID: "mchid"}
 )
 
-// fields returns who a merchant is under these names.
+// fields returns a merchant's ids under these names.
 func (id identity) fields(m *wepay.Merchant) wepay.Fields {
 	var fields wepay.Fields
 	for _, field := range []wepay.Field{
@@ -110,7 +110,7 @@ var commonVerdicts = map[string]wepay.Verdict{
 	"TRADEERROR":   wepay.Never,
 }
 
-// verdict says what a refusal means for repeating the call, and whether its
+// verdict returns what a refusal means for repeating the call, and whether its
 // code is known.
 func (c *call) verdict(code string) (verdict wepay.Verdict, known bool) {
 	if verdict, known = c.Verdict(code); !known {

@@ -13,9 +13,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/flight"
 )
 
-// Client is one merchant's way to WeChat Pay over API v2. It keeps connections
-// of its own alive, since the certificate belongs to the connection. It may be
-// used by many goroutines.
+// Client is a merchant's client of API v2. It has its own connections, since the
+// certificate belongs to the connection. It may be used by many goroutines.
 type Client struct {
 	merchant  *wepay.Merchant
 	options   wepay.ClientOptions
@@ -46,7 +45,7 @@ func NewClient(merchant *wepay.Merchant, options wepay.ClientOptions) *Client {
 	return c
 }
 
-// pause waits, unless the context ends first.
+// pause waits, or returns the context's error if that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -58,16 +57,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Has says whether there is an operation over API v2.
+// Has reports whether API v2 has an operation.
 func Has(op wepay.Operation) bool {
 	call, found := calls[op]
 	return found && !call.inner
 }
 
-// Merchant returns whose client this is.
+// Merchant returns the client's merchant.
 func (c *Client) Merchant() *wepay.Merchant { return c.merchant }
 
-// Do asks WeChat Pay for one operation; see wepay.Gateway.
+// Do implements wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	call := calls[op]
 	if !Has(op) || call.Bill {
@@ -76,7 +75,7 @@ func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (w
 	if call.flow == nil {
 		return c.once(ctx, op, in)
 	}
-	// A flow may send nothing at all, so that its input is checked here.
+	// A flow may send nothing at all, so its input is checked here.
 	_, own, err := call.actFor(c.merchant, in)
 	if err != nil {
 		return nil, err
@@ -108,8 +107,8 @@ func (c *Client) call(ctx context.Context, op wepay.Operation, call call, in wep
 	return reply, nil
 }
 
-// prepare checks what a caller gives, adds what the merchant knows, and says
-// how the request is signed.
+// prepare checks the caller's fields, adds the merchant's, and returns how the
+// request is signed.
 func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (wepay.Fields, signing, error) {
 	merchant, request, err := call.actFor(c.merchant, in)
 	if err != nil {
@@ -138,9 +137,9 @@ func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in 
 	return request, s, err
 }
 
-// actFor is Merchant.ActFor for calls that can say whom they are for. Others
-// keep what the caller gives, and their rules refuse it: who names a
-// sub-merchant is not to pay from the partner's own account.
+// actFor is Merchant.ActFor for calls that can name a sub-merchant. Others keep the
+// caller's fields, and their rules reject sub_mch_id: whoever names a sub-merchant
+// must not pay from the partner's own account.
 func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay.Fields, error) {
 	if c.identity.subMchID == "" {
 		return m, in.Clone(), nil
@@ -151,8 +150,8 @@ func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay
 	return m.ActFor(in, c.namesSubMerchant(m))
 }
 
-// namesSubMerchant says whether a partner's request has to say whom it is for.
-// The bill of a partner that may act for anybody is of all together without.
+// namesSubMerchant reports whether a partner's request has to name a sub-merchant.
+// Without one, a partner that may act for any gets one bill for all.
 func (c call) namesSubMerchant(m *wepay.Merchant) bool {
 	return c.identity.subMchID != "" && (!c.Bill || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
 }

@@ -6,12 +6,11 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// clientParameters makes what the payer's side takes to call up the payment:
-// the app's SDK its own parameters, the others those of a page or mini
-// program, with the link of a QR code (code_url) or of a mobile browser
-// (mweb_url) where the order has one. The signature's algorithm is the
-// order's. wx.chooseWXPay spells timeStamp as timestamp; only the first is
-// signed.
+// clientParameters returns the parameters that start the payment on the payer's
+// side: those of the app's SDK, or of a page or mini program, with the link of a QR
+// code (code_url) or of a mobile browser (mweb_url) if the order has one. The
+// signature's algorithm is the order's. wx.chooseWXPay spells timeStamp as
+// timestamp; only the first is signed.
 // Source: WeChat Pay, 调起支付 of JSAPI, 小程序 and APP.
 func clientParameters(c *Client, s signing, request, reply wepay.Fields) wepay.Fields {
 	now := strconv.FormatInt(c.options.Now().Unix(), 10)
@@ -39,7 +38,7 @@ func clientParameters(c *Client, s signing, request, reply wepay.Fields) wepay.F
 	return params
 }
 
-// appParameters names the sub-merchant as the one paid where there is one.
+// appParameters names the sub-merchant as the payee if there is one.
 func appParameters(s signing, request, reply wepay.Fields, now string) wepay.Fields {
 	appID, partnerID := request.Get("appid"), request.Get("mch_id")
 	if sub := request.Get("sub_appid"); sub != "" {

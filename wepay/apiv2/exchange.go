@@ -20,8 +20,8 @@ type signing struct {
 	key      string
 }
 
-// signing says how a call is signed. sign_type takes part in the signature when
-// it is sent, and WeChat takes MD5 for granted without it.
+// signing returns how a call is signed. sign_type is signed if it is sent; without
+// it WeChat assumes MD5.
 func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (signing, error) {
 	if c.merchant.Sandbox && op != wepay.SandboxKey {
 		key, err := c.sandboxKey(ctx)
@@ -30,8 +30,8 @@ func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (si
 	return signing{cmp.Or(call.signType, c.merchant.SignType), c.merchant.PartnerKey}, nil
 }
 
-// ask signs and sends a request and returns the reply once it is believed and
-// says that WeChat did what was asked, without what it was signed with.
+// ask signs and sends a request, and returns the verified reply if it reports
+// success, without its signature.
 func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signing, request wepay.Fields) (wepay.Fields, error) {
 	failed := call.Failure(c.merchant, op)
 	body, err := call.seal(request, s)
@@ -42,7 +42,7 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	var open []error
 	err = c.send(ctx, call, body, func(err error) { open = append(open, err) }, func(resp *http.Response) (err error) {
 		defer resp.Body.Close()
-		reply, err = call.readReply(resp)
+		reply, err = call.readReply(resp.StatusCode, resp.Body)
 		return err
 	})
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	if reply.Get("return_code") != "SUCCESS" {
 		return nil, refused()
 	}
-	if err := call.believe(request, reply, s.key); err != nil {
+	if err := call.checkReply(request, reply, s.key); err != nil {
 		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	// Some unsigned replies have no second layer; those of payouts do.
@@ -93,10 +93,9 @@ func (c call) seal(request wepay.Fields, s signing) ([]byte, error) {
 	return Encode("xml", sealed)
 }
 
-// believe says why a reply cannot be believed: it is not signed with our key,
-// or about somebody or something else. A reply without a signature passes only
-// where WeChat never signs.
-func (c call) believe(request, reply wepay.Fields, key string) error {
+// checkReply rejects a reply that is not signed with the merchant's key, or is about
+// another merchant or request. Unsigned replies pass only where WeChat never signs.
+func (c call) checkReply(request, reply wepay.Fields, key string) error {
 	if !c.unsigned {
 		if err := Verify(reply, key); err != nil {
 			return fmt.Errorf("the reply has %w", err)
@@ -108,15 +107,16 @@ func (c call) believe(request, reply wepay.Fields, key string) error {
 	return c.CheckEchoes(request, reply, "mch_id", "appid", "sub_mch_id", "mchid", "mch_appid", "wxappid")
 }
 
-// refusal fills in what WeChat said.
+// refusal fills in WeChat's reason. Without an err_code WeChat could not read or
+// verify the request, unless it reports trouble of its own.
 func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	// The risk server and bills have names of their own for the same.
 	failed.Code = cmp.Or(reply.Get("err_code"), reply.Get("error_code"))
 	failed.Message = cmp.Or(reply.Get("err_code_des"), reply.Get("error_code_des"), reply.Get("return_msg"))
 	failed.Verdict = call.refusalVerdict(failed.Code, failed.Message)
 	if call.encrypted != nil && row.Plain(failed.Code) == "PARAMERROR" {
-		// WeChat does not say how it refuses what was encrypted with a key that it
-		// has replaced; if it was that, the same call will do with the new one.
+		// WeChat does not document how it refuses fields that are encrypted with a
+		// replaced key. If that was it, the same call succeeds with the new one.
 		c.bank.Forget()
 		if strings.Contains(failed.Message, "enc_") {
 			failed.Verdict = wepay.Again
@@ -128,5 +128,5 @@ func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	}
 }
 
-// nonce returns 26 random letters and digits, more than 128 bits of chance.
+// nonce returns 26 random letters and digits, more than 128 bits of entropy.
 func nonce() string { return rand.Text() }

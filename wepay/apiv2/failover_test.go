@@ -61,7 +61,7 @@ func TestFailoverThatFails(t *testing.T) {
 	wantError(t, err, wepay.Query)
 }
 
-// What was sent before may have been done then, whatever the second access point
+// An attempt before may have succeeded, whatever the second access point
 // refuses it for; to ask once more does no harm.
 func TestRefusedAfterAnOpenAttempt(t *testing.T) {
 	for _, test := range []struct {
@@ -80,7 +80,7 @@ func TestRefusedAfterAnOpenAttempt(t *testing.T) {
 			_, err := client(t, withCertificate(t, merchant(first.URL, second.URL), "wechat.p12")).Do(t.Context(), test.op, requests[test.op].in)
 			counts(t, "after one call", first, 1, second, 1)
 			failed := wantError(t, err, test.want)
-			if doubted := strings.Contains(err.Error(), "may have been done then"); doubted != (test.want == wepay.Query) || failed.Code != test.code {
+			if doubted := strings.Contains(err.Error(), "may have succeeded"); doubted != (test.want == wepay.Query) || failed.Code != test.code {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -187,7 +187,7 @@ func TestNoFailoverWhenTheContextEnded(t *testing.T) {
 	counts(t, "the next call", first, 1, second, 3)
 }
 
-// A refusal is an answer, and so is a reply that is not believed: asking
+// A refusal is an answer, and so is a reply that is not accepted: asking
 // elsewhere would make neither better.
 func TestNoFailoverAfterAnAnswer(t *testing.T) {
 	for name, a := range map[string]answer{

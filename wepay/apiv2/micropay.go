@@ -13,7 +13,7 @@ import (
 var codeCalls = map[wepay.Operation]call{
 	wepay.Micropay: {
 		path:    "/pay/micropay",
-		timeout: 30 * time.Second, // it may wait for a bank
+		timeout: 30 * time.Second, // the bank may be slow
 		Row: row.Row{
 			Rules:    wepay.MicropayRules,
 			Complete: (*wepay.Merchant).CompleteMicropay,
@@ -67,9 +67,9 @@ var codeCalls = map[wepay.Operation]call{
 	},
 }
 
-// WeChat's advice for a payment whose outcome is not known: ask every 5 s, and
-// take it back when 45 s have told nothing. It may not be taken back sooner
-// than 15 s after it was asked for.
+// WeChat's advice for a payment with an unknown outcome: query it every 5 s, and
+// reverse it after 45 s without a result. It may not be reversed sooner than 15 s
+// after the request.
 // Source: WeChat Pay, 付款码支付, 提交付款码支付 and 撤销订单.
 const (
 	queryEvery  = 5 * time.Second
@@ -77,9 +77,9 @@ const (
 	recallTimes = 5
 )
 
-// payByCode charges a code, and waits for the outcome where the payer has to
-// enter the password or WeChat does not know it yet. What cannot be learnt is
-// taken back. It ends with the context, and then the outcome is open.
+// payByCode charges a code, and polls for the outcome while the payer enters the
+// password or WeChat does not know it yet. A payment without a result is reversed.
+// It ends with the context, which leaves the outcome open.
 func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	reply, err := c.once(ctx, op, in)
 	var failed *wepay.Error
@@ -93,7 +93,7 @@ func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fiel
 		}
 		state, err := c.Do(ctx, wepay.QueryOrder, order)
 		if err != nil {
-			continue // one answer more or less: what counts is the next
+			continue // the next answer will do
 		}
 		switch state.Get("trade_state") {
 		case "SUCCESS", "REFUND":
@@ -106,15 +106,15 @@ func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fiel
 		}
 	}
 	if _, err := c.Do(ctx, wepay.Reverse, order); err != nil {
-		failed.Err = errors.Join(failed.Err, errors.New("it could not be taken back"), err)
+		failed.Err = errors.Join(failed.Err, errors.New("reversing it failed"), err)
 		return nil, failed
 	}
 	failed.Verdict, failed.Err = wepay.Never, nil
-	failed.Message = "not paid in time, and taken back"
+	failed.Message = "not paid in time, and reversed"
 	return nil, failed
 }
 
-// sameOrder names the order that was asked for.
+// sameOrder returns the number of the order, and its sub-merchant.
 func sameOrder(in wepay.Fields) wepay.Fields {
 	order := wepay.Fields{{Name: "out_trade_no", Value: in.Get("out_trade_no")}}
 	for _, name := range []string{"sub_appid", "sub_mch_id"} {
@@ -125,8 +125,8 @@ func sameOrder(in wepay.Fields) wepay.Fields {
 	return order
 }
 
-// reverse takes a payment by code back, again as long as WeChat asks for it, or
-// gives a reason that nobody knows: what was taken back stays so.
+// reverse reverses a payment by code, and repeats that as long as WeChat demands, or
+// refuses with a code that no table has: what is reversed stays reversed.
 func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	var last error
 	for n := range recallTimes {
@@ -141,7 +141,7 @@ func reverse(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields
 		case err == nil && reply.Get("recall") == "Y":
 			last = &wepay.Error{
 				Merchant: c.merchant.Name, Operation: op, Verdict: wepay.Again,
-				Message: "recall is Y: it asks to call again, as often as it was called",
+				Message: "recall is Y: WeChat Pay still demands another call",
 			}
 		default:
 			return reply, err

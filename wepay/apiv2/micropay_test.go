@@ -106,10 +106,10 @@ func TestMicropay(t *testing.T) {
 		{name: "an unknown code, then paid", c: newCounter([]string{"!A_CODE_OF_2031"}, []string{"SUCCESS"}, nil), state: "SUCCESS", queries: 1},
 		{name: "questions that fail, then paid", c: newCounter([]string{""}, []string{"", "!ORDERNOTEXIST", "!SYSTEMERROR", "SUCCESS"}, nil), state: "SUCCESS", queries: 4},
 		{name: "paid at the last question", c: newCounter([]string{"!USERPAYING"}, append(slices.Repeat([]string{"USERPAYING"}, 8), "SUCCESS"), nil), state: "SUCCESS", queries: 9},
-		{name: "never, and taken back", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"N"}), verdict: wepay.Never, queries: 9, recalls: 1},
-		{name: "never, and taken back twice", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"Y", "N"}), verdict: wepay.Never, queries: 9, recalls: 2},
-		{name: "never, and taken back in the end", c: newCounter([]string{""}, []string{""}, []string{"", "!SYSTEMERROR", "Y", "N"}), verdict: wepay.Never, queries: 9, recalls: 4},
-		{name: "never, and never taken back", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"Y"}), verdict: wepay.Query, queries: 9, recalls: 5},
+		{name: "never, and reversed", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"N"}), verdict: wepay.Never, queries: 9, recalls: 1},
+		{name: "never, and reversed twice", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"Y", "N"}), verdict: wepay.Never, queries: 9, recalls: 2},
+		{name: "never, and reversed in the end", c: newCounter([]string{""}, []string{""}, []string{"", "!SYSTEMERROR", "Y", "N"}), verdict: wepay.Never, queries: 9, recalls: 4},
+		{name: "never, and never reversed", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"Y"}), verdict: wepay.Query, queries: 9, recalls: 5},
 		{name: "never, and taking back is refused", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, []string{"!TRADE_ERROR"}), verdict: wepay.Query, queries: 9, recalls: 1},
 	}
 	for _, test := range tests {
@@ -168,13 +168,13 @@ func TestMicropayAsksAboutItsOrder(t *testing.T) {
 	}
 }
 
-// Without a certificate nothing can be taken back, and the outcome stays open.
+// Without a certificate nothing can be reversed, and the outcome stays open.
 func TestMicropayWithoutCertificate(t *testing.T) {
 	c := newCounter([]string{"!USERPAYING"}, []string{"USERPAYING"}, nil)
 	_, err := c.pay(t, t.Context(), func(m *wepay.Merchant) { m.Certificate = nil })
 	failed := wantError(t, err, wepay.Query)
-	if failed.Code != "USERPAYING" || !strings.Contains(err.Error(), "could not be taken back") || !strings.Contains(err.Error(), "pfx") {
-		t.Errorf("got %v, want it to say that it could not be taken back without a certificate", err)
+	if failed.Code != "USERPAYING" || !strings.Contains(err.Error(), "reversing it failed") || !strings.Contains(err.Error(), "pfx") {
+		t.Errorf("got %v, want it to say that it cannot be reversed without a certificate", err)
 	}
 }
 
@@ -235,7 +235,7 @@ func TestReverse(t *testing.T) {
 		{"after a code of 2031", []string{"!A_CODE_OF_2031", "N"}, "", 2, ""},
 		{"the payer is typing", []string{"!USERPAYING"}, wepay.Query, 1, "USERPAYING"},
 		{"too late", []string{"!REVERSE_EXPIRE"}, wepay.Never, 1, "REVERSE_EXPIRE"},
-		{"asked to call again for ever", []string{"Y"}, wepay.Again, 5, "asks to call again"},
+		{"asked to call again for ever", []string{"Y"}, wepay.Again, 5, "demands another call"},
 		{"in trouble for ever", []string{"!SYSTEMERROR"}, wepay.Again, 5, "SYSTEMERROR"},
 		{"a code of 2031 for ever", []string{"!A_CODE_OF_2031"}, wepay.Query, 5, "A_CODE_OF_2031"},
 		{"no answer ever", []string{""}, wepay.Again, 5, "502"},

@@ -10,11 +10,10 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// decodeNested reads the one kind of reply that is not flat: a red packet's,
-// whose hblist holds one hbinfo for each who took from it. The list becomes a
-// JSON array in the field's text. Such replies are never signed and come over
-// WeChat's TLS, so that they need not Decode's strictness; encoding/xml expands
-// no entities but its own.
+// decodeNested reads the only kind of reply that is not flat: a red packet's, whose
+// hblist holds one hbinfo for each receiver. The list becomes a JSON array in the
+// field's text. Such replies are never signed, so they do not need Decode's
+// strictness; encoding/xml expands no custom entities.
 func decodeNested(root string, document []byte) (wepay.Fields, error) {
 	d := xml.NewDecoder(bytes.NewReader(document))
 	start, err := firstElement(d)
@@ -24,7 +23,7 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 	fields := wepay.Fields{}
 	err = children(d, func(name string) error {
 		if _, twice := fields.Lookup(name); twice {
-			return syntaxError("an element stands there twice")
+			return syntaxError("an element occurs twice")
 		}
 		text, items, err := element(d)
 		if err != nil {
@@ -60,8 +59,8 @@ func firstElement(d *xml.Decoder) (xml.StartElement, error) {
 	}
 }
 
-// children calls read at the start of each child of the element that is open,
-// until that ends. Read has to read to the child's end.
+// children calls read at the start of each child of the open element, until that
+// ends. Read has to consume the child's end.
 func children(d *xml.Decoder, read func(name string) error) error {
 	for {
 		token, err := d.Token()

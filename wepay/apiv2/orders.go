@@ -9,8 +9,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// orderCalls are those of an order's life: placed, asked about, closed, given
-// back.
+// orderCalls place, query, close and refund orders.
 var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		path: "/pay/unifiedorder",
@@ -90,15 +89,15 @@ var orderCalls = map[wepay.Operation]call{
 	},
 }
 
-// queryRefunds asks for all refunds of an order. WeChat gives ten at a time and
-// says how many there are; whoever gives an offset wants that page alone.
+// queryRefunds queries all refunds of an order. WeChat returns ten at a time, and
+// their total; a caller that gives an offset wants that page only.
 // Source: WeChat Pay, 查询退款 (/pay/refundquery).
 func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	all, err := c.once(ctx, op, in)
 	if err != nil || in.Get("offset") != "" {
 		return all, err
 	}
-	total, _ := strconv.Atoi(all.Get("total_refund_count")) // not there: these are all
+	total, _ := strconv.Atoi(all.Get("total_refund_count")) // absent: these are all
 	have, _ := strconv.Atoi(all.Get("refund_count"))
 	for have < total {
 		next := in.Clone()
@@ -109,7 +108,7 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 		}
 		got, err := strconv.Atoi(page.Get("refund_count"))
 		if err != nil || got <= 0 {
-			break // there were fewer than WeChat said, or it counts otherwise
+			break // there are fewer than WeChat said
 		}
 		addPage(&all, page, have)
 		have += got
@@ -122,8 +121,8 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 	return all, nil
 }
 
-// addPage adds a page's refunds behind those there are. WeChat does not say
-// whether a page numbers its refunds from 0 or from its offset; both are read.
+// addPage appends a page's refunds. WeChat does not document whether a page numbers
+// its refunds from 0 or from its offset; both are read.
 func addPage(all *wepay.Fields, page wepay.Fields, offset int) {
 	if _, fromZero := page.Lookup("out_refund_no_0"); !fromZero {
 		offset = 0

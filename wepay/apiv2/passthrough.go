@@ -14,8 +14,7 @@ import (
 // Pass is the operation's name in errors of Client.Pass.
 const Pass wepay.Operation = "v2"
 
-// path is what WeChat's paths look like. Nothing else may stand there: no dot,
-// no escape, no host.
+// path matches WeChat's paths and nothing else: no dot, no escape, no host.
 var path = regexp.MustCompile(`^(/[0-9A-Za-z_-]+)+$`)
 
 // unsignedPaths are the calls of no row whose replies WeChat never signs.
@@ -59,7 +58,7 @@ func (c *Client) Pass(ctx context.Context, to string, in wepay.Fields) (wepay.Fi
 	}
 	for _, name := range []string{"sub_appid", "sub_mch_id"} {
 		if value, found := in.Lookup(name); found && value == "" {
-			request.Set(name, "") // ActFor takes it out, and it is to be left out
+			request.Set(name, "") // ActFor removes it, and it has to stay empty
 		}
 	}
 	if call.certificate && !merchant.Sandbox {
@@ -116,8 +115,8 @@ func passCall(to string, in wepay.Fields) call {
 	return other
 }
 
-// ownIDs adds the merchant's ids to a request and refuses those of anybody
-// else: whoever may ask in one merchant's name asks in no other's.
+// ownIDs adds the merchant's ids to a request and rejects those of others: a caller
+// with access to one merchant must not act as another.
 func ownIDs(merchant *wepay.Merchant, id identity, request *wepay.Fields) error {
 	for _, name := range []string{"appid", "mch_appid", "wxappid"} {
 		if value := request.Get(name); value != "" && value != merchant.AppID {

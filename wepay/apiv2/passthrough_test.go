@@ -256,7 +256,7 @@ func TestPassNothingIsSent(t *testing.T) {
 	}
 }
 
-// Replies are believed as those of the call's own route are.
+// Replies are verified as those of the call's own route are.
 func TestPassReplies(t *testing.T) {
 	unsigned := says(document(reply(nil)))
 	for path, ok := range map[string]bool{

@@ -7,9 +7,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// payoutVerdicts are of red packets and transfers alike. What WeChat could not
-// tell is never a failure: the money may be with the payee, and a new number
-// would pay twice.
+// payoutVerdicts are for red packets and transfers. An unknown outcome is never a
+// failure: the payee may have the money, and a new number would pay twice.
 var payoutVerdicts = map[string]wepay.Verdict{
 	"PROCESSING":            wepay.Query,
 	"ORDERPAID":             wepay.Query, // the number is too old to be sent again
@@ -32,9 +31,9 @@ var payoutVerdicts = map[string]wepay.Verdict{
 	"V2ACCOUNTSIMPLEBAN":    wepay.Never,
 }
 
-// queryVerdicts are of questions about payouts.
+// queryVerdicts are for queries of payouts.
 var queryVerdicts = map[string]wepay.Verdict{
-	"NOTFOUND": wepay.Again, // asked again some minutes later, it may be sent again with its number
+	"NOTFOUND": wepay.Again, // still not found some minutes later, it may be sent again with its number
 }
 
 var redPacketIdentity = identity{appID: "wxappid", mchID: "mch_id", subMchID: "sub_mch_id"}
@@ -122,8 +121,8 @@ var payoutCalls = map[wepay.Operation]call{
 	},
 }
 
-// redPacketVerdicts: a red packet's number that failed is dead, and a payer who
-// looks risky stays so.
+// redPacketVerdicts: the number of a red packet that failed is spent, and a risky
+// payee stays one.
 var redPacketVerdicts = row.Verdicts(payoutVerdicts, map[string]wepay.Verdict{
 	"SENDFAILED": wepay.Never,
 	"NOAUTH":     wepay.Never,

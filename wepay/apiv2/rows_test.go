@@ -34,7 +34,7 @@ type row struct {
 	repeats string // a number that the reply repeats
 	holds   string // a field without which the reply is none
 
-	unanswered wepay.Verdict // no believable answer, or a code of none
+	unanswered wepay.Verdict // no valid answer, or an unknown code
 	system     wepay.Verdict // SYSTEMERROR
 }
 

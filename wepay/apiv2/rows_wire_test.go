@@ -264,7 +264,7 @@ func TestSharingVector(t *testing.T) {
 	server := serve(t, rows[wepay.ProfitShare].good(wepay.ProfitShare))
 	m := able(t, server.URL)
 	if _, err := calls(t, m, wepay.ProfitShare, map[string]string{"out_order_no": "P20200101000001"}); err == nil {
-		t.Error("a reply about P1 was believed")
+		t.Error("accepted a reply about P1")
 	}
 	sent, want := server.asked()[0].fields, parse(v.Base)
 	for _, field := range want {

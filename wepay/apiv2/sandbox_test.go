@@ -115,7 +115,7 @@ func TestSandboxKeyIsFetchedOnce(t *testing.T) {
 	}
 }
 
-func TestSandboxKeyGrowsOld(t *testing.T) {
+func TestSandboxKeyExpires(t *testing.T) {
 	s, m := sandbox(t, nil)
 	now := newClock()
 	c := client(t, m, wepay.ClientOptions{Now: now.now})
@@ -131,7 +131,7 @@ func TestSandboxKeyGrowsOld(t *testing.T) {
 	}
 }
 
-func TestSandboxKeyIsForgottenWhenRefused(t *testing.T) {
+func TestSandboxKeyRefused(t *testing.T) {
 	s, m := sandbox(t, nil)
 	c := client(t, m)
 	do(t, c, wepay.QueryOrder)

@@ -7,8 +7,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// sharingVerdicts are pieced together from public SDKs, as WeChat's documents
-// of v2's profit sharing are gone; what is not known is to be asked about.
+// sharingVerdicts are from public SDKs, since WeChat has removed the documents of
+// API v2's profit sharing. Unknown outcomes are to be queried.
 var sharingVerdicts = map[string]wepay.Verdict{
 	"ORDERNOTREADY":        wepay.Later,
 	"NOTENOUGH":            wepay.Later,
@@ -22,19 +22,20 @@ var sharingVerdicts = map[string]wepay.Verdict{
 	"ACCOUNTABNORMAL":      wepay.Never,
 }
 
-// sharingQueryVerdicts: what is not there may be sent again, with its number.
+// sharingQueryVerdicts: a share that is not found may be sent again, with its
+// number.
 var sharingQueryVerdicts = row.Verdicts(sharingVerdicts, map[string]wepay.Verdict{
 	"ORDERNOTEXIST":     wepay.Again,
 	"RESOURCENOTEXISTS": wepay.Again,
 })
 
-// sharingQueryIdentity: a question about a share has no appid.
+// sharingQueryIdentity: the query of a share has no appid.
 var sharingQueryIdentity = identity{mchID: "mch_id", subMchID: "sub_mch_id"}
 
 // brandMchID names the brand (品牌主) that an order is shared for.
 var brandMchID = wepay.Rule{Name: "brand_mch_id", Max: 32, Is: wepay.Digits}
 
-// sharingCalls divide what an order brought among receivers (分账). All are
+// sharingCalls share an order's amount among receivers (分账). All are
 // signed with HMAC-SHA256, whatever the merchant signs with. The order must
 // have been placed with profit_sharing Y.
 var sharingCalls = map[wepay.Operation]call{

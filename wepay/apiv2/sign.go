@@ -31,10 +31,10 @@ func Sign(fields wepay.Fields, signType wepay.SignType, key string) string {
 }
 
 // Verify checks the sign field of a message from WeChat, in constant time. The
-// signature's own form tells the algorithm, 64 hex digits HMAC-SHA256 and 32
-// MD5, since WeChat mostly leaves sign_type out; both take the same key, so
-// that a forger gains nothing by choosing. WeChat signs in upper case, and
-// lower case is refused. The error wraps wepay.ErrUnsigned or
+// signature's length determines the algorithm, 64 hex digits HMAC-SHA256 and 32
+// MD5, since WeChat usually omits sign_type; both take the same key, so a forger
+// gains nothing by choosing. WeChat signs in upper case, and lower case is
+// rejected. The error wraps wepay.ErrUnsigned or
 // wepay.ErrSignature.
 func Verify(fields wepay.Fields, key string) error {
 	sign := fields.Get("sign")

@@ -49,7 +49,7 @@ func TestSignVectors(t *testing.T) {
 	}
 }
 
-// Values are kept as they are: what a reader that trims would compute, or one
+// Values are not trimmed: what a reader that trims would compute, or one
 // that takes 0 for empty, is another signature.
 func TestSignVectorsThatMustDiffer(t *testing.T) {
 	all := vectors(t)

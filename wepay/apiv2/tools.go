@@ -12,7 +12,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// toolCalls are WeChat's small tools, and links that are only signed.
+// toolCalls are WeChat's small tools, and links that are signed locally.
 var toolCalls = map[wepay.Operation]call{
 	wepay.SandboxKey: {
 		path: sandboxKeyPath, identity: accountIdentity, signType: wepay.MD5, unsigned: true,

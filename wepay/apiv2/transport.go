@@ -13,12 +13,12 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
-// maxReply bounds a reply of WeChat's. They are of a few hundred bytes, and of
-// some ten thousand with many refunds in them.
+// maxReply bounds a reply, in bytes. Replies have a few hundred, and some ten
+// thousand with many refunds.
 const maxReply = 1 << 20
 
-// send posts a request to the access points of its call. Read gets the answer
-// to close; open is told of attempts before that may have been taken.
+// send posts a request to the endpoints of its call. Read closes the answer; open is
+// called with the error of each attempt that may have been processed.
 func (c *Client) send(ctx context.Context, call call, body []byte, open func(error), read func(*http.Response) error) error {
 	access := c.endpoints
 	if call.risk {
@@ -36,15 +36,15 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 	}, read)
 }
 
-// readReply takes an HTTP answer for a reply of WeChat's only when it is 200
-// and XML. WeChat's own errors are; what is not comes from something between.
-func (c call) readReply(resp *http.Response) (wepay.Fields, error) {
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+// readReply accepts an HTTP answer only if it is 200 and XML, as WeChat's errors
+// are, too. Other answers come from something in between.
+func (c call) readReply(status int, body io.Reader) (wepay.Fields, error) {
+	text, err := io.ReadAll(io.LimitReader(body, maxReply+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the reply: %w", err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("HTTP status %d%s", resp.StatusCode, endpoints.PageTitle(text))
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("HTTP status %d%s", status, endpoints.PageTitle(text))
 	case len(text) > maxReply:
 		return nil, fmt.Errorf("%w: a reply of more than %d bytes", wepay.ErrTooLarge, maxReply)
 	case len(bytes.TrimSpace(text)) == 0:

@@ -84,7 +84,7 @@ func (d *decoder) document(root string) (wepay.Fields, error) {
 	return fields, nil
 }
 
-// declaration skips an XML declaration, which may stand at the very beginning.
+// declaration skips an XML declaration, which is allowed at the very beginning.
 func (d *decoder) declaration() error {
 	if !strings.HasPrefix(d.rest, "<?xml") {
 		return nil
@@ -111,8 +111,8 @@ func (d *decoder) declaration() error {
 	return nil
 }
 
-// pseudoAttribute reads ` name="value"` off an XML declaration. Where another
-// name stands the text comes back whole.
+// pseudoAttribute reads ` name="value"` off an XML declaration. If there is another
+// name it returns the whole text.
 func pseudoAttribute(text, name string) (value, rest string, err error) {
 	trimmed := strings.TrimLeft(text, whiteSpace)
 	after, found := strings.CutPrefix(trimmed, name)
@@ -239,7 +239,7 @@ func (d *decoder) text() (string, error) {
 	}
 }
 
-// join keeps the usual case, one piece alone, free of a copy.
+// join avoids a copy in the usual case, a single piece.
 func join(a, b string) string {
 	if a == "" {
 		return b
@@ -337,8 +337,8 @@ func lineEnds(s string) string {
 }
 
 // Encode writes fields as one flat XML document that Decode reads back to the
-// same fields. Plain values stand as text, others in CDATA. Errors wrap
-// wepay.ErrMalformed: a name that is none, a value that XML cannot carry.
+// same fields. Plain values are text, others CDATA. Errors wrap
+// wepay.ErrMalformed: an invalid name, a value that XML cannot carry.
 func Encode(root string, fields wepay.Fields) ([]byte, error) {
 	var b bytes.Buffer
 	b.Grow(64 * (len(fields) + 1))
@@ -370,8 +370,8 @@ func writeText(b *bytes.Buffer, value string) error {
 		b.WriteString(value)
 		return nil
 	}
-	// A section cannot hold its own end, nor a carriage return, which a reader
-	// would take for a line end: both stand between two sections.
+	// A section cannot contain its own end, nor a carriage return, which a reader
+	// would normalise: both go between two sections.
 	b.WriteString("<![CDATA[")
 	b.WriteString(sectionEscapes.Replace(value))
 	b.WriteString("]]>")

@@ -17,8 +17,8 @@ const (
 	batchDetails = "transfer_detail_list"
 )
 
-// batchCalls are of the product before transfers that the payee confirms, for
-// merchants who still have it (商家转账到零钱). API v2 has no batches: these fields
+// batchCalls are those of the predecessor of transfers that the payee confirms, for
+// merchants that still have it (商家转账到零钱). API v2 has no batches: these fields
 // have API v3's names.
 var batchCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 发起商家转账 (API v3).
@@ -84,7 +84,7 @@ var batchCalls = map[wepay.Operation]call{
 	},
 }
 
-// checkBatch holds the totals against the transfers.
+// checkBatch compares the totals with the transfers.
 func checkBatch(in wepay.Fields) error {
 	var details []struct {
 		Amount json.RawMessage `json:"transfer_amount"`
@@ -104,16 +104,16 @@ func checkBatch(in wepay.Fields) error {
 		sum += amount
 	}
 	if in.Get("total_num") != strconv.Itoa(len(details)) {
-		return &wepay.FieldError{Field: "total_num", Reason: fmt.Sprintf("is not that of %s, which is %d", batchDetails, len(details))}
+		return &wepay.FieldError{Field: "total_num", Reason: fmt.Sprintf("does not match %s, which has %d", batchDetails, len(details))}
 	}
 	if in.Get("total_amount") != strconv.FormatInt(sum, 10) {
-		return &wepay.FieldError{Field: "total_amount", Reason: fmt.Sprintf("is not that of %s, which is %d", batchDetails, sum)}
+		return &wepay.FieldError{Field: "total_amount", Reason: fmt.Sprintf("does not match the sum of %s, which is %d", batchDetails, sum)}
 	}
 	return nil
 }
 
-// completeBatchQuery asks for a batch with its transfers, unless the caller wants
-// it without. The query of one transfer has no parameters.
+// completeBatchQuery queries a batch with its transfers, unless the caller does not
+// want them. The query of one transfer has no parameters.
 func completeBatchQuery(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 	page := []wepay.Field{{Name: "offset", Value: "0"}, {Name: "limit", Value: "100"}, {Name: "detail_status", Value: "ALL"}}
 	if in.Get("need_query_detail") == "" {

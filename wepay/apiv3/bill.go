@@ -21,7 +21,7 @@ var billVerdicts = map[string]wepay.Verdict{
 	"STATEMENTCREATING": wepay.Later,
 }
 
-// billCalls ask where a bill can be fetched, and what its digest is.
+// billCalls return where a bill can be downloaded, and its digest.
 var billCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 申请交易账单 (API v3).
 	wepay.DownloadBill: {
@@ -46,9 +46,9 @@ var billCalls = map[wepay.Operation]call{
 	},
 }
 
-// Download asks WeChat Pay for a bill; see wepay.Gateway. Nothing signs a bill,
-// but its digest came in a reply that WeChat signed: a bill that is not whole, or
-// another, ends with an error that wraps wepay.ErrMalformed instead of io.EOF.
+// Download implements wepay.Gateway. A bill is not signed, but its digest is in a
+// signed reply: a truncated or altered bill ends with an error that wraps
+// wepay.ErrMalformed instead of io.EOF.
 func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
 	x, err := c.prepare(op, in, true)
 	if err != nil {
@@ -110,8 +110,8 @@ func (c *Client) isAccessPoint(at *url.URL) bool {
 	})
 }
 
-// fetch begins to download a bill. Whatever comes of it, the whole call may be
-// made again, which gets another address.
+// fetch starts the download of a bill. Whatever happens, the whole call may be
+// repeated, which returns another address.
 func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wepay.Bill, error) {
 	var bill *wepay.Bill
 	r := request{method: http.MethodGet, uri: uri, repeatable: true, timeout: wepay.BillTimeout, serial: x.client.keyRing.Serial()}
@@ -133,7 +133,7 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 	return nil, x.call.Unanswered(x.failure(), err)
 }
 
-// openBill takes text and gzip for a bill, and no page.
+// openBill accepts text and gzip as a bill, but no HTML page.
 func openBill(body io.ReadCloser, want billDigest) (*wepay.Bill, error) {
 	text := bufio.NewReader(body)
 	first, err := text.Peek(2)
@@ -145,11 +145,11 @@ func openBill(body io.ReadCloser, want billDigest) (*wepay.Bill, error) {
 	case first[0] == '<':
 		return nil, fmt.Errorf("%w: a page instead of a bill", wepay.ErrMalformed)
 	case !bytes.Equal(first, []byte{0x1f, 0x8b}):
-		return &wepay.Bill{ReadCloser: bill{&digested{text, sha1.New(), want}, body}, Verified: true}, nil
+		return &wepay.Bill{Reader: &digested{text, sha1.New(), want}, Closer: body, Verified: true}, nil
 	}
 	packed, err := unpack(text, want)
 	if err != nil {
 		return nil, err
 	}
-	return &wepay.Bill{ReadCloser: bill{packed, body}, Gzip: true, Verified: true}, nil
+	return &wepay.Bill{Reader: packed, Closer: body, Gzip: true, Verified: true}, nil
 }

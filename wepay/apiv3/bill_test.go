@@ -1,9 +1,7 @@
 package apiv3_test
 
 import (
-	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
@@ -18,10 +16,11 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
+	"github.com/windsome/caddy-wepay/wepay/internal/billtest"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-var aBill = fields("bill_date", "20260101")
+var aBill = billtest.Request()
 
 // download reads a whole bill.
 func (s *shop) download(op wepay.Operation, in wepay.Fields) (text string, packed bool, err error) {
@@ -138,18 +137,7 @@ func TestBillIsNotWhole(t *testing.T) {
 	}
 }
 
-const aDay = "\ufeffa,b\r\n`1,`x\r\n总交易单数\r\n`1\r\n"
-
-func zipped(t testing.TB, text string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, err := io.WriteString(w, text)
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
+const aDay = billtest.Day
 
 // offer tells where a bill of a text is.
 func offer(text, url string) answer {
@@ -181,8 +169,8 @@ func readBill(t testing.TB, c *apiv3.Client) (string, error) {
 }
 
 func TestBillFiles(t *testing.T) {
-	packed := zipped(t, aDay)
-	long := zipped(t, strings.Repeat(aDay, 10_000))
+	packed := billtest.Zipped(t, aDay)
+	long := billtest.Zipped(t, strings.Repeat(aDay, 10_000))
 	cut := func(text string, promised int) func(http.ResponseWriter, *http.Request) answer {
 		return func(w http.ResponseWriter, _ *http.Request) answer {
 			w.Header().Set("Content-Length", strconv.Itoa(promised))
@@ -204,7 +192,7 @@ func TestBillFiles(t *testing.T) {
 		"gzip in two":           {aDay + aDay, says(packed + packed), nil},
 		"another text":          {aDay, says(aDay + " "), wepay.ErrMalformed},
 		"a part of the text":    {aDay, says(aDay[:len(aDay)-1]), wepay.ErrMalformed},
-		"another gzip":          {aDay, says(zipped(t, aDay+" ")), wepay.ErrMalformed},
+		"another gzip":          {aDay, says(billtest.Zipped(t, aDay+" ")), wepay.ErrMalformed},
 		"text cut off":          {aDay, cut(aDay[:10], 1000), io.ErrUnexpectedEOF},
 		"gzip cut off":          {aDay, cut(packed[:len(packed)-9], len(packed)), io.ErrUnexpectedEOF},
 		"gzip without its end":  {aDay, says(packed[:len(packed)-9]), io.ErrUnexpectedEOF},
@@ -257,98 +245,43 @@ func TestBillNoFile(t *testing.T) {
 // Whoever has seen enough of a bill closes it, and that ends its request; and
 // the time that a call may take does not bound a bill, whose caller can.
 func TestBillEnds(t *testing.T) {
-	for _, how := range []string{"closed", "cancelled"} {
-		started, ended := make(chan struct{}), make(chan struct{})
+	billtest.Ends(t, func(t *testing.T, bill http.HandlerFunc) wepay.Gateway {
 		w := billOf(t, aDay, func(w http.ResponseWriter, r *http.Request) answer {
-			_, _ = io.WriteString(w, aDay)
-			_ = http.NewResponseController(w).Flush()
-			close(started)
-			<-r.Context().Done()
-			close(ended)
+			bill(w, r)
 			return answer{status: -1}
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		bill, err := w.client(t, w.merchant(t), wepay.ClientOptions{Timeout: 2 * time.Second}).Download(ctx, wepay.DownloadBill, aBill)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-started
-		if how == "cancelled" {
-			cancel()
-			if _, err := io.Copy(io.Discard, bill); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
-			}
-		}
-		if err := bill.Close(); err != nil {
-			t.Error(err)
-		}
-		<-ended
-		cancel()
-	}
+		return w.client(t, w.merchant(t), wepay.ClientOptions{Timeout: 2 * time.Second})
+	})
 }
 
 func TestBillNothingIsSent(t *testing.T) {
 	s := openShop(t, ways[3])
-	for name, test := range map[string]struct {
-		op    wepay.Operation
-		in    wepay.Fields
-		field string
-	}{
-		"no date":              {wepay.DownloadBill, nil, "bill_date"},
-		"an odd date":          {wepay.DownloadBill, fields("bill_date", "2026-01-01"), "bill_date"},
-		"an unknown kind":      {wepay.DownloadBill, with(aBill, "bill_type", "all"), "bill_type"},
-		"an unknown pack":      {wepay.DownloadBill, with(aBill, "tar_type", "ZIP"), "tar_type"},
-		"a device":             {wepay.DownloadBill, with(aBill, "device_info", "1"), "device_info"},
-		"another sub-merchant": {wepay.DownloadBill, with(aBill, "sub_mch_id", "1900000211"), "sub_mch_id"},
-		"no account":           {wepay.DownloadFundFlow, aBill, "account_type"},
-		"an unknown one":       {wepay.DownloadFundFlow, with(aBill, "account_type", "BASIC"), "account_type"},
-		"of a sub-merchant":    {wepay.DownloadFundFlow, with(aBill, "account_type", "Fees", "sub_mch_id", subMchID), "sub_mch_id"},
-	} {
-		_, err := s.client.Download(t.Context(), test.op, test.in)
-		t.Run(name, func(t *testing.T) { wantField(t, err, test.field) })
-	}
-	for _, op := range []wepay.Operation{wepay.QueryOrder, wepay.Micropay, ""} {
-		if _, err := s.client.Download(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
-			t.Errorf("%s as a bill: got %v", op, err)
-		}
-	}
-	for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow, wepay.Micropay, ""} {
-		if _, err := s.client.Do(t.Context(), op, aBill); !errors.Is(err, wepay.ErrNoOperation) {
-			t.Errorf("%s as a call: got %v", op, err)
-		}
+	billtest.Refuses(t, s.client, map[string]billtest.Wrong{
+		"a device":             {Operation: wepay.DownloadBill, In: with(aBill, "device_info", "1"), Field: "device_info"},
+		"another sub-merchant": {Operation: wepay.DownloadBill, In: with(aBill, "sub_mch_id", "1900000211"), Field: "sub_mch_id"},
+		"of a sub-merchant":    {Operation: wepay.DownloadFundFlow, In: with(aBill, "account_type", "Fees", "sub_mch_id", subMchID), Field: "sub_mch_id"},
+	})
+	if _, err := s.client.Do(t.Context(), wepay.Micropay, aBill); !errors.Is(err, wepay.ErrNoOperation) {
+		t.Errorf("an operation of API v2 alone: got %v", err)
 	}
 	if n := len(s.wechat.Requests("")); n != 0 {
 		t.Errorf("%d requests were sent", n)
 	}
 }
 
-// A partner who may act for every sub-merchant has a bill of all together.
-func TestBillOfAllSubMerchants(t *testing.T) {
-	for _, test := range []struct {
-		subs     []string
-		in, asks string
-		ok       bool
-	}{
-		{[]string{wepay.AnySubMerchant}, "", "/v3/bill/tradebill?bill_date=2026-01-01", true},
-		{[]string{wepay.AnySubMerchant}, "2", "/v3/bill/tradebill?bill_date=2026-01-01&sub_mchid=2", true},
-		{[]string{"2", "3"}, "", "", false},
-	} {
-		var first string
+func TestBillOfSubMerchants(t *testing.T) {
+	billtest.SubMerchants(t, func(t *testing.T, subs []string, in wepay.Fields) (sub string, err error) {
 		w := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
-			first = r.RequestURI
+			sub = r.URL.Query().Get("sub_mchid")
+			if r.URL.Path != "/v3/bill/tradebill" || r.URL.Query().Get("bill_date") != "2026-01-01" || r.URL.Query().Has("sub_mchid") != (sub != "") {
+				t.Errorf("asked for %s", r.URL)
+			}
 			return answer{body: `{"code":"NO_STATEMENT_EXIST"}`, status: 400}
 		})
 		w.clock.Advance(24 * time.Hour)
 		m := w.merchant(t)
-		m.Type, m.SubMchIDs = wepay.Partner, test.subs
-		_, err := w.client(t, m).Download(t.Context(), wepay.DownloadBill, with(aBill, "sub_mch_id", test.in))
-		if !test.ok {
-			wantField(t, err, "sub_mch_id")
-			continue
-		}
-		wantError(t, err, wepay.Done)
-		if first != test.asks {
-			t.Errorf("asked for %s, want %s", first, test.asks)
-		}
-	}
+		m.Type, m.SubMchIDs = wepay.Partner, subs
+		_, err = w.client(t, m).Download(t.Context(), wepay.DownloadBill, in)
+		return sub, err
+	})
 }

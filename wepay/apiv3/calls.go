@@ -7,43 +7,43 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// call is one row of the tables of this package: everything that tells one
-// operation of API v3 from another.
+// call is a row of this package's tables: everything that differs between the
+// operations of API v3.
 type call struct {
 	row.Row
 
 	method string
-	// path is where the call goes. {name} stands for a field, which is escaped;
-	// [part] is there in a call for a sub-merchant only, also in the members of in.
+	// path is the call's. {name} stands for a field, which is escaped; [part] is left
+	// out of a call without a sub-merchant, also in the members of in.
 	path string
 	// preferred is the path of a request that has all fields in it; "": none.
 	preferred string
 	as        acting
 
-	// in are the members that WeChat gets of the caller's and the merchant's
-	// fields: the query of a GET, the body of a POST.
+	// in makes members of the caller's and the merchant's fields: the query of a
+	// GET, the body of a POST.
 	in fieldMap
 	// body adds to a body what in cannot say; nil: nothing.
 	body func(x *exchange, body object) error
-	// encrypted are the places in the body, or in each of an array's objects, of
-	// what only WeChat may read.
+	// encrypted are the paths in the body, or in each of an array's objects, of what
+	// only WeChat may read.
 	encrypted []string
-	// decrypted are the places in the reply of what only the merchant may read.
+	// decrypted are the paths in the reply of what only the merchant may read.
 	decrypted []string
 
-	// out are the fields that the caller gets of the reply, besides those that
-	// every operation gives.
+	// out makes fields for the caller of the reply, besides those of every
+	// operation.
 	out fieldMap
 	// result adds to the caller's fields what out cannot say; nil: nothing.
 	result func(x *exchange, answer object, out *wepay.Fields) error
 }
 
-// acting is whom a partner's call is for.
+// acting says for whom a partner's call is.
 type acting int
 
 const (
 	forSub      acting = iota // a sub-merchant, the configured one unless the request names another
-	forSubOrAll               // the same, or all together of a partner who may act for anybody
+	forSubOrAll               // the same, or all of them if the partner may act for any
 	forNamed                  // a sub-merchant that the request names, else the partner's own account
 	forAccount                // the merchant's own account alone
 )
@@ -52,7 +52,7 @@ const (
 // verdicts are those of WeChat Pay's documents of each call.
 var calls map[wepay.Operation]call
 
-// The tables name functions that use calls, so that Go cannot initialise it in
+// The tables refer to functions that use calls, so calls cannot be initialised in
 // its declaration.
 func init() {
 	calls = make(map[wepay.Operation]call)
@@ -63,9 +63,9 @@ func init() {
 	}
 }
 
-// actFor is Merchant.ActFor for what the call can say of whom it is for. Where it
-// cannot say it, the rules refuse to be told: who names a sub-merchant is not to
-// pay from the partner's own account.
+// actFor is Merchant.ActFor for calls that can name a sub-merchant. The rules of
+// others reject sub_mch_id: whoever names a sub-merchant must not pay from the
+// partner's own account.
 func (c *call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay.Fields, error) {
 	switch {
 	case c.as == forAccount, c.as == forNamed && in.Get("sub_mch_id") == "":

@@ -25,11 +25,11 @@ func (c *certificate) inForce(now time.Time) bool {
 	return !now.Before(c.notBefore) && !now.After(c.notAfter)
 }
 
-// certificates are all that WeChat listed in one reply; nil: none. They do not
-// change.
+// certificates are those that WeChat listed in one reply; nil: none. They are
+// immutable.
 type certificates struct {
 	bySerial map[string]*certificate
-	unusable map[string]error // why others are left out
+	unusable map[string]error // why the others are left out
 }
 
 func (cs *certificates) key(serial string, now time.Time) *rsa.PublicKey {
@@ -43,7 +43,7 @@ func (cs *certificates) key(serial string, now time.Time) *rsa.PublicKey {
 	return c.key
 }
 
-// whyNot says why there is no key of a serial number.
+// whyNot returns why there is no key with a serial number.
 func (cs *certificates) whyNot(serial string) string {
 	if cs != nil && cs.bySerial[serial] != nil {
 		c := cs.bySerial[serial]
@@ -56,8 +56,8 @@ func (cs *certificates) whyNot(serial string) string {
 	return "WeChat Pay does not list that certificate"
 }
 
-// newest returns the certificate in force that began last, which is the one to
-// encrypt with while WeChat rotates them; nil without one.
+// newest returns the valid certificate that started last, which encrypts while
+// WeChat rotates them; nil without one.
 func (cs *certificates) newest(now time.Time) (newest *certificate) {
 	if cs == nil {
 		return nil
@@ -70,14 +70,14 @@ func (cs *certificates) newest(now time.Time) (newest *certificate) {
 	return newest
 }
 
-// RefreshEvery is how often platform certificates are to be fetched. WeChat
-// asks for less than 12 hours; a new one is listed for a day before it signs.
+// RefreshEvery is how often platform certificates are fetched. WeChat demands less
+// than 12 hours; a new one is listed for a day before it signs.
 // Source: WeChat Pay, 平台证书更新指引.
 const RefreshEvery = 10 * time.Hour
 
-// Due says when Refresh should be called: at once where there is nothing yet,
-// a while after it failed, and never for an account with the public key, as
-// long as WeChat used no certificate with it, or once it lists none any more.
+// Due returns when to call Refresh: at once if nothing was fetched yet, a while
+// after a failure, and never for an account with the public key that has not seen a
+// certificate in use, or whose certificates are no longer listed.
 func (k *KeyRing) Due() (at time.Time, ever bool) {
 	asked, failed := k.fetched.Last()
 	switch {
@@ -95,16 +95,15 @@ func (k *KeyRing) Due() (at time.Time, ever bool) {
 // retryEvery is how long after a failed fetch the next is due.
 const retryEvery = 5 * time.Minute
 
-// Refresh fetches the platform certificates that WeChat lists for the account.
-// Those held before stay where that fails.
+// Refresh fetches the platform certificates that WeChat lists for the account. If
+// that fails the old ones stay.
 func (k *KeyRing) Refresh(ctx context.Context) error {
 	k.Load(ctx)
 	_, err := k.fetched.Get(ctx, 0, 0)
 	return err
 }
 
-// fetch asks WeChat for the certificates and takes them in place of those
-// before.
+// fetch fetches the certificates and replaces the old ones.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
 func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 	failing := func(err error) (struct{}, error) {
@@ -113,8 +112,8 @@ func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 	if err := k.merchant.RequireV3(); err != nil {
 		return failing(err)
 	}
-	// A certificate that WeChat has retired must not keep the new ones from coming,
-	// so that none is named; the public key counts as in use only where it is.
+	// No certificate is named, as a retired one would keep the new ones from coming.
+	// The public key counts as in use only if it is named.
 	answer, err := k.ask(ctx, request{method: http.MethodGet, uri: "/v3/certificates", repeatable: true, serial: k.merchant.PublicKeyID})
 	if err != nil {
 		return failing(err)
@@ -126,17 +125,17 @@ func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 	if err != nil {
 		return failing(err)
 	}
-	if err := k.believeCertificates(answer, fresh); err != nil {
+	if err := k.verifyCertificates(answer, fresh); err != nil {
 		return failing(err)
 	}
 	k.replace(fresh)
 	if k.store != nil {
-		_ = k.store.Store(ctx, k.storeKey(), answer.body) // which reports why not
+		_ = k.store.Store(ctx, k.storeKey(), answer.body) // which reports errors
 	}
 	return none, nil
 }
 
-// hint says what to do about a refusal of certificates.
+// hint returns what to do about a refusal.
 func (k *KeyRing) hint(code string) string {
 	switch {
 	case code == "RESOURCE_NOT_EXISTS" && k.merchant.PublicKey != nil:
@@ -150,10 +149,9 @@ func (k *KeyRing) hint(code string) string {
 	}
 }
 
-// believeCertificates verifies the reply that brought certificates: with a key
-// that is known already, or else with one of its own, which the APIv3 key
-// vouches for.
-func (k *KeyRing) believeCertificates(answer *reply, fresh *certificates) error {
+// verifyCertificates verifies the reply with the certificates: with a known key, or
+// else with one of its own, which the APIv3 key authenticates.
+func (k *KeyRing) verifyCertificates(answer *reply, fresh *certificates) error {
 	s, err := readSignature(answer.header)
 	if err != nil {
 		return err
@@ -169,8 +167,8 @@ func (k *KeyRing) believeCertificates(answer *reply, fresh *certificates) error 
 	return s.verify(key, answer.body, now)
 }
 
-// open decrypts the certificates of a reply with the APIv3 key. One that cannot be
-// used is left out, unless that leaves none.
+// open decrypts the certificates of a reply with the APIv3 key. An unusable one is
+// left out, unless that leaves none.
 func (k *KeyRing) open(body []byte) (*certificates, error) {
 	var listed struct {
 		Data []struct {
@@ -223,9 +221,9 @@ func (k *KeyRing) openCertificate(gcm cipher.AEAD, serial string, encrypted *sea
 // minKeyBits is the length of WeChat Pay's RSA keys.
 const minKeyBits = 2048
 
-// parseCertificate reads a certificate that the APIv3 key vouches for. Who issued
-// it is not checked: WeChat's root is in no store, and whoever has that key could
-// as well send what it opens.
+// parseCertificate reads a certificate that the APIv3 key authenticates. Its issuer
+// is not checked: WeChat's root is in no trust store, and anyone with the APIv3 key
+// can encrypt a certificate.
 func parseCertificate(text []byte) (*certificate, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -245,8 +243,7 @@ func parseCertificate(text []byte) (*certificate, error) {
 	return &certificate{wepay.CertificateSerial(cert), key, cert.NotBefore, cert.NotAfter}, nil
 }
 
-// replace takes certificates in place of those before, and reports which are left
-// out.
+// replace replaces the certificates, and reports those that are unusable.
 func (k *KeyRing) replace(fresh *certificates) {
 	k.certificates.Store(fresh)
 	if k.changed != nil {
@@ -259,13 +256,12 @@ func (k *KeyRing) replace(fresh *certificates) {
 	}
 }
 
-// storeKey is where the account's certificates are kept.
+// storeKey is the key of the account's certificates in the store.
 func (k *KeyRing) storeKey() string { return "wepay/certificates/" + k.merchant.MchID + ".json" }
 
-// Load takes the certificates that were kept from before, once, unless the
-// context ends first. What is kept is WeChat's reply as it came: nobody without
-// the APIv3 key can have made it. It is as old as it is in the store, so that a
-// restart does not have WeChat asked before Due.
+// Load loads the stored certificates, once, unless the context ends first. Stored is
+// WeChat's reply as it came, which only the APIv3 key can have encrypted. Its age is
+// that in the store, so that a restart does not fetch before Due.
 func (k *KeyRing) Load(ctx context.Context) {
 	select {
 	case k.loading <- struct{}{}:
@@ -280,21 +276,21 @@ func (k *KeyRing) Load(ctx context.Context) {
 		k.loaded = true
 		return
 	}
-	body, stored, err := k.store.Load(ctx, k.storeKey())
+	body, at, err := k.store.Load(ctx, k.storeKey())
 	k.loaded = ctx.Err() == nil
 	if err != nil {
-		return // there are none, or the store has reported why not
+		return // there are none, or the store has reported the error
 	}
-	kept, err := k.open(body)
+	stored, err := k.open(body)
 	if err != nil || k.certificates.Load() != nil {
-		return // what does not open was kept under another key
+		return // what does not decrypt was stored under another key
 	}
-	k.replace(kept)
-	k.fetched.Assume(struct{}{}, stored)
+	k.replace(stored)
+	k.fetched.Assume(struct{}{}, at)
 }
 
-// Expires returns when the last of the platform certificates in force expires;
-// the zero time where none is.
+// Expires returns when the last valid platform certificate expires; zero if there is
+// none.
 func (k *KeyRing) Expires() (last time.Time) {
 	now := k.options.Now()
 	if cs := k.certificates.Load(); cs != nil {

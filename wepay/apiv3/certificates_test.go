@@ -112,7 +112,7 @@ func sealed(t testing.TB, key, text string) string {
 	return base64.StdEncoding.EncodeToString(gcm.Seal(nil, []byte("61f9c719728a"), []byte(text), []byte("certificate")))
 }
 
-// What WeChat lists is believed as far as it can be used.
+// WeChat's usable certificates are accepted.
 func TestListOfCertificates(t *testing.T) {
 	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
 	good := listed{serial: 0x0A1B}
@@ -192,11 +192,11 @@ func TestUnusableCertificates(t *testing.T) {
 			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
 				return answer{body: body, header: signedBy(t, wechatsKey(t), serialOf(3), body)}
 			})
-			m, kept := w.merchant(t), new(store)
+			m, certificates := w.merchant(t), new(store)
 			m.PublicKey, m.PublicKeyID = nil, ""
 			var reported []string
 			newKeyRing := func() *apiv3.KeyRing {
-				return apiv3.NewKeyRing(m, kept, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t), Unusable: func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }})
+				return apiv3.NewKeyRing(m, certificates, wepay.ClientOptions{Now: w.clock.Now, Transport: plainTransport(t), Unusable: func(of *wepay.Merchant, err error) { reported = append(reported, of.Name+" "+err.Error()) }})
 			}
 			fetched, loaded := newKeyRing(), newKeyRing()
 			if err := fetched.Refresh(t.Context()); err != nil {
@@ -311,7 +311,7 @@ func TestVectorA3(t *testing.T) {
 	}
 }
 
-// What is kept is as old as it is in the store, so that a restart has nothing
+// Stored certificates have the age that the store returns, so that a restart has nothing
 // fetched that is fresh.
 func TestKeptCertificatesAge(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -13,10 +13,10 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// algorithm is the one that contents are encrypted by.
+// algorithm encrypts contents.
 const algorithm = "AEAD_AES_256_GCM"
 
-// strict is the base64 of all that WeChat sends: one text for one value.
+// strict is WeChat's base64: each value has one encoding only.
 var strict = base64.StdEncoding.Strict()
 
 // sealed is what was encrypted under the merchant's APIv3 key.
@@ -47,7 +47,7 @@ func readSealed(d document) (s sealed) {
 	return s
 }
 
-// newGCM makes what decrypts with an APIv3 key of 32 bytes. The error wraps
+// newGCM returns the cipher of an APIv3 key of 32 bytes. The error wraps
 // wepay.ErrAPIv3Key.
 func newGCM(key string) (cipher.AEAD, error) {
 	block, err := aes.NewCipher([]byte(key))
@@ -63,8 +63,7 @@ const (
 	tagSize   = 16
 )
 
-// bytes returns the ciphertext of what can be opened. The error wraps
-// wepay.ErrMalformed.
+// bytes returns a well-formed ciphertext. The error wraps wepay.ErrMalformed.
 func (s *sealed) bytes() ([]byte, error) {
 	if s.Algorithm != algorithm {
 		return nil, fmt.Errorf("%w: it is not encrypted by %s", wepay.ErrMalformed, algorithm)
@@ -94,8 +93,7 @@ func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
 	return plain, nil
 }
 
-// encrypt makes a sensitive field that only WeChat can read: RSA-OAEP with
-// SHA-1, base64.
+// encrypt encrypts a sensitive field for WeChat: RSA-OAEP with SHA-1, base64.
 // Source: WeChat Pay, 敏感信息加解密.
 func encrypt(key *rsa.PublicKey, value string) (string, error) {
 	text, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(value), nil)
@@ -108,7 +106,7 @@ func encrypt(key *rsa.PublicKey, value string) (string, error) {
 	return base64.StdEncoding.EncodeToString(text), nil
 }
 
-// decrypt reads a sensitive field that WeChat encrypted for the merchant.
+// decrypt decrypts a sensitive field that WeChat encrypted for the merchant.
 func decrypt(key *rsa.PrivateKey, value string) (string, error) {
 	text, err := strict.DecodeString(value)
 	if err != nil {

@@ -8,60 +8,61 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Client is one merchant's way to WeChat Pay over API v3. It may be used by
-// many goroutines.
+// Client is a merchant's client of API v3. It may be used by many goroutines.
 type Client struct {
 	wire
 	keyRing *KeyRing
 }
 
-// NewClient returns the client of a merchant that Validate accepts, whose
-// account knows WeChat by a key ring.
+// NewClient returns the client of a merchant that Validate accepts. The key ring is
+// that of its account.
 func NewClient(merchant *wepay.Merchant, keyRing *KeyRing, options wepay.ClientOptions) *Client {
 	return &Client{newWire(merchant, options), keyRing}
 }
 
-// Merchant returns whose client this is.
+// Merchant returns the client's merchant.
 func (c *Client) Merchant() *wepay.Merchant { return c.merchant }
 
-// Has says whether there is an operation over API v3.
+// Has reports whether API v3 has an operation.
 func Has(op wepay.Operation) bool {
 	_, found := calls[op]
 	return found
 }
 
-// Do asks WeChat Pay for one operation; see wepay.Gateway.
+// Do implements wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
-	x, err := c.prepare(op, in, false)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := x.ask(ctx)
+	x, answer, err := c.exchange(ctx, op, in, false)
 	if err != nil {
 		return nil, err
 	}
 	return x.translate(answer)
 }
 
-// Native is Do with WeChat's own JSON of API v3 for its result, byte for byte,
-// nil where WeChat answers nothing.
+// Native is Do with WeChat's own JSON as its result, byte for byte; nil if the reply
+// is empty.
 func (c *Client) Native(ctx context.Context, op wepay.Operation, in wepay.Fields) (json.RawMessage, error) {
-	x, err := c.prepare(op, in, false)
+	x, answer, err := c.exchange(ctx, op, in, false)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := x.ask(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// It is believed for the same reasons, whatever names it is given under.
-	if _, err := x.believed(answer); err != nil || len(answer.body) == 0 {
+	// The reply has to pass the same checks as Do's.
+	if _, err := x.accept(answer); err != nil || len(answer.body) == 0 {
 		return nil, err
 	}
 	return answer.body, nil
 }
 
-// prepare checks what a caller gives, and says for whom the merchant acts.
+// exchange makes a call, for Download or for the others.
+func (c *Client) exchange(ctx context.Context, op wepay.Operation, in wepay.Fields, bill bool) (*exchange, *reply, error) {
+	x, err := c.prepare(op, in, bill)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer, err := x.ask(ctx)
+	return x, answer, err
+}
+
+// prepare checks the caller's fields and completes them.
 func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*exchange, error) {
 	call, found := calls[op]
 	if !found || call.Bill != bill {
@@ -84,7 +85,7 @@ func (c *Client) prepare(op wepay.Operation, in wepay.Fields, bill bool) (*excha
 	return &exchange{client: c, op: op, call: call, merchant: merchant, in: own}, nil
 }
 
-// addIDs says who asks, and for whom.
+// addIDs adds the ids of the merchant and of its sub-merchant.
 func addIDs(m *wepay.Merchant, in *wepay.Fields) {
 	for name, id := range map[string]string{"appid": m.AppID, "mch_id": m.MchID, "sub_appid": m.SubAppID, "sub_mch_id": m.SubMchID} {
 		if id != "" {

@@ -8,14 +8,14 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// signType is the algorithm of what a client's SDK takes.
+// signType is the algorithm of the parameters of a client's SDK.
 const signType = "RSA"
 
-// clientParameters makes what the payer's side takes to call up the payment:
-// the app's SDK its own parameters, a page or mini program its own, both signed
-// with the merchant's key, and the links of a QR code (code_url) or of a mobile
-// browser (mweb_url), which need no signature. wx.chooseWXPay spells timeStamp
-// as timestamp; only the first is signed.
+// clientParameters returns the parameters that start the payment on the payer's
+// side: those of the app's SDK, or of a page or mini program, signed with the
+// merchant's key, or the link of a QR code (code_url) or of a mobile browser
+// (mweb_url), which is not signed. wx.chooseWXPay spells timeStamp as timestamp;
+// only the first is signed.
 // Source: WeChat Pay, 调起支付 of JSAPI, 小程序 and APP (API v3).
 func clientParameters(x *exchange, answer object, out *wepay.Fields) (err error) {
 	for v3, v2 := range map[string]string{"code_url": "code_url", "h5_url": "mweb_url"} {
@@ -49,8 +49,8 @@ func pageParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, erro
 	}), nil
 }
 
-// appParameters names the sub-merchant as the one paid where there is one, as
-// API v2 does; of API v3 WeChat does not say which of the two it is.
+// appParameters names the sub-merchant as the payee if there is one, as in API v2;
+// for API v3 WeChat does not document which of the two it is.
 func appParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error) {
 	appID, nonce := cmp.Or(m.SubAppID, m.AppID), nonce()
 	_, key := m.SigningKey()

@@ -15,7 +15,7 @@ import (
 // maxCombined is how many orders one combined order may have.
 const maxCombined = 50
 
-// partNumbers are the fields that say which order is meant, and whose it is.
+// partNumbers identify an order of several and its merchant.
 var partNumbers = wepay.Rules{
 	{Name: "mch_id", Max: 32, Is: wepay.Digits},
 	{Name: "sub_mch_id", Max: 32},
@@ -23,7 +23,7 @@ var partNumbers = wepay.Rules{
 	{Name: "out_trade_no", Required: true, Max: 32, Is: wepay.Number},
 }
 
-// partRules are the fields of each order of those that are placed together.
+// partRules are the fields of each order that is placed with others.
 var partRules = append(slices.Clone(partNumbers), wepay.Rules{
 	{Name: "total_fee", Required: true, Is: wepay.Fen},
 	{Name: "fee_type", Max: 16},
@@ -39,8 +39,8 @@ var combinedNumber = wepay.Rule{Name: "combine_out_trade_no", Required: true, Ma
 // v2's names.
 const subOrders = "sub_orders"
 
-// combineCalls are of orders that are paid together (合单). API v2 has none; the
-// fields have the names that it has for single orders.
+// combineCalls are for orders that are paid together (合单). API v2 has none; the
+// fields have its names of single orders.
 var combineCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 合单下单 (API v3).
 	wepay.CombineOrder: {
@@ -92,8 +92,7 @@ var combineCalls = map[wepay.Operation]call{
 	},
 }
 
-// partNumberMap says which order of several is meant, and partPlacedMap what is
-// ordered by it.
+// partNumberMap identifies an order of several; partPlacedMap is all of it.
 var (
 	partNumberMap = fieldMap{
 		{"mch_id", "mchid", text},
@@ -111,7 +110,7 @@ var (
 	})
 )
 
-// combineBody adds who pays, an openid of the merchant's own appid, the scene and
+// combineBody adds the payer, by an openid of the merchant's own appid, the scene and
 // the orders.
 func combineBody(x *exchange, body object) error {
 	if x.in.Get("trade_type") == "JSAPI" {
@@ -123,7 +122,7 @@ func combineBody(x *exchange, body object) error {
 	return x.putParts(body, partRules, partPlacedMap)
 }
 
-// putParts puts in the orders that are meant.
+// putParts adds the orders.
 func (x *exchange) putParts(body object, rules wepay.Rules, members fieldMap) error {
 	var given []object
 	if err := decode([]byte(x.in.Get(subOrders)), &given); err != nil || len(given) == 0 || len(given) > maxCombined {
@@ -140,7 +139,7 @@ func (x *exchange) putParts(body object, rules wepay.Rules, members fieldMap) er
 	return nil
 }
 
-// inPart says which of the orders a fault is in.
+// inPart adds the number of the order to an error.
 func inPart(i int, err error) error {
 	var field *wepay.FieldError
 	if !errors.As(err, &field) {
@@ -149,8 +148,8 @@ func inPart(i int, err error) error {
 	return &wepay.FieldError{Field: subOrders, Reason: fmt.Sprintf("order %d: %s", i+1, field.Field+" "+field.Reason), Missing: field.Missing, Err: field.Err}
 }
 
-// part makes one order of API v2's names. It is the merchant's own unless it
-// names another, and a partner's for a sub-merchant that the partner acts for.
+// part translates one order. It is the merchant's own unless it names another
+// merchant, and a partner's for a sub-merchant that the partner acts for.
 func (x *exchange) part(given object, rules wepay.Rules, members fieldMap) (object, error) {
 	var in wepay.Fields
 	for name := range given {
@@ -174,7 +173,7 @@ func (x *exchange) part(given object, rules wepay.Rules, members fieldMap) (obje
 	return part, members.write(in, part.put)
 }
 
-// addPartStates numbers the orders as API v2 numbers things: trade_state_0.
+// addPartStates numbers the orders as API v2 numbers items: trade_state_0.
 func addPartStates(x *exchange, answer object, out *wepay.Fields) error {
 	orders := answer.objects(subOrders)
 	if len(orders) == 0 {

@@ -76,7 +76,7 @@ func TestCombineIsRefused(t *testing.T) {
 		"an object for a number": {"sub_orders", "order 1: total_fee", strings.Replace(good, `:1,`, ":{},", 1)},
 		"an unknown field":       {"sub_orders", "order 1: price", strings.Replace(good, `"total_fee"`, `"price"`, 1)},
 		"nobody's":               {"sub_orders", "order 1: sub_mch_id is required", strings.Replace(good, `"sub_mch_id":"1900000209",`, "", 1)},
-		"somebody else's":        {"sub_orders", "order 1: sub_mch_id is not among", strings.Replace(good, "1900000209", "1900000211", 1)},
+		"another's":              {"sub_orders", "order 1: sub_mch_id is not among", strings.Replace(good, "1900000209", "1900000211", 1)},
 		"an emoji":               {"sub_orders", "order 1: body", strings.Replace(good, "袜子", "🧦", 1)},
 	} {
 		_, err := s.client.Do(t.Context(), wepay.CombineOrder, combined("COMBINE-1", test.orders))

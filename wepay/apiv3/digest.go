@@ -13,7 +13,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// billDigest is the SHA-1 of a bill's text, also of one that comes packed.
+// billDigest is the SHA-1 of a bill's uncompressed text.
 type billDigest []byte
 
 func newBillDigest(kind, value string) (billDigest, error) {
@@ -24,8 +24,7 @@ func newBillDigest(kind, value string) (billDigest, error) {
 	return sum, nil
 }
 
-// digested reads a bill's text, and ends with an error unless the whole of it
-// has the digest.
+// digested reads a bill's text, and ends with an error if its digest differs.
 type digested struct {
 	text io.Reader
 	sum  hash.Hash
@@ -36,27 +35,21 @@ func (d *digested) Read(p []byte) (int, error) {
 	n, err := d.text.Read(p)
 	_, _ = d.sum.Write(p[:n]) // a hash takes whatever comes
 	if errors.Is(err, io.EOF) && !bytes.Equal(d.sum.Sum(nil), d.want) {
-		err = fmt.Errorf("%w: the bill is not whole, or another: its SHA-1 is not the one that WeChat Pay told", wepay.ErrMalformed)
+		err = fmt.Errorf("%w: the bill is truncated or altered: its SHA-1 is not the one that WeChat Pay signed", wepay.ErrMalformed)
 	}
 	return n, err
 }
 
-// bill is a bill's bytes as they come, be they text or packed.
-type bill struct {
-	io.Reader
-	io.Closer
-}
-
-// packed passes on what comes packed, and unpacks it on the way for its digest,
+// packed passes on a compressed bill, and decompresses it on the way for its digest,
 // a piece at a time.
 type packed struct {
 	unpacked digested
-	came     bytes.Buffer // unpacked, and not passed on yet
+	came     bytes.Buffer // decompressed, and not passed on yet
 	piece    [16 << 10]byte
-	err      error // what the unpacked text ended with; nil: it goes on
+	err      error // the end of the decompressed text; nil: not reached
 }
 
-// unpack begins to read gzip.
+// unpack starts to read gzip.
 func unpack(text io.Reader, want billDigest) (*packed, error) {
 	p := new(packed)
 	unpacked, err := gzip.NewReader(io.TeeReader(text, &p.came))

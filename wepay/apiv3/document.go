@@ -9,20 +9,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// values is what a message of WeChat's has, by the paths of its members.
+// values are the members of a message, by their paths.
 type values interface {
-	// text returns a member as API v2 has it: text as it is, a number as it is
-	// written; "" for what is neither.
+	// text returns a string, or a number as it is written; "" for other values.
 	text(path string) string
-	// number returns a number as it is written; "" for what is none.
+	// number returns a number as it is written; "" for other values.
 	number(path string) string
 	// get returns a member, or nil without one.
 	get(path string) any
 }
 
-// document is a JSON object as it came, and valid. A notification is read this
-// way, for a tenth of what it costs to make an object of it: a member is found
-// when it is asked for.
+// document is the valid text of a JSON object. Reading a notification this way,
+// member by member when needed, costs a tenth of decoding it.
 type document string
 
 // parse reads a JSON object and nothing behind it. It refuses what two readers
@@ -40,8 +38,7 @@ func parse(text []byte, options ...jsontext.Options) (document, error) {
 
 func (d document) text(path string) string { return textOf(inside(string(d), path)) }
 
-// index is a document for whoever asks for many of its members: they are found
-// once.
+// index is a document whose members are located once, for reading many of them.
 type index []entry
 
 type entry struct{ name, value string }
@@ -86,8 +83,8 @@ func (x index) objects(path string) []document {
 	return all
 }
 
-// inside is what is at a path in a value, as it is written; at "" it is all of
-// it. It is empty where there is nothing.
+// inside returns the text at a path in a value; all of it for "", and "" if there is
+// nothing.
 func inside(value, path string) string {
 	switch {
 	case value == "null":
@@ -104,8 +101,8 @@ func inside(value, path string) string {
 	return ""
 }
 
-// walk gives the members of an object, and their values as they are written.
-// What is no object has none.
+// walk iterates over the members of an object, and the texts of their values. Other
+// values have none.
 func walk(d document) iter.Seq2[string, string] {
 	object := string(d)
 	return func(yield func(name, value string) bool) {
@@ -125,8 +122,8 @@ func walk(d document) iter.Seq2[string, string] {
 	}
 }
 
-// end is where the value that begins at i ends. The text is valid JSON, so that
-// nothing is missing.
+// end returns where the value at i ends. The text is valid JSON, so nothing is
+// missing.
 func end(text string, i int) int {
 	switch text[i] {
 	case '"':
@@ -161,7 +158,7 @@ func end(text string, i int) int {
 	}
 }
 
-// next is where the next member or element begins behind one, or the end of all.
+// next returns where the next member or element starts, or the end of all.
 func next(text string, i int) int {
 	if i = skip(text, i); text[i] == ',' {
 		i = skip(text, i+1)
@@ -169,7 +166,7 @@ func next(text string, i int) int {
 	return i
 }
 
-// skip is where the white space at i ends.
+// skip returns where the white space at i ends.
 func skip(text string, i int) int {
 	for text[i] == ' ' || text[i] == '\t' || text[i] == '\r' || text[i] == '\n' {
 		i++
@@ -177,7 +174,7 @@ func skip(text string, i int) int {
 	return i
 }
 
-// unquote returns what a string of valid JSON stands for.
+// unquote returns the value of a string of valid JSON.
 func unquote(quoted string) string {
 	if strings.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1]

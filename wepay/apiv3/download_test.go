@@ -54,7 +54,7 @@ func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// ask has somebody wait for the certificate, and returns what comes of that.
+// ask waits for the certificate, and returns the result.
 func (s *slow) ask(ctx context.Context) <-chan error {
 	got := make(chan error, 1)
 	go func() {

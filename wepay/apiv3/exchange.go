@@ -14,19 +14,18 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
-// exchange is one call on its way to WeChat and back.
+// exchange is one call: request and reply.
 type exchange struct {
 	client   *Client
 	op       wepay.Operation
 	call     call
 	merchant *wepay.Merchant // as it acts for a sub-merchant
-	in       wepay.Fields    // what the caller gave, with what follows from the merchant
-	omitted  []string        // what is left out of the result, and why
-	open     []error         // why attempts failed that may have been taken
+	in       wepay.Fields    // the caller's, completed with the merchant's
+	omitted  []string        // fields left out of the result, and why
+	open     []error         // of attempts that may have been processed
 }
 
-// ask sends the request and returns the reply once it is believed and says that
-// WeChat did what was asked.
+// ask sends the request, and returns the verified reply if it reports success.
 func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	r, err := x.request(ctx)
 	if err != nil {
@@ -43,9 +42,8 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	return answer, nil
 }
 
-// sendAndRead returns the reply to a request, as it is read once it is believed,
-// or is a refusal that nobody signed. A question that one endpoint is too busy for
-// goes to the next.
+// sendAndRead returns the reply that read accepts: a verified one, or an unsigned
+// refusal. A query that one endpoint is too busy for goes to the next.
 func (c *Client) sendAndRead(ctx context.Context, r request, read func(*http.Response) (*reply, error)) (*reply, error) {
 	var answer, busy *reply
 	err := c.send(ctx, r, func(resp *http.Response) (err error) {
@@ -57,14 +55,14 @@ func (c *Client) sendAndRead(ctx context.Context, r request, read func(*http.Res
 		return err
 	})
 	if err != nil && busy != nil {
-		return busy, nil // no other endpoint did better
+		return busy, nil // the others were no better
 	}
 	return answer, err
 }
 
 func (x *exchange) failure() *wepay.Error { return x.call.Failure(x.client.merchant, x.op) }
 
-// request makes what is sent of what the caller gave.
+// request makes the request.
 func (x *exchange) request(ctx context.Context) (request, error) {
 	r := request{method: x.call.method, uri: x.path(), repeatable: x.call.Repeatable, serial: x.client.keyRing.Serial()}
 	if x.call.method == http.MethodGet {
@@ -91,7 +89,7 @@ func (x *exchange) request(ctx context.Context) (request, error) {
 	return r, err
 }
 
-// path is where the request goes, as it is sent and signed.
+// path returns the request's path, as it is sent and signed.
 func (x *exchange) path() string {
 	for _, name := range place.FindAllStringSubmatch(x.call.preferred, -1) {
 		if x.in.Get(name[1]) == "" {
@@ -101,7 +99,7 @@ func (x *exchange) path() string {
 	return x.expand(cmp.Or(x.call.preferred, x.call.path))
 }
 
-// query is the query of a GET.
+// query returns the query of a GET.
 func (x *exchange) query() (string, error) {
 	var query []string
 	err := x.call.in.write(x.in, func(v3 string, value any) {
@@ -115,7 +113,7 @@ var (
 	forA  = regexp.MustCompile(`\[([a-z_/]+)\]`)
 )
 
-// expand fills in the template of a path or of a member's name: see call.
+// expand fills in the template of a path or of a member's name; see call.
 func (x *exchange) expand(template string) string {
 	part := ""
 	if x.merchant.SubMchID != "" {
@@ -130,7 +128,7 @@ func (x *exchange) expand(template string) string {
 	})
 }
 
-// encrypt has what only WeChat may read encrypted, and says with which key.
+// encrypt encrypts what only WeChat may read, and returns the key's serial number.
 func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err error) {
 	serial, key, err := x.client.keyRing.encryption(ctx)
 	if err != nil {
@@ -144,18 +142,17 @@ func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err
 	return serial, nil
 }
 
-// read takes an answer for a reply once WeChat's signature on it is right, and
-// otherwise only for a refusal that changes nothing.
+// read accepts an answer with WeChat's signature, or an unsigned refusal.
 func (c *Client) read(ctx context.Context, resp *http.Response) (*reply, error) {
 	answer, err := readReply(resp)
 	if err != nil {
 		return nil, err
 	}
-	return answer, c.believe(ctx, answer)
+	return answer, c.verify(ctx, answer)
 }
 
-// believe checks WeChat's signature, which a refusal may lack, and nothing else.
-func (c *Client) believe(ctx context.Context, answer *reply) error {
+// verify checks WeChat's signature, which a refusal may lack.
+func (c *Client) verify(ctx context.Context, answer *reply) error {
 	_, refused := answer.refusal()
 	if refused && !IsSigned(answer.header) {
 		answer.unsigned = true
@@ -175,8 +172,8 @@ func (c *Client) believe(ctx context.Context, answer *reply) error {
 	return nil
 }
 
-// refused fills in what WeChat said. What it did not sign stops the call and
-// proves nothing: that an order does not exist, say, or that it is closed.
+// refused fills in WeChat's reason. An unsigned refusal ends the call and proves
+// nothing, such as that an order does not exist.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
 	failed.Code, failed.V3Code, failed.Message = codeInV2(x.op, told.code), told.code, told.text()
 	failed.Unsigned = answer.unsigned
@@ -193,9 +190,8 @@ func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) err
 	return failed
 }
 
-// skew says by how much this machine's clock is away from WeChat's where that is
-// enough for WeChat to refuse what is signed here, which it says no more of than
-// that the signature is wrong.
+// skew returns an error if this machine's clock differs from WeChat's by so much
+// that WeChat rejects its signatures, which WeChat only reports as wrong.
 func (c *Client) skew(answer *reply) error {
 	theirs, err := http.ParseTime(answer.header.Get("Date"))
 	if err != nil {
@@ -207,15 +203,15 @@ func (c *Client) skew(answer *reply) error {
 	return nil
 }
 
-// provesItself says whether a refusal needs no signature: what WeChat does not
-// know the sender of, or has too much of, it did not do.
+// provesItself reports whether a refusal needs no signature: WeChat did nothing if
+// it did not authenticate the sender, or if there were too many requests.
 func provesItself(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusTooManyRequests
 }
 
 // translate returns a believed reply under API v2's names.
 func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
-	fields, err := x.believed(answer)
+	fields, err := x.accept(answer)
 	if err != nil {
 		return nil, err
 	}
@@ -228,8 +224,8 @@ func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 	return fields, nil
 }
 
-// believed returns what a reply says, unless that is nothing to be believed.
-func (x *exchange) believed(answer *reply) (wepay.Fields, error) {
+// accept returns the fields of a reply if it is complete and about this call.
+func (x *exchange) accept(answer *reply) (wepay.Fields, error) {
 	fields, err := x.result(answer)
 	if err != nil {
 		return nil, x.call.Unanswered(x.failure(), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
@@ -237,7 +233,7 @@ func (x *exchange) believed(answer *reply) (wepay.Fields, error) {
 	return fields, nil
 }
 
-// omit notes what is left out; "": nothing.
+// omit records fields that are left out; "": none.
 func (x *exchange) omit(omitted string) {
 	if omitted != "" {
 		x.omitted = append(x.omitted, omitted)
@@ -245,8 +241,8 @@ func (x *exchange) omit(omitted string) {
 }
 
 func (x *exchange) result(answer *reply) (wepay.Fields, error) {
-	if answer.status == http.StatusAccepted && len(x.call.Answers) == 0 { // no number tells what was begun
-		return nil, fmt.Errorf("HTTP status %d: it is begun and not finished", answer.status)
+	if answer.status == http.StatusAccepted && len(x.call.Answers) == 0 { // begun, but no number identifies it
+		return nil, fmt.Errorf("HTTP status %d: accepted, but not done", answer.status)
 	}
 	body := object{}
 	if len(answer.body) > 0 {
@@ -270,15 +266,15 @@ func (x *exchange) result(answer *reply) (wepay.Fields, error) {
 	return fields, x.call.CheckEchoes(x.in, fields, "mch_id", "sub_mch_id")
 }
 
-// done is what API v2 says of what succeeded, and for whom.
+// done returns the fields of every successful reply of API v2.
 func (x *exchange) done() wepay.Fields {
 	fields := wepay.NewFields(map[string]string{"return_code": "SUCCESS", "result_code": "SUCCESS"})
 	addIDs(x.merchant, &fields)
 	return fields
 }
 
-// decrypt has what only the merchant may read decrypted. What was encrypted for
-// an older certificate's key is left out: the rest of the reply is worth more.
+// decrypt decrypts what only the merchant may read. What was encrypted for an older
+// certificate's key is left out: the rest of the reply is worth more.
 func (x *exchange) decrypt(body object) {
 	_, key := x.merchant.SigningKey()
 	for _, path := range x.call.decrypted {

@@ -32,12 +32,12 @@ func Decrypt(key *rsa.PrivateKey, value string) (string, error) { return decrypt
 // CheckPath is what Client.Pass takes for a path.
 func CheckPath(path string) error { return checkPath(path) }
 
-// Search has somebody try the keys of all accounts, until it is ended.
+// Search holds the turn to try the keys of all accounts until it is ended.
 func Search() (end func()) {
 	searching <- struct{}{}
 	return func() { <-searching }
 }
 
-// Untold has a key ring tell nobody that its certificates are others, as long as
-// it would be about to.
+// Untold makes a key ring not report that its certificates were replaced, as between
+// the two.
 func Untold(p *KeyRing) { p.changed = nil }

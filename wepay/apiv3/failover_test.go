@@ -62,7 +62,7 @@ func TestFailover(t *testing.T) {
 	wantError(t, err, wepay.Again) // nothing was sent
 }
 
-// What was sent before may have been done then, whatever the second access point
+// An attempt before may have succeeded, whatever the second access point
 // refuses it for; to ask once more does no harm.
 func TestRefusedAfterAnOpenAttempt(t *testing.T) {
 	paying := refund("R1", "ORDER-0001", "2", "1")
@@ -88,7 +88,7 @@ func TestRefusedAfterAnOpenAttempt(t *testing.T) {
 				t.Fatalf("the second was asked %d times", second.asked())
 			}
 			failed := wantError(t, err, test.want)
-			if doubted := strings.Contains(err.Error(), "may have been done then"); doubted != (test.want == wepay.Query) || failed.V3Code == "" {
+			if doubted := strings.Contains(err.Error(), "may have succeeded"); doubted != (test.want == wepay.Query) || failed.V3Code == "" {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -10,10 +10,10 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// fieldMap translates between the fields of API v2 and the members of API v3.
+// fieldMap translates between fields of API v2 and members of API v3.
 type fieldMap []field
 
-// field is a field of API v2, and the path of the member that it is in API v3.
+// field is a field of API v2, and the path of the same member in API v3.
 type field struct {
 	v2, v3 string
 	form   form
@@ -28,7 +28,7 @@ type form struct {
 
 var (
 	text   = form{write: writeText, read: readText}
-	shown  = form{write: writeShown, read: readText}                                // text that people see, and that nobody gets back
+	shown  = form{write: writeShown, read: readText}                                // display text, which may lose characters
 	upper  = form{write: writeUpper}                                                // a word in capitals
 	number = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
 	yes    = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
@@ -42,13 +42,13 @@ var (
 	day    = timeForm("20060102", time.DateOnly)
 )
 
-// fixed is what is always the same, whatever the other API has.
+// fixed is a constant, whatever the other API has.
 func fixed(value any) form {
 	return form{absent: value, read: func(values, string) (string, error) { return fmt.Sprint(value), nil }}
 }
 
-// words is for API v2's words for those of API v3. Other says what another word
-// is in API v2: "" for nothing, unchanged for itself.
+// words translates API v3's words into API v2's. Any other word becomes other: ""
+// leaves it out, unchanged keeps it.
 func words(v2 map[string]string, other string) form {
 	return form{read: func(in values, path string) (string, error) {
 		v3 := in.text(path)
@@ -69,7 +69,7 @@ const unchanged = "*"
 // beijing is the zone of all times in API v2.
 var beijing = time.FixedZone("", 8*60*60)
 
-// timeForm is for times in a layout of API v2 and one of API v3.
+// timeForm translates times between two layouts.
 func timeForm(v2Layout, v3Layout string) form {
 	return form{
 		write: func(v2 string) (any, error) {
@@ -93,8 +93,7 @@ func timeForm(v2Layout, v3Layout string) form {
 	}
 }
 
-// write puts the fields that a caller gave into a request. An empty field counts
-// as not given.
+// write calls put for each field that is given. Empty fields are not.
 func (m fieldMap) write(in wepay.Fields, put func(v3 string, value any)) error {
 	for _, f := range m {
 		v3, given := f.form.absent, in.Get(f.v2)
@@ -111,7 +110,7 @@ func (m fieldMap) write(in wepay.Fields, put func(v3 string, value any)) error {
 	return nil
 }
 
-// read adds what a reply or a resource has to fields, less what is empty.
+// read adds the members of a reply or a resource to fields, except empty ones.
 func (m fieldMap) read(in values, out *wepay.Fields) error {
 	for i := range m {
 		v2, err := m[i].form.read(in, m[i].v3)
@@ -176,8 +175,8 @@ func readValue(in values, path string) (string, error) {
 	return string(text), err
 }
 
-// threeBytes refuses what API v3 refuses: characters of four bytes of UTF-8,
-// such as emoji.
+// threeBytes rejects characters of four bytes of UTF-8, such as emoji, as API v3
+// does.
 func threeBytes(value string) error {
 	for _, r := range value {
 		if r > 0xFFFF {
@@ -187,8 +186,8 @@ func threeBytes(value string) error {
 	return nil
 }
 
-// writeShown leaves out what threeBytes refuses. A caller used to API v2, which
-// takes emoji, loses a picture and not the sale.
+// writeShown leaves out what threeBytes rejects. A caller used to API v2, which
+// accepts emoji, loses an emoji and not the sale.
 func writeShown(value string) (any, error) {
 	refused := threeBytes(value)
 	if refused == nil {
@@ -206,7 +205,7 @@ func writeShown(value string) (any, error) {
 	return left, nil
 }
 
-// checkJSON refuses what API v3 refuses in JSON: null, and what threeBytes does.
+// checkJSON rejects what API v3 rejects in JSON: null, and what threeBytes does.
 func checkJSON(value any) error {
 	switch value := value.(type) {
 	case nil:

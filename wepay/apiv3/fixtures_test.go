@@ -194,7 +194,7 @@ func (s *shop) connect() {
 }
 
 func (s *shop) connectOver(transport http.RoundTripper) {
-	options := wepay.ClientOptions{Transport: transport, Now: s.clock.Now}
+	options := wepay.ClientOptions{Transport: transport, Now: s.clock.Now, Timeout: time.Minute} // on a busy machine, too
 	s.keyRing = apiv3.NewKeyRing(s.merchant, s.store, options)
 	s.client = apiv3.NewClient(s.merchant, s.keyRing, options)
 }
@@ -295,7 +295,7 @@ func wantField(t testing.TB, err error, field string) {
 	}
 }
 
-// store keeps what a key ring wants kept, in memory.
+// store is a Store in memory.
 type store struct {
 	mu     sync.Mutex
 	values map[string][]byte

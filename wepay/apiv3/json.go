@@ -13,9 +13,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// object is a JSON object of WeChat's. A path names a member, and that of a
-// member: amount.total. A member that ends with [] stands for each object of an
-// array: receivers[].name.
+// object is a JSON object. A path names a member, and a member of a member:
+// amount.total. [] stands for each object of an array: receivers[].name.
 type object map[string]any
 
 // decode reads one JSON value and nothing behind it. As parse, it refuses what
@@ -46,7 +45,7 @@ func encode(value any) ([]byte, error) {
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }
 
-// put gives a member a value, and makes the objects that it is in.
+// put sets a member, and creates the objects around it.
 func (o object) put(path string, value any) {
 	for {
 		first, rest, nested := strings.Cut(path, ".")
@@ -63,7 +62,7 @@ func (o object) put(path string, value any) {
 	}
 }
 
-// get returns a member, or nil without one.
+// get returns a member, or nil.
 func (o object) get(path string) any {
 	for {
 		first, rest, nested := strings.Cut(path, ".")
@@ -89,7 +88,7 @@ func (o object) object(name string) (object, bool) {
 	}
 }
 
-// objects returns the objects of an array, less what is none.
+// objects returns the objects of an array, skipping other elements.
 func (o object) objects(name string) []object {
 	switch all := o[name].(type) {
 	case []object:
@@ -107,8 +106,7 @@ func (o object) objects(name string) []object {
 	}
 }
 
-// text returns a member as API v2 has it: text as it is, a number as it is
-// written; "" for what is neither.
+// text returns a string, or a number as it is written; "" for other values.
 func (o object) text(path string) string {
 	switch value := o.get(path).(type) {
 	case string:
@@ -120,13 +118,13 @@ func (o object) text(path string) string {
 	}
 }
 
-// number returns a number as it is written; "" for what is none.
+// number returns a number as it is written; "" for other values.
 func (o object) number(path string) string {
 	number, _ := o.get(path).(json.Number)
 	return number.String()
 }
 
-// has says whether any of some paths leads to text.
+// has reports whether any of the paths leads to text.
 func (o object) has(paths []string) bool {
 	found := false
 	for _, path := range paths {
@@ -138,7 +136,7 @@ func (o object) has(paths []string) bool {
 	return found
 }
 
-// replace puts other text in the place of that at a path, if it is there.
+// replace replaces the text at a path, if there is one.
 func (o object) replace(path string, with func(string) (string, error)) error {
 	array, rest, many := strings.Cut(path, "[].")
 	if many {
@@ -160,7 +158,7 @@ func (o object) replace(path string, with func(string) (string, error)) error {
 	return err
 }
 
-// jsonField reads a field that a caller gives as a JSON object.
+// jsonField decodes a field that holds a JSON object.
 func jsonField(in wepay.Fields, name string) (object, error) {
 	given := object{}
 	err := decode([]byte(in.Get(name)), &given)

@@ -14,44 +14,42 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/flight"
 )
 
-// KeyRing is what one merchant account knows WeChat by: WeChat Pay's public
-// key, platform certificates, or both while the account moves to the public
-// key. It may be used by many goroutines, and by the clients of all merchants
-// that share the account. Close it when it is not needed any more.
+// KeyRing holds the keys of WeChat's that one merchant account verifies with: WeChat
+// Pay's public key, platform certificates, or both while the account moves to the
+// public key. It may be used by many goroutines, and by the clients of all merchants
+// of the account. Close it when it is no longer needed.
 type KeyRing struct {
 	wire
 	store Store
-	gcm   func() (cipher.AEAD, error) // of the APIv3 key, made when it is needed first
+	gcm   func() (cipher.AEAD, error) // of the APIv3 key, made on first use
 
 	certificates atomic.Pointer[certificates] // replaced as a whole
-	changed      func()                       // told when the certificates are others; may be nil
+	changed      func()                       // called when they are replaced; may be nil
 
-	loading chan struct{} // holds whoever asks the store, and guards loaded
-	loaded  bool          // the store was asked for what it has
+	loading chan struct{} // held while loading from the store; guards loaded
+	loaded  bool          // the store was read
 
-	// fetched are the certificates' fetches; what they bring is in certificates.
+	// fetched fetches into certificates.
 	fetched *flight.Flight[struct{}]
 }
 
-// Store keeps what WeChat told of certificates, so that a restart without a
-// network still knows WeChat. What goes wrong with it is for itself to report:
-// certificates that are not kept are fetched again.
+// Store stores certificates, so that a restart without a network can still verify.
+// It reports its own errors: certificates that are not stored are fetched again.
 type Store interface {
 	Store(ctx context.Context, key string, value []byte) error
-	// Load also tells when the value was stored.
+	// Load also returns when the value was stored.
 	Load(ctx context.Context, key string) (value []byte, stored time.Time, err error)
 }
 
-// The least time between two questions for certificates: of notifications, so
-// that what WeChat does not list does not have us hammer it; and of replies, which
-// come while WeChat is asked anyway.
+// The least time between two fetches of certificates: for notifications, since
+// anyone can send one that names an unknown certificate; and for replies.
 const (
 	askForNotification = time.Minute
 	askForReply        = 5 * time.Second
 )
 
-// NewKeyRing returns what the merchant's account knows WeChat by. A nil store
-// keeps nothing.
+// NewKeyRing returns the key ring of the merchant's account. With a nil store it
+// stores nothing.
 func NewKeyRing(merchant *wepay.Merchant, store Store, options wepay.ClientOptions) *KeyRing {
 	gcm := sync.OnceValues(func() (cipher.AEAD, error) { return newGCM(merchant.APIv3Key) })
 	k := &KeyRing{wire: newWire(merchant, options), store: store, gcm: gcm, loading: make(chan struct{}, 1)}
@@ -59,22 +57,20 @@ func NewKeyRing(merchant *wepay.Merchant, store Store, options wepay.ClientOptio
 	return k
 }
 
-// Merchant returns a merchant of the account, the one in whose name WeChat is
-// asked for certificates.
+// Merchant returns the merchant of the account that fetches certificates.
 func (k *KeyRing) Merchant() *wepay.Merchant { return k.merchant }
 
-// Close ends the fetch of certificates that is running, unless a caller still
-// waits for it: then it ends with the last of them. It stores nothing any more
-// when Close returns. Key serves later callers as before.
+// Close ends the running fetch of certificates, unless a caller still waits for it:
+// then it ends when the last of them leaves. An ended fetch stores nothing after
+// Close has returned. Key keeps working.
 func (k *KeyRing) Close() { k.fetched.Close() }
 
-// Key returns the key of WeChat's that a notification's serial number names: the
-// id of the public key, or a platform certificate's. For a certificate that is
-// not known WeChat is asked, once for all who wait, and not more often than once
-// in a minute; and only about a notification whose content opens with the
-// account's APIv3 key, as no stranger's does. That is a reason to ask, and vouches
-// for nothing. The error wraps wepay.ErrUnknownKey, or wepay.ErrNoAnswer where
-// WeChat could not be asked, or wepay.ErrStale or wepay.ErrMalformed.
+// Key returns WeChat's key by a notification's serial number: that of a platform
+// certificate, or the id of the public key. An unknown certificate is fetched, once
+// for all callers and at most once a minute, and only if the content decrypts with
+// the account's APIv3 key, which forgeries do not. Decrypting is a reason to fetch
+// and verifies nothing. The error wraps wepay.ErrUnknownKey, wepay.ErrNoAnswer if
+// the fetch failed, wepay.ErrStale or wepay.ErrMalformed.
 func (k *KeyRing) Key(ctx context.Context, u *Unverified) (*rsa.PublicKey, error) {
 	serial := u.Serial()
 	if key := k.held(serial); key != nil {
@@ -88,13 +84,13 @@ func (k *KeyRing) Key(ctx context.Context, u *Unverified) (*rsa.PublicKey, error
 		return nil, err
 	}
 	if !t.opens(k) {
-		return nil, k.unknown(serial, "apiv3_key does not open the content either, so that WeChat Pay is not asked: it is a stranger's, another account's, or apiv3_key is wrong")
+		return nil, k.unknown(serial, "apiv3_key does not decrypt the content either: it is forged, another account's, or apiv3_key is wrong")
 	}
 	return k.key(ctx, serial, askForNotification)
 }
 
-// key returns the key that a serial number names, for whoever may have WeChat
-// asked again after a time. The errors are Key's.
+// key returns WeChat's key by its serial number. An unknown certificate is fetched,
+// unless the last fetch began less than again ago. The errors are Key's.
 func (k *KeyRing) key(ctx context.Context, serial string, again time.Duration) (*rsa.PublicKey, error) {
 	if key := k.held(serial); key != nil {
 		return key, nil
@@ -115,8 +111,8 @@ func (k *KeyRing) key(ctx context.Context, serial string, again time.Duration) (
 	return nil, k.unknown(serial, k.certificates.Load().whyNot(serial))
 }
 
-// checkSerial says why a serial number that is not known cannot be that of a
-// platform certificate of the account.
+// checkSerial returns why an unknown serial number cannot be that of a platform
+// certificate of the account.
 func (k *KeyRing) checkSerial(serial string) error {
 	own, _ := k.merchant.SigningKey()
 	switch {
@@ -131,7 +127,7 @@ func (k *KeyRing) checkSerial(serial string) error {
 	}
 }
 
-// namesCertificate says whether a serial number has the form of a certificate's.
+// namesCertificate reports whether a serial number has the form of a certificate's.
 func namesCertificate(serial string) bool {
 	parsed, err := wepay.ParseSerial(serial)
 	return err == nil && parsed == serial
@@ -141,8 +137,8 @@ func (k *KeyRing) unknown(serial, why string) error {
 	return fmt.Errorf("%w: %s %s of merchant %q: %s", wepay.ErrUnknownKey, headerSerial, serial, k.merchant.Name, why)
 }
 
-// Holds says whether a serial number names a key that is known and in force. It
-// asks nobody.
+// Holds reports whether a serial number names a valid key in the ring. It fetches
+// nothing.
 func (k *KeyRing) Holds(serial string) bool { return k.held(serial) != nil }
 
 func (k *KeyRing) held(serial string) *rsa.PublicKey {
@@ -152,9 +148,8 @@ func (k *KeyRing) held(serial string) *rsa.PublicKey {
 	return k.certificates.Load().key(serial, k.options.Now())
 }
 
-// Serial names the key that WeChat is to sign replies with: the public key,
-// else the newest certificate in force; "" where none is known yet. It asks
-// nobody.
+// Serial names the key that WeChat is to sign replies with: the public key, else the
+// newest valid certificate; "" if there is none yet. It fetches nothing.
 func (k *KeyRing) Serial() string {
 	if k.merchant.PublicKey != nil {
 		return k.merchant.PublicKeyID
@@ -166,8 +161,8 @@ func (k *KeyRing) Serial() string {
 	return newest.serial
 }
 
-// encryption returns the key that sensitive fields are encrypted with, and what
-// names it. The errors are Key's.
+// encryption returns the key that encrypts sensitive fields, and its serial number.
+// The errors are Key's.
 func (k *KeyRing) encryption(ctx context.Context) (serial string, key *rsa.PublicKey, err error) {
 	k.Load(ctx)
 	if k.Serial() == "" {

@@ -80,7 +80,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(third, err)
 	}
 	// The reply that says that the name is old is signed with a certificate that is
-	// new, and it is believed.
+	// new, and it is accepted.
 	s.refused(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"), "PARAM_ERROR", wepay.Fix)
 	s.do(wepay.QueryOrder, fields("out_trade_no", "ORDER-0002"))
 	if s.keyRing.Serial() != third || s.keyRing.Holds(first) {
@@ -121,7 +121,7 @@ func TestWrongAPIv3Key(t *testing.T) {
 	}
 }
 
-// What was kept is enough to know WeChat by after a restart without a network.
+// Stored certificates suffice after a restart without a network.
 func TestRestart(t *testing.T) {
 	s := openShop(t, ways[0])
 	s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
@@ -148,7 +148,7 @@ func TestRestart(t *testing.T) {
 
 // What cannot be what WeChat said is fetched again.
 func TestStoreIsCorrupted(t *testing.T) {
-	for name, kept := range map[string]func([]byte) []byte{
+	for name, changed := range map[string]func([]byte) []byte{
 		"cut":   func(b []byte) []byte { return b[:len(b)/2] },
 		"empty": func([]byte) []byte { return nil },
 		"one bit": func(b []byte) []byte {
@@ -160,7 +160,7 @@ func TestStoreIsCorrupted(t *testing.T) {
 			s := openShop(t, ways[0])
 			s.do(wepay.PlaceOrder, order("ORDER-0001", "1"))
 			for key, value := range s.store.values {
-				s.store.values[key] = kept(value)
+				s.store.values[key] = changed(value)
 			}
 			if name == "another key" {
 				s.merchant.APIv3Key = strings.Repeat("y", 32)
@@ -176,7 +176,7 @@ func TestStoreIsCorrupted(t *testing.T) {
 			s.connect()
 			s.keyRing.Load(t.Context())
 			if !s.keyRing.Holds(s.signs()) {
-				t.Error("what was fetched is not kept")
+				t.Error("what was fetched is not stored")
 			}
 		})
 	}

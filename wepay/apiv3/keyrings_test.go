@@ -202,7 +202,7 @@ func TestFindWaitsForOthers(t *testing.T) {
 	}
 }
 
-// After a restart the accounts are found by what was kept.
+// After a restart the accounts are found by the stored certificates.
 func TestKeyRingsAfterRestart(t *testing.T) {
 	s := openShop(t, ways[0])
 	if err := s.keyRing.Refresh(t.Context()); err != nil {

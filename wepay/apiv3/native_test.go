@@ -33,7 +33,7 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// What is not to be believed is not, whatever names it is wanted under.
+// A native reply has to pass the same checks.
 func TestNativeIsBelieved(t *testing.T) {
 	for _, body := range []string{state("1900000999", "ORDER-0001"), state(mchID, "ORDER-0002"), "", "{}", "hello", "null", state(mchID, "ORDER-0001") + "junk"} {
 		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: body} })

@@ -12,16 +12,15 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Unverified is a notification whose signature has not been checked. Nothing
-// can be read from it but which key it says it is signed with, and it is a reason
-// for KeyRings.Find and KeyRing.Key to ask WeChat for that.
+// Unverified is a notification whose signature has not been checked. Only the
+// serial number of the key that it claims can be read from it.
 type Unverified struct {
 	signature signature
 	body      []byte
 }
 
-// ReadNotification reads the header of a notification; the body is taken as it
-// came, since each byte of it is signed. The error wraps wepay.ErrUnsigned or
+// ReadNotification reads the header of a notification. The body has to be as it
+// came, since every byte of it is signed. The error wraps wepay.ErrUnsigned or
 // wepay.ErrMalformed.
 // Source: WeChat Pay, 如何验证签名.
 func ReadNotification(header http.Header, body []byte) (*Unverified, error) {
@@ -35,8 +34,8 @@ func ReadNotification(header http.Header, body []byte) (*Unverified, error) {
 	return &Unverified{s, body}, nil
 }
 
-// Serial names the key that the notification says it is signed with; see
-// KeyRings.Find and KeyRing.Key.
+// Serial returns the serial number of the key that the notification claims to be
+// signed with; see KeyRings.Find and KeyRing.Key.
 func (u *Unverified) Serial() string { return u.signature.serial }
 
 // Verify checks the signature with the key that Serial names, and that it was
@@ -73,16 +72,16 @@ func readEnvelope(body []byte) (*Sealed, error) {
 	return s, nil
 }
 
-// Sealed is a notification that WeChat signed, and whose content is encrypted
-// under the APIv3 key of the account that it is for.
+// Sealed is a notification signed by WeChat, whose content is encrypted with the
+// APIv3 key of its account.
 type Sealed struct {
 	eventType string
 	resource  sealed
 }
 
-// Open decrypts the content with a merchant's APIv3 key, and finds out what it
-// is about. The error wraps wepay.ErrAPIv3Key where another key is needed,
-// wepay.ErrUnknownKind or wepay.ErrMalformed.
+// Open decrypts the content with a merchant's APIv3 key, and determines its kind. The
+// error wraps wepay.ErrAPIv3Key if another key is needed, wepay.ErrUnknownKind or
+// wepay.ErrMalformed.
 func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	gcm, err := newGCM(apiV3Key)
 	if err != nil {
@@ -91,7 +90,7 @@ func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	return s.open(gcm, apiV3Key)
 }
 
-// Open is Sealed.Open with the account's APIv3 key, which is made ready once.
+// Open is Sealed.Open with the account's APIv3 key, whose cipher is made once.
 func (k *KeyRing) Open(s *Sealed) (*Opened, error) {
 	gcm, err := k.gcm()
 	if err != nil {
@@ -116,7 +115,7 @@ func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
 	return o, nil
 }
 
-// Opened is the content of a notification that WeChat signed.
+// Opened is the content of a notification signed by WeChat.
 type Opened struct {
 	key       string
 	kind      wepay.Kind
@@ -138,8 +137,8 @@ func (o *Opened) Recipient() wepay.Recipient {
 	}
 }
 
-// account is whose own money it is about. Of profit sharing it is the receiver
-// that is told, of an order that may be another account's.
+// account returns the account whose own money moved. Profit sharing notifies the
+// receiver, of an order that may be another account's.
 // Source: WeChat Pay, 分账动账通知 (API v3).
 func (o *Opened) account() string {
 	switch {
@@ -152,9 +151,9 @@ func (o *Opened) account() string {
 	}
 }
 
-// Notification is what the merchant that Recipient means was told. A refund of
-// API v3 does not say its appid, which is what wepay.Merchants.AppID finds; ""
-// leaves it out.
+// Notification returns the notification for the merchant that Recipient identifies. A
+// refund of API v3 lacks the appid, which wepay.Merchants.AppID finds; "" leaves it
+// out.
 func (o *Opened) Notification(merchant *wepay.Merchant, appID string) *wepay.Notification {
 	fields := o.fields
 	if o.kind == wepay.Refunded && fields.Get("appid") == "" && appID != "" {

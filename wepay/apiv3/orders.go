@@ -24,14 +24,14 @@ var (
 	}
 )
 
-// asMerchant says who asks, and for whom; ofSub says only for whom, where the
-// signature says who asks.
+// asMerchant identifies the merchant and its sub-merchant; ofSub the sub-merchant
+// alone, since the signature identifies the merchant.
 var (
 	asMerchant = fieldMap{{"mch_id", "[sp_]mchid", text}, {"sub_mch_id", "sub_mchid", text}}
 	ofSub      = fieldMap{{"sub_mch_id", "sub_mchid", text}}
 )
 
-// orderCalls are those of an order's life: placed, asked about, closed.
+// orderCalls place, query and close orders.
 var orderCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, JSAPI/APP/H5/Native 下单 (API v3).
 	wepay.PlaceOrder: {
@@ -76,8 +76,8 @@ var orderCalls = map[wepay.Operation]call{
 			return nil
 		},
 	},
-	// Source: WeChat Pay, 关闭订单 (API v3). WeChat also answers 204 for orders
-	// that it does not know.
+	// Source: WeChat Pay, 关闭订单 (API v3). WeChat answers 204 also for unknown
+	// orders.
 	wepay.CloseOrder: {
 		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/out-trade-no/{out_trade_no}/close",
 		Row: row.Row{
@@ -88,22 +88,22 @@ var orderCalls = map[wepay.Operation]call{
 	},
 }
 
-// products are the last parts of the paths that orders are placed at.
+// products are API v3's words for trade types, in the paths of orders.
 var products = map[string]string{"JSAPI": "jsapi", "APP": "app", "MWEB": "h5", "NATIVE": "native"}
 
-// checkPayer refuses what says who alone may pay an order, for which API v3 has no
-// place.
+// checkPayer rejects fields that restrict who may pay an order, which API v3 does not
+// have.
 func checkPayer(in wepay.Fields) error {
 	for _, name := range []string{"user_creid", "user_truename", "user_type"} {
 		if in.Get(name) != "" {
-			return &wepay.FieldError{Field: name, Reason: "has no place in API v3: the order could be paid by anybody"}
+			return &wepay.FieldError{Field: name, Reason: "does not exist in API v3: anyone could pay the order"}
 		}
 	}
 	return nil
 }
 
-// orderBody adds the goods, the scene and the payer of an order. API v3 has no place
-// for time_start, version and product_id.
+// orderBody adds the goods, the scene and the payer of an order. API v3 does not have
+// time_start, version and product_id.
 func orderBody(x *exchange, body object) error {
 	detail, err := goodsDetail(x.in)
 	if err != nil {
@@ -118,7 +118,7 @@ func orderBody(x *exchange, body object) error {
 	return x.putScene(body)
 }
 
-// putPayer says who pays an order in a page or mini program.
+// putPayer adds the payer of an order in a page or mini program.
 func (x *exchange) putPayer(body object) {
 	in := x.in
 	switch {
@@ -131,13 +131,13 @@ func (x *exchange) putPayer(body object) {
 	}
 }
 
-// goodsNames are API v2's names of an order's goods.
+// goodsNames maps API v2's names of an order's goods to API v3's.
 var goodsNames = map[string]string{
 	"goods_id": "merchant_goods_id", "wxpay_goods_id": "wechatpay_goods_id", "price": "unit_price",
 }
 
-// goodsDetail renames the goods of API v2's detail. What is no object is a text
-// for people, which API v3 has no place for; then it returns nil.
+// goodsDetail renames the goods of API v2's detail. A detail that is no object is
+// display text, which API v3 does not have: then it returns nil.
 func goodsDetail(in wepay.Fields) (object, error) {
 	if !strings.HasPrefix(strings.TrimSpace(in.Get("detail")), "{") {
 		return nil, nil
@@ -162,8 +162,8 @@ func goodsDetail(in wepay.Fields) (object, error) {
 	return detail, nil
 }
 
-// putScene takes over what API v2 says of the shop that an order is placed in,
-// and of the page that an H5 order is paid from.
+// putScene adds the shop that an order is placed in, and the page that an H5 order is
+// paid from.
 func (x *exchange) putScene(body object) error {
 	if x.in.Get("scene_info") == "" {
 		return nil

@@ -83,7 +83,7 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 		if _, refused := answer.refusal(); !refused && !answer.succeeded() && !IsSigned(answer.header) {
 			return nil, answer.unreadable()
 		}
-		return answer, c.believe(ctx, answer)
+		return answer, c.verify(ctx, answer)
 	})
 	switch {
 	case err != nil:

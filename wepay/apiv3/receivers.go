@@ -8,14 +8,13 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// receiverVerdicts: who is a receiver cannot be asked, and adding one twice does
-// no harm.
+// receiverVerdicts: receivers cannot be queried, and adding one twice does no harm.
 var receiverVerdicts = map[string]wepay.Verdict{
 	"RESOURCEALREADYEXISTS": wepay.Fix,
 	"ALREADYEXISTS":         wepay.Fix,
 }
 
-// receiverCalls say who may get a share of what orders bring.
+// receiverCalls set who may get a share of orders.
 var receiverCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 添加分账接收方 (API v3).
 	wepay.ProfitShareAddReceiver: {
@@ -46,11 +45,11 @@ var receiverCalls = map[wepay.Operation]call{
 	},
 }
 
-// receiverMembers are those of API v2's receiver, a JSON object, and the fields of
-// API v3's calls.
+// receiverMembers are those of API v2's receiver, which are members of API v3's
+// calls.
 var receiverMembers = []string{"type", "account", "name", "relation_type", "custom_relation"}
 
-// completeReceiver makes fields of the members of API v2's receiver.
+// completeReceiver makes the members of API v2's receiver fields.
 func completeReceiver(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 	receiver, err := jsonField(in, "receiver")
 	if err != nil {
@@ -62,7 +61,7 @@ func completeReceiver(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) 
 	return in, nil
 }
 
-// receiverState puts the receiver into the JSON that it is in API v2.
+// receiverState makes the receiver the JSON object that it is in API v2.
 func receiverState(_ *exchange, answer object, out *wepay.Fields) error {
 	receiver := object{}
 	for _, member := range receiverMembers {

@@ -8,9 +8,9 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// refundCalls give back what was paid, of orders placed by either API.
+// refundCalls refund orders placed over either API.
 var refundCalls = map[wepay.Operation]call{
-	// Source: WeChat Pay, 退款申请 (API v3). API v3 has no place for op_user_id.
+	// Source: WeChat Pay, 退款申请 (API v3). API v3 does not have op_user_id.
 	wepay.Refund: {
 		method: http.MethodPost, path: "/v3/refund/domestic/refunds",
 		Row: row.Row{
@@ -54,8 +54,8 @@ var refundCalls = map[wepay.Operation]call{
 			return addRefundCoupons(answer, out, func(name string) string { return name })
 		},
 	},
-	// Source: WeChat Pay, 查询单笔退款 (API v3). API v2 numbers refunds, and this is
-	// one.
+	// Source: WeChat Pay, 查询单笔退款 (API v3). API v2 numbers refunds; this is the
+	// only one.
 	wepay.QueryRefund: {
 		method: http.MethodGet, path: "/v3/refund/domestic/refunds/{out_refund_no}",
 		Row: row.Row{
@@ -90,28 +90,28 @@ var refundCalls = map[wepay.Operation]call{
 	},
 }
 
-// fundsAccounts are API v2's words for what a refund was taken from.
+// fundsAccounts are API v2's words for the source of a refund.
 var fundsAccounts = map[string]string{
 	"UNSETTLED": "REFUND_SOURCE_UNSETTLED_FUNDS", "AVAILABLE": "REFUND_SOURCE_RECHARGE_FUNDS",
 }
 
-// checkRefundQuery wants the one number that API v3 knows refunds by. It has no
+// checkRefundQuery requires the number that API v3 identifies refunds by. It has no
 // list of an order's refunds.
 func checkRefundQuery(in wepay.Fields) error {
 	if in.Get("out_refund_no") == "" {
-		return &wepay.FieldError{Field: "out_refund_no", Reason: "is required over API v3, which finds a refund by this number alone", Missing: true}
+		return &wepay.FieldError{Field: "out_refund_no", Reason: "is required over API v3, which identifies a refund by this number only", Missing: true}
 	}
 	if offset := in.Get("offset"); offset != "" && offset != "0" {
-		return &wepay.FieldError{Field: "offset", Reason: "must be 0 over API v3, which tells one refund at a time"}
+		return &wepay.FieldError{Field: "offset", Reason: "must be 0 over API v3, which returns one refund at a time"}
 	}
 	return nil
 }
 
-// refundBody adds what a refund is taken from, unsettled money if nothing is said,
-// and the goods.
+// refundBody adds the source of a refund, unsettled money by default, and the
+// goods.
 func refundBody(x *exchange, body object) error {
 	if x.in.Get("transaction_id") != "" {
-		delete(body, "out_trade_no") // WeChat wants one of the two
+		delete(body, "out_trade_no") // WeChat accepts one of the two
 	}
 	if x.in.Get("refund_account") == fundsAccounts["AVAILABLE"] {
 		body["funds_account"] = "AVAILABLE"
@@ -123,7 +123,7 @@ func refundBody(x *exchange, body object) error {
 	return err
 }
 
-// hasForeignCoupons says whether a part of the total was never the merchant's.
+// hasForeignCoupons reports whether a part of the total was never the merchant's.
 func hasForeignCoupons(answer object) bool {
 	settled := answer.text("amount.settlement_total")
 	return settled != "" && settled != answer.text("amount.total")
@@ -132,9 +132,9 @@ func hasForeignCoupons(answer object) bool {
 // refundCouponTypes are API v2's words for what a coupon is paid from.
 var refundCouponTypes = map[string]string{"COUPON": "CASH", "DISCOUNT": "NO_CASH"}
 
-// addRefundCoupons adds the coupons that a refund gives back, and the fields that
-// API v2 has where coupons were not the merchant's own money. Of is the name of
-// one of the refund's own fields.
+// addRefundCoupons adds the coupons of a refund, and the settlement fields that API
+// v2 has when coupons were not the merchant's own money. Of returns the name of a
+// field of the refund.
 func addRefundCoupons(answer object, out *wepay.Fields, of func(name string) string) error {
 	if hasForeignCoupons(answer) {
 		settlement := fieldMap{

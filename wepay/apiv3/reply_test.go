@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/billtest"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -196,7 +197,7 @@ func TestReplyWindow(t *testing.T) {
 }
 
 // A reply that names a certificate which nobody knows has WeChat asked for it once,
-// and not again for a while, whatever comes; it is believed once it is listed.
+// and not again for a while, whatever comes; it is accepted once it is listed.
 func TestReplyOfUnknownCertificate(t *testing.T) {
 	var mu sync.Mutex
 	all, fetches := []listed{{serial: 1}}, 0
@@ -338,7 +339,7 @@ func TestReplyIsUnpacked(t *testing.T) {
 		}
 		rw.Header().Del("Content-Length")
 		rw.Header().Set("Content-Encoding", "gzip")
-		_, _ = io.WriteString(rw, zipped(t, string(body)))
+		_, _ = io.WriteString(rw, billtest.Zipped(t, string(body)))
 	}))
 	defer proxy.Close()
 	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()

@@ -9,23 +9,23 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// resource is a kind of content that WeChat notifies of.
+// resource is a kind of content of notifications.
 type resource struct {
 	kind      wepay.Kind
-	tells     []string // members that no other kind has; one is enough
+	tells     []string // members of this kind alone; one is enough
 	events    []string // the event_types that it comes as
 	originals []string // the original_types that it comes as; it may have none
 	fields    fieldMap
 	required  []string // of API v2's names, those without which it is none
-	lacking   error    // why it is refused then
+	lacking   error    // the error if one is missing
 	// more adds what names alone do not say, and says what it omitted; nil:
 	// nothing.
 	more func(event string, content index, out *wepay.Fields) (omitted string, err error)
 }
 
-// resources are told apart by what they have and not by event_type alone: what
-// is of profit sharing is known to come as TRANSACTION.SUCCESS. A refund has an
-// out_trade_no as well, so that the payment stands last.
+// resources are recognised by their members and not by event_type alone: profit
+// sharing also comes as TRANSACTION.SUCCESS. A refund has an out_trade_no as well, so
+// the payment is last.
 var resources = []resource{
 	{
 		kind:      wepay.CombinedPayment,
@@ -56,7 +56,7 @@ var resources = []resource{
 		required:  []string{"mch_id", "order_id", "receiver_type", "receiver_account", "receiver_amount"},
 		lacking:   wepay.ErrMalformed,
 		more: func(event string, _ index, out *wepay.Fields) (string, error) {
-			out.Set("event_type", event) // that alone tells what was shared from what was given back
+			out.Set("event_type", event) // only that distinguishes a share from its return
 			return "", nil
 		},
 	},
@@ -251,8 +251,8 @@ func readPart(part index) (fields wepay.Fields, omitted string, err error) {
 	return fields, omitted, nil
 }
 
-// numbered is the name of a field of the nth of several things. A field that is
-// numbered already keeps its number behind that: coupon_id_0 is coupon_id_n_0.
+// numbered returns the name of a field of the nth item. A field that is numbered
+// already keeps its number after that: coupon_id_0 becomes coupon_id_n_0.
 func numbered(name string, n int) string {
 	last := strings.LastIndexByte(name, '_')
 	if _, err := strconv.Atoi(name[last+1:]); err == nil {
@@ -287,7 +287,7 @@ func addRefund(event string, content index, out *wepay.Fields) (string, error) {
 		return "", fmt.Errorf("%w: its refund_status is %s, as event_type %s", wepay.ErrMalformed, printable(told), event)
 	}
 	out.Set("refund_status", status)
-	// With coupons it is another amount, which the refund's query tells.
+	// With coupons it is another amount, which only the refund's query has.
 	total := out.Get("total_fee")
 	if total != "" && total == content.text("amount.payer_total") && out.Get("refund_fee") != "" {
 		out.Set("settlement_refund_fee", out.Get("refund_fee"))
@@ -295,7 +295,7 @@ func addRefund(event string, content index, out *wepay.Fields) (string, error) {
 	return "", nil
 }
 
-// shareMap has the fields of what a receiver got, or gave back.
+// shareMap has the fields of a share that a receiver got, or returned.
 // Source: WeChat Pay, 分账动账通知 (API v3).
 var shareMap = fieldMap{
 	{"mch_id", "mchid", text},

@@ -8,7 +8,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// sharingVerdicts: what is not known is to be asked about.
+// sharingVerdicts: unknown outcomes are to be queried.
 var sharingVerdicts = map[string]wepay.Verdict{
 	"NOTENOUGH":            wepay.Later,
 	"ORDERNOTREADY":        wepay.Later,
@@ -18,16 +18,17 @@ var sharingVerdicts = map[string]wepay.Verdict{
 	"RECEIVERINVALID":      wepay.Fix,
 }
 
-// sharingQueryVerdicts: what is not there may be sent again, with its number.
+// sharingQueryVerdicts: a share that is not found may be sent again, with its
+// number.
 var sharingQueryVerdicts = map[string]wepay.Verdict{
 	"ORDERNOTEXIST":     wepay.Again,
 	"RESOURCENOTEXISTS": wepay.Again,
 }
 
-// sharer says whose receivers are meant.
+// sharer identifies the account of the receivers.
 var sharer = fieldMap{{"sub_mch_id", "sub_mchid", text}, {"appid", "appid", text}, {"sub_appid", "sub_appid", text}}
 
-// sharingCalls divide what an order brought among receivers (分账). The order
+// sharingCalls share an order's amount among receivers (分账). The order
 // must have been placed with profit_sharing Y.
 var sharingCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 请求分账 (API v3).
@@ -102,7 +103,7 @@ var sharingCalls = map[wepay.Operation]call{
 	},
 }
 
-// shareCall makes a share, after which what is left is the merchant's or not.
+// shareCall is the row of a share; after the last, the rest is the merchant's.
 func shareCall(last bool) call {
 	return call{
 		method: http.MethodPost, path: "/v3/profitsharing/orders",
@@ -129,7 +130,7 @@ func checkReturnQuery(in wepay.Fields) error {
 	return nil
 }
 
-// shareStateMap is what became of a share.
+// shareStateMap has the fields of a share's state.
 var shareStateMap = fieldMap{
 	{"sub_mch_id", "sub_mchid", text},
 	{"transaction_id", "transaction_id", text},
@@ -139,8 +140,8 @@ var shareStateMap = fieldMap{
 	{"receivers", "receivers", form{read: readReceivers}},
 }
 
-// readReceivers leaves receivers the JSON that they are in API v2, whose times have
-// another form.
+// readReceivers returns the JSON that receivers are in API v2, which has another form
+// of times.
 func readReceivers(in values, path string) (string, error) {
 	all, _ := in.get(path).([]any)
 	for _, one := range all {
@@ -158,8 +159,8 @@ func readReceivers(in values, path string) (string, error) {
 	return readValue(in, path)
 }
 
-// returnStateMap is what became of a part that is given back, which API v3 takes
-// from merchants alone.
+// returnStateMap has the fields of the return of a share, which only merchants can
+// return over API v3.
 var returnStateMap = fieldMap{
 	{"return_account_type", "", fixed("MERCHANT_ID")},
 	{"sub_mch_id", "sub_mchid", text},

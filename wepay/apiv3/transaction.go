@@ -8,8 +8,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// transactionMap has the fields of a transaction that stay what they are. They
-// stand in the order of API v2's names, in which fields are kept.
+// transactionMap has the fields of a transaction, sorted by API v2's names, as Fields
+// are.
 // Source: WeChat Pay, 查询订单 and 支付成功通知 (API v3).
 var transactionMap = fieldMap{
 	{"appid", "appid", text},
@@ -78,8 +78,8 @@ func addCoupons[promotion interface{ text(path string) string }](promotions []pr
 	return ""
 }
 
-// numberCoupons is what API v2 says of coupons. Names are made in the order in
-// which fields are kept, up to ten coupons; more have to be moved.
+// numberCoupons returns API v2's fields of coupons. Names are made in sorted order for
+// up to ten coupons; more have to be moved.
 func numberCoupons(coupons []coupon, sum int64) wepay.Fields {
 	fields := make(wepay.Fields, 0, 2+3*len(coupons))
 	fields.Set("coupon_count", strconv.Itoa(len(coupons)))
@@ -100,7 +100,7 @@ func numberCoupons(coupons []coupon, sum int64) wepay.Fields {
 	return fields
 }
 
-// insert puts fields that are next to each other where they belong, at once.
+// insert inserts adjacent fields at once.
 func insert(fields wepay.Fields, out *wepay.Fields) {
 	i, _ := slices.BinarySearchFunc(*out, fields[0].Name, func(f wepay.Field, name string) int {
 		return strings.Compare(f.Name, name)

@@ -10,25 +10,24 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
-// namedTransfer is the amount, in fen, from which WeChat wants the payee's name.
+// namedTransfer is the amount, in fen, from which WeChat requires the payee's name.
 const namedTransfer = 2000_00
 
-// payoutVerdicts are of money on its way out. Of a payout whatever is not listed,
-// and not refused for its signature or its rate, is to be asked about: a new
-// number would pay twice.
+// payoutVerdicts are for payouts. Any other refusal, except for its signature or
+// rate, leaves the outcome open: a new number would pay twice.
 var payoutVerdicts = map[string]wepay.Verdict{
 	"NOTENOUGH": wepay.Later,
 }
 
-// payoutQueryVerdicts are of questions about payouts.
+// payoutQueryVerdicts are for queries of payouts.
 var payoutQueryVerdicts = map[string]wepay.Verdict{
-	"NOTFOUND": wepay.Again, // asked again some minutes later, it may be sent again with its number
+	"NOTFOUND": wepay.Again, // still not found some minutes later, it may be sent again with its number
 }
 
-// sceneInfos is what WeChat wants to be told of a transfer's purpose.
+// sceneInfos describes the purpose of a transfer.
 const sceneInfos = "transfer_scene_report_infos"
 
-// transferCalls send money to a payer's wallet, who has to confirm it (商家转账).
+// transferCalls send money to a payee's wallet; the payee confirms it (商家转账).
 var transferCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 发起转账 (API v3).
 	wepay.Transfer: {
@@ -95,7 +94,7 @@ var transferCalls = map[wepay.Operation]call{
 			return fieldMap{{"payment_time", "update_time", second}}.read(answer, out)
 		},
 	},
-	// Source: WeChat Pay, 撤销转账 (API v3). Without a sub-merchant it has no body.
+	// Source: WeChat Pay, 撤销转账 (API v3). Without a sub-merchant there is no body.
 	wepay.CancelTransfer: {
 		method: http.MethodPost, as: forNamed,
 		path: "/v3/fund-app/mch-transfer/[partner/]transfer-bills/out-bill-no/{partner_trade_no}/cancel",
@@ -109,10 +108,10 @@ var transferCalls = map[wepay.Operation]call{
 	},
 }
 
-// transferStatuses are API v2's words for states that nothing follows.
+// transferStatuses are API v2's words for final states.
 var transferStatuses = map[string]string{"SUCCESS": "SUCCESS", "FAIL": "FAILED", "CANCELLED": "FAILED"}
 
-// checkTransfer wants the payee's name where WeChat does.
+// checkTransfer requires the payee's name where WeChat does.
 func checkTransfer(in wepay.Fields) error {
 	amount, err := wepay.ParseFen(in.Get("amount"))
 	if err != nil {
@@ -132,8 +131,8 @@ func sceneReport(value string) error {
 	return nil
 }
 
-// completeTransfer leaves out a name that the caller wants unchecked, unless WeChat
-// needs it: WeChat checks every name that it gets.
+// completeTransfer removes a name that the caller wants unchecked, unless WeChat
+// requires it: WeChat checks every name that it gets.
 func completeTransfer(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 	if amount, _ := wepay.ParseFen(in.Get("amount")); in.Get("check_name") == "NO_CHECK" && amount < namedTransfer {
 		in.Delete("re_user_name")
@@ -141,8 +140,8 @@ func completeTransfer(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) 
 	return in, nil
 }
 
-// transferMadeMap is of the reply to a transfer, or to its cancelling: WeChat took
-// it, and state says whether the payee has the money.
+// transferMadeMap has the fields of the reply to a transfer or its cancellation. Its
+// state says whether the payee has the money.
 var transferMadeMap = fieldMap{
 	{"partner_trade_no", "out_bill_no", text},
 	{"payment_no", "transfer_bill_no", text},
@@ -153,7 +152,7 @@ var transferMadeMap = fieldMap{
 	{"update_time", "update_time", second},
 }
 
-// addPayer says who pays under the names that API v2 has for it in a transfer.
+// addPayer adds the ids under the names that API v2 has for them in a transfer.
 func addPayer(x *exchange, _ object, out *wepay.Fields) error {
 	out.Set("mch_appid", x.merchant.AppID)
 	out.Set("mchid", x.merchant.MchID)

@@ -7,17 +7,17 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// trialDecryption is what a notification brings that nothing vouches for yet, to find out
-// whose APIv3 key opens it. GCM authenticates, so that one was made by somebody
-// who has that key: by WeChat. That is a reason to ask WeChat for the key that
-// signed it, and what it says is not looked at.
+// trialDecryption finds the account whose APIv3 key decrypts a notification that is
+// not verified yet. GCM authenticates: only WeChat and the merchant have that key.
+// Success is a reason to fetch the certificate that signed it; the plaintext is not
+// used.
 type trialDecryption struct {
 	text, nonce, associated []byte
-	plain                   []byte // room for what opens
+	plain                   []byte // room for the plaintext
 }
 
-// trialDecryption readies a notification that is of now. What cannot be one is refused as
-// one that opens with no key is, but for its time, as if it were verified.
+// trialDecryption prepares a notification for it. A malformed one gets the error of
+// one that no key decrypts; one that is not current gets Verify's.
 func (u *Unverified) trialDecryption(now time.Time) (*trialDecryption, error) {
 	if err := u.signature.fresh(now); err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (u *Unverified) trialDecryption(now time.Time) (*trialDecryption, error) {
 		text, err = s.resource.bytes()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w, and there is nothing to be opened: %w", wepay.ErrUnknownKey, err)
+		return nil, fmt.Errorf("%w, and there is nothing to decrypt: %w", wepay.ErrUnknownKey, err)
 	}
 	return &trialDecryption{
 		text: text, nonce: []byte(s.resource.Nonce), associated: []byte(s.resource.AssociatedData),
@@ -36,11 +36,11 @@ func (u *Unverified) trialDecryption(now time.Time) (*trialDecryption, error) {
 	}, nil
 }
 
-// opens says whether the account's APIv3 key does.
+// opens reports whether the account's APIv3 key decrypts it.
 func (t *trialDecryption) opens(k *KeyRing) bool {
 	gcm, err := k.gcm()
 	if err != nil {
-		return false // its own user is told
+		return false // KeyRing.Open reports it
 	}
 	_, err = gcm.Open(t.plain, t.nonce, t.text, t.associated)
 	return err == nil

@@ -35,8 +35,8 @@ var commonVerdicts = map[string]wepay.Verdict{
 	"ALREADYEXISTS":         wepay.Query,
 }
 
-// verdict says what a refusal means for repeating the call. The HTTP status
-// decides about an unknown code.
+// verdict returns what a refusal means for repeating the call. For an unknown code
+// the HTTP status decides.
 func (c *call) verdict(status int, code string) wepay.Verdict {
 	if v, known := c.Verdict(code); known {
 		return v
@@ -47,7 +47,7 @@ func (c *call) verdict(status int, code string) wepay.Verdict {
 	case http.StatusTooManyRequests:
 		return wepay.Later
 	}
-	// Of a payout no other refusal proves that nothing was paid under its number.
+	// No other refusal proves that nothing was paid under a payout's number.
 	if v, found := commonVerdicts[row.Plain(code)]; found && !c.MovesMoney() {
 		return v
 	}
@@ -57,7 +57,7 @@ func (c *call) verdict(status int, code string) wepay.Verdict {
 	return c.Unlisted()
 }
 
-// v2Codes are API v2's words for WeChat's codes, where it has one for the same.
+// v2Codes are API v2's codes for those of API v3 that it has, too.
 var v2Codes = map[string]string{
 	"ORDERPAID":         "ORDERPAID",
 	"ORDERCLOSED":       "ORDERCLOSED",
@@ -76,8 +76,8 @@ var v2Codes = map[string]string{
 	"RATELIMITEXCEEDED": "FREQUENCY_LIMITED",
 }
 
-// codeInV2 returns API v2's word for a code, so that callers need not know
-// which API a merchant goes through; WeChat's own where there is none.
+// codeInV2 returns API v2's code for one of API v3, so that callers need not know
+// which API a merchant uses; the code itself if there is none.
 func codeInV2(op wepay.Operation, code string) string {
 	if row.Plain(code) == "RESOURCENOTEXISTS" {
 		return cmp.Or(map[wepay.Operation]string{wepay.Refund: "ORDERNOTEXIST", wepay.QueryRefund: "REFUNDNOTEXIST"}[op], code)

@@ -13,16 +13,16 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// window is by how much the time of a signature may differ from this machine's.
+// window is how much a signature's time may differ from this machine's.
 // Source: WeChat Pay, 如何验证签名.
 const window = 300 * time.Second
 
-// probe begins the signatures by which WeChat finds out whether a merchant
-// verifies. They are wrong, and refused as any other that is.
+// probe is the prefix of signatures by which WeChat checks whether a merchant
+// verifies. They are wrong, and rejected as any other.
 // Source: WeChat Pay, 签名探测.
 const probe = "WECHATPAY/SIGNTEST/"
 
-// The headers that sign a reply or a notification, as net/http has their names.
+// The headers that sign a reply or a notification, in net/http's spelling.
 const (
 	headerTimestamp = "Wechatpay-Timestamp"
 	headerNonce     = "Wechatpay-Nonce"
@@ -34,13 +34,13 @@ const (
 // maxHeader bounds each of them, in bytes. A signature has 344.
 const maxHeader = 1024
 
-// signature is how a reply or a notification is signed, by its own account.
+// signature is the claimed signature of a reply or a notification.
 type signature struct {
 	timestamp, nonce, serial, value string
 }
 
-// IsSigned says whether a message's header has any of what signs one of API v3,
-// right or wrong: it is to be taken for one then.
+// IsSigned reports whether a header has any part of a signature of API v3, right or
+// wrong: then the message is to be treated as one of API v3.
 func IsSigned(header http.Header) bool {
 	for _, name := range []string{headerSignature, headerSerial, headerTimestamp, headerNonce} {
 		if len(header[name]) > 0 {
@@ -50,7 +50,7 @@ func IsSigned(header http.Header) bool {
 	return false
 }
 
-// readSignature takes each header once and not empty. The error wraps
+// readSignature requires each header once and not empty. The error wraps
 // wepay.ErrUnsigned or wepay.ErrMalformed and names the header.
 func readSignature(header http.Header) (signature, error) {
 	var s signature
@@ -65,9 +65,9 @@ func readSignature(header http.Header) (signature, error) {
 	} {
 		switch values := header[h.name]; {
 		case len(values) == 0 || len(values) == 1 && values[0] == "":
-			return s, fmt.Errorf("%w: there is no %s; is it lost at a proxy?", wepay.ErrUnsigned, h.name)
+			return s, fmt.Errorf("%w: there is no %s; did a proxy remove it?", wepay.ErrUnsigned, h.name)
 		case len(values) > 1:
-			return s, fmt.Errorf("%w: %s stands there %d times", wepay.ErrMalformed, h.name, len(values))
+			return s, fmt.Errorf("%w: %s occurs %d times", wepay.ErrMalformed, h.name, len(values))
 		case len(values[0]) > maxHeader:
 			return s, fmt.Errorf("%w: %s is longer than %d bytes", wepay.ErrMalformed, h.name, maxHeader)
 		default:
@@ -76,14 +76,14 @@ func readSignature(header http.Header) (signature, error) {
 	}
 	for _, algorithm := range header[headerType] {
 		if algorithm != scheme {
-			return s, fmt.Errorf("%w: its %s is not %s, the one that is spoken here", wepay.ErrMalformed, headerType, scheme)
+			return s, fmt.Errorf("%w: its %s is not %s, the only one supported", wepay.ErrMalformed, headerType, scheme)
 		}
 	}
 	return s, nil
 }
 
-// fresh says why the time of a signature is not now. Older is a replay, unless
-// a clock is wrong: the error says by how much.
+// fresh returns an error if the signature is too old, as a replay is, or from the
+// future. A clock may be wrong: the error says by how much.
 func (s signature) fresh(now time.Time) error {
 	seconds, err := strconv.ParseInt(s.timestamp, 10, 64)
 	if err != nil || seconds < 0 || strconv.FormatInt(seconds, 10) != s.timestamp {

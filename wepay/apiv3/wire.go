@@ -12,12 +12,12 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
-// maxReply bounds a reply of WeChat's, in bytes. Most are of a few hundred; a
-// page of a batch's transfers has some ten thousand.
+// maxReply bounds a reply, in bytes. Most have a few hundred; a page of a batch's
+// transfers has some ten thousand.
 const maxReply = 1 << 20
 
-// wire signs one merchant's requests and carries them to WeChat Pay. It
-// believes nothing.
+// wire signs a merchant's requests and sends them to WeChat Pay. It does not verify
+// replies.
 type wire struct {
 	merchant  *wepay.Merchant
 	options   wepay.ClientOptions
@@ -40,11 +40,11 @@ type request struct {
 	contentType string        // of the body; "": JSON
 	repeatable  bool          // the same request does no more than the first
 	timeout     time.Duration // of one attempt; 0: the wire's
-	open        func(error)   // told of attempts before that may have been taken; nil: nobody is
+	open        func(error)   // called for attempts that may have been processed; or nil
 }
 
-// send signs and sends a request, anew for each endpoint. Read gets the answer
-// to close. Errors are those of endpoints.Send.
+// send signs and sends a request, again for each endpoint. Read closes the answer.
+// Errors are those of endpoints.Send.
 func (w *wire) send(ctx context.Context, r request, read func(*http.Response) error) error {
 	return w.endpoints.Send(ctx, endpoints.Request{
 		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: cmp.Or(r.timeout, w.options.Timeout),
@@ -52,7 +52,7 @@ func (w *wire) send(ctx context.Context, r request, read func(*http.Response) er
 	}, read)
 }
 
-// header puts in what every request has to say.
+// header sets the headers of every request.
 // Source: WeChat Pay, 接口规则 (API v3).
 func (w *wire) header(r request, h http.Header) error {
 	signed := r.body
@@ -78,17 +78,16 @@ func (w *wire) header(r request, h http.Header) error {
 	return nil
 }
 
-// reply is what WeChat answered, whether it is to be believed or not.
+// reply is an answer of WeChat's, verified or not.
 type reply struct {
 	status   int
 	header   http.Header
 	body     []byte
-	unsigned bool // nothing vouches for it, which only a refusal may lack
+	unsigned bool // it is an unsigned refusal
 }
 
-// readReply takes any whole answer for a reply that succeeded or tells why not.
-// What is neither comes from something between, and another endpoint may do
-// better.
+// readReply accepts a complete answer that reports success or the reason of a
+// refusal. Others come from something in between, and another endpoint may work.
 func readReply(resp *http.Response) (*reply, error) {
 	r, err := readWhole(resp)
 	if err != nil {
@@ -118,7 +117,7 @@ func (r *reply) unreadable() error {
 	return fmt.Errorf("HTTP status %d%s", r.status, endpoints.PageTitle(r.body))
 }
 
-// ask sends a request and returns the reply, which nothing vouches for yet.
+// ask sends a request and returns the unverified reply.
 func (w *wire) ask(ctx context.Context, r request) (answer *reply, err error) {
 	err = w.send(ctx, r, func(resp *http.Response) error {
 		answer, err = readReply(resp)
@@ -130,10 +129,10 @@ func (w *wire) ask(ctx context.Context, r request) (answer *reply, err error) {
 	return answer, nil
 }
 
-// succeeded says whether WeChat did what was asked, or has begun to.
+// succeeded reports whether WeChat processed the request, or has begun to.
 func (r *reply) succeeded() bool { return r.status >= 200 && r.status < 300 }
 
-// isBusy says whether another endpoint may do better at once.
+// isBusy reports whether another endpoint may work at once.
 func (r *reply) isBusy() bool {
 	return r.status == http.StatusBadGateway || r.status == http.StatusServiceUnavailable
 }

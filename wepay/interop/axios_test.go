@@ -78,7 +78,7 @@ func plugged(t *testing.T) (url string, merchant *wepay.Merchant) {
 	}
 }
 
-// The plugin believes what the client asks, and the client what the plugin
+// The plugin verifies the client's requests, and the client the plugin's
 // answers and tells.
 func TestPluginAsWeChat(t *testing.T) {
 	url, merchant := plugged(t)
@@ -139,11 +139,11 @@ func checkPluginNotification(t *testing.T, url string, merchant *wepay.Merchant,
 	sealed := must(unverified.Verify(merchant.PublicKey, time.Now()))(t)
 	notification := must(sealed.Open(apiV3Key))(t).Notification(merchant, merchant.AppID)
 	if notification.Kind != wepay.Payment || notification.Fields.Get("out_trade_no") != number || notification.Fields.Get("total_fee") != "1200" {
-		t.Errorf("the client is told %s %v", notification.Kind, notification.Fields)
+		t.Errorf("the client got %s %v", notification.Kind, notification.Fields)
 	}
 }
 
-// The plugin believes what wepaytest answers and tells.
+// The plugin verifies wepaytest's replies and notifications.
 func TestPluginAsMerchant(t *testing.T) {
 	s := newShop(t, wepaytest.ByPublicKey)
 	s.pay("ORDER-0001", 1200, false)
@@ -189,6 +189,6 @@ func TestPluginAsMerchant(t *testing.T) {
 	}
 	if !strings.HasPrefix(told.Native.CodeURL, "weixin://") || told.Closed != http.StatusNoContent || told.Paid.State != "SUCCESS" ||
 		told.Refund.Status != "PROCESSING" || told.Notification.Number != "ORDER-0001" {
-		t.Errorf("the plugin is told %s", output)
+		t.Errorf("the plugin got %s", output)
 	}
 }

@@ -277,7 +277,7 @@ func TestProbes(t *testing.T) {
 		s.wechat.Misbehave("/v3/pay/transactions/jsapi", wepaytest.Fault{Kind: wepaytest.Probe})
 		orders := jsapi.JsapiApiService{Client: s.client}
 		if _, _, err := orders.Prepay(t.Context(), s.prepay("ORDER-0100", 100, false)); err == nil {
-			t.Error("the SDK believes a probe")
+			t.Error("the SDK accepts a probe")
 		}
 	})
 }

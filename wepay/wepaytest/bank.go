@@ -20,7 +20,7 @@ import (
 // in truth depends on the amount and the contract.
 const bankCharge = 100
 
-// payee is who a transfer to a bank goes to.
+// payee is the payee of a transfer to a bank.
 type payee struct{ card, name string }
 
 // BankTransfer is a transfer to a bank card as WeChat has read it.
@@ -91,7 +91,7 @@ func (r *keyPool) get(n int) (*rsa.PrivateKey, error) {
 	return r.keys[n], nil
 }
 
-// issueBankKey tells the public key, in PKCS #1.
+// issueBankKey returns the public key, in PKCS #1.
 func (x *exchange) issueBankKey() (wepay.Fields, *refusal) {
 	key, err := bankKeys.get(x.server.bankKey)
 	if err != nil {

@@ -22,7 +22,7 @@ type trade struct {
 const (
 	// billReady is when, after midnight, the bill of the day before is there.
 	billReady = 9 * time.Hour
-	// billMonths is for how many months bills are kept.
+	// billMonths is how many months bills are available.
 	billMonths = 3
 )
 
@@ -76,16 +76,15 @@ var (
 	}
 )
 
-// Codes of what a bill is refused for; the calls for bills tell them in ways of
-// their own.
+// Codes of the refusals of bills, which each call for a bill reports in its own way.
 const (
 	noBill       = "NO_BILL_EXIST"
 	billCreating = "BILL_CREATING"
 )
 
-// billDay is the day of a bill that is there. A day that is not over, whose
-// bill is not ready or no longer kept, has none: the documents tell these from
-// a day without trades only by the clock.
+// billDay is the day of an available bill. There is none for a day that is not over,
+// or whose bill is not ready or no longer available: the documents distinguish these
+// from a day without trades only by the clock.
 func (x *exchange) billDay() (begin, end time.Time, refused *refusal) {
 	if x.account.billsDelayed {
 		return begin, end, refuse(billCreating, "Bill Creating")
@@ -148,12 +147,12 @@ func (x *exchange) wants(t trade, kind string) bool {
 		return t.refund == nil && !t.reversed
 	case "REFUND":
 		return t.refund != nil
-	default: // money that was deposited is never given back here
+	default: // deposits are never paid back here
 		return false
 	}
 }
 
-// line is a trade as a bill tells it, written while the books may change.
+// line is a trade in a bill, written while the books may change.
 type line struct {
 	at                      time.Time
 	appID, mchID, subMchID  string
@@ -170,14 +169,14 @@ type line struct {
 	total, applied          int64
 }
 
-// feeRate is what WeChat keeps of a trade: 0.60 %, which of a fen is six
-// hundred thousandths of a yuan.
+// feeRate is WeChat's fee of a trade: 0.60 %, in hundred thousandths of a yuan for
+// each fen.
 const (
 	feeRate = "0.60%"
 	feeOf   = 6
 )
 
-// line tells of a refund in the order's line, without the order's amounts.
+// line is a refund in the order's line, without the order's amounts.
 func (t trade) line() line {
 	o := t.order
 	l := line{

@@ -270,7 +270,7 @@ func TestPartnersBill(t *testing.T) {
 func TestBillSpellings(t *testing.T) {
 	asJSON := func(text string) []string {
 		var lines strings.Builder
-		if err := (&wepay.Bill{ReadCloser: io.NopCloser(strings.NewReader(text))}).WriteJSON(&lines); err != nil {
+		if err := (&wepay.Bill{Reader: strings.NewReader(text)}).WriteJSON(&lines); err != nil {
 			t.Fatalf("%v in %s", err, text)
 		}
 		return strings.Split(lines.String(), "\n")

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// bill is a reply that is a text. It is written line by line, more than once
-// where its digest stands before it, so that it never is in memory whole.
+// bill is a reply that is text. It is written line by line, and twice if its digest
+// precedes it, so it is never in memory as a whole.
 type bill struct {
 	text   func(*bufio.Writer)
 	gzip   bool
@@ -55,8 +55,8 @@ func (b *bill) head(h http.Header) {
 	}
 }
 
-// column is one of a bill's columns; of the three kinds of bills it is in those
-// that it is not kept from.
+// column is a column of a bill, in those of the three kinds of bills that it is not
+// excluded from.
 type column struct {
 	title           string
 	notAll, notPaid bool
@@ -127,7 +127,7 @@ func tradeText(columns []column, lines iter.Seq[line], wide bool) func(*bufio.Wr
 				values[i] = c.value(l)
 			}
 			if writeValues(w, values) != nil {
-				return // nobody reads on, and there may be very many lines
+				return // the reader is gone, and there may be very many lines
 			}
 			count++
 			sum.settled += l.settled
@@ -144,8 +144,8 @@ func tradeText(columns []column, lines iter.Seq[line], wide bool) func(*bufio.Wr
 	}
 }
 
-// writeTitles and writeValues write a line. An error stays with the writer, so
-// that only who writes very many lines has to look at it.
+// writeTitles and writeValues write a line. The writer keeps its error, so only
+// callers that write very many lines need to check it.
 func writeTitles(w *bufio.Writer, titles []string) {
 	_, _ = w.WriteString(strings.Join(titles, ",") + "\r\n")
 }

@@ -7,27 +7,26 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// call is one row of the table below: everything that tells one call of API v2
-// from another.
+// call is a row of the table below: everything that differs between the calls of API
+// v2.
 type call struct {
 	certificate bool // the merchant's, in the TLS handshake
 	inSandbox   bool // the sandbox has it as well
 	identity    identity
 	signTypes   []wepay.SignType
-	nameSign    bool   // sign_type has to be there, though it could be MD5
-	params      params // besides those of identity and signature
+	nameSign    bool   // sign_type is required, even if it is MD5
+	params      params // except those of identity and signature
 	encoded     string // the parameter that is signed as it is and sent URL-encoded
 
 	unsigned bool // the reply never is signed
 	form     form
 
-	// do is called under the server's lock, with a request that is the
-	// merchant's and whose every parameter has its form. It returns what the
-	// reply has besides the common fields.
+	// do is called with the server locked, and with an authenticated request whose
+	// parameters are well formed. It returns the reply except its common fields.
 	do func(*exchange) (wepay.Fields, *refusal)
 }
 
-// form is how a call's reply tells what came of it.
+// form is how a reply reports the result.
 type form int
 
 const (
@@ -38,7 +37,7 @@ const (
 	billed               // a text, and errors with return_msg and error_code
 )
 
-// identity is how a call names who sends it.
+// identity is how a call names the merchant.
 type identity struct {
 	appID, mchID string // the parameters' names; appID "": the call has none
 	sub          sub
@@ -137,7 +136,7 @@ var calls = map[string]call{
 	"/tools/authcodetoopenid": {
 		identity: common, signTypes: anySignType,
 		params: params{{name: "auth_code", required: true, max: 128}},
-		do:     (*exchange).tellPayer,
+		do:     (*exchange).payerOfCode,
 	},
 	"/tools/shorturl": {
 		identity: common, signTypes: anySignType,
@@ -253,8 +252,8 @@ var calls = map[string]call{
 		params: params{{name: "receiver", required: true, max: 2048, is: jsonText}},
 		do:     (*exchange).removeReceiver,
 	},
-	// Of these two the documents give no parameters; they are questions about
-	// a share, and so have what the other has.
+	// The documents list no parameters for these two, which have those of the other
+	// query of a share.
 	"/pay/profitsharingorderamountquery": {
 		identity: withoutAppID, signTypes: onlyHMAC,
 		params: params{{name: "transaction_id", required: true, max: 32}},
@@ -286,8 +285,8 @@ var calls = map[string]call{
 	},
 }
 
-// lookup finds the call of a path, in the sandbox or out of it. The sandbox
-// has no secapi, asks for no certificate and takes MD5 alone.
+// lookup finds the call of a path, in the sandbox or not. The sandbox has no secapi,
+// requires no certificate and accepts MD5 only.
 func lookup(path string) (c call, sandbox, found bool) {
 	rest, sandbox := strings.CutPrefix(path, sandboxPrefix)
 	if !sandbox {

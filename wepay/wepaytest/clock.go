@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Clock tells a server the time and wakes it up.
+// Clock provides a server's time and timers.
 type Clock interface {
 	// Now returns the time.
 	Now() time.Time
@@ -23,8 +23,7 @@ func (realClock) AfterFunc(d time.Duration, f func()) func() bool {
 	return time.AfterFunc(d, f).Stop
 }
 
-// FakeClock is a clock that stands still until a test turns it. It may be used
-// by many goroutines.
+// FakeClock is a clock that only a test advances. It may be used by many goroutines.
 type FakeClock struct {
 	mu    sync.Mutex
 	now   time.Time
@@ -59,10 +58,9 @@ func (c *FakeClock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	}
 }
 
-// Advance turns the clock forward by d. It calls whatever falls due, one after
-// the other in the order of time, and returns when all of that is done; the
-// clock shows the time of each while it runs. What these calls set for a time
-// within d is called as well.
+// Advance advances the clock by d. It runs the timers that fall due, one after the
+// other in the order of their times, and returns when all are done; the clock shows
+// each timer's time while it runs. Timers that these set within d run as well.
 func (c *FakeClock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -37,7 +37,7 @@ const (
 	Probe         // the signature is one of WeChat's probes: WECHATPAY/SIGNTEST/…
 	Skewed        // the time is off by Fault.Delay, which may be below 0, and properly signed
 	HeaderMissing // there is no header of the name Fault.Header
-	HeaderDoubled // that header stands there twice
+	HeaderDoubled // that header occurs twice
 	HeaderChanged // that header is Fault.Message
 	WrongKey      // of notifications alone: encrypted under another APIv3 key
 	WrongHash     // of bills alone: hash_value is another's
@@ -47,10 +47,9 @@ const (
 type Fault struct {
 	Kind FaultKind
 
-	// Standing faults spoil every reply until Behave; others spoil one.
+	// Standing faults affect every reply until Behave; others affect one.
 	Standing bool
-	// NoEffect keeps the call from being done, so that only what was asked
-	// before stands.
+	// NoEffect suppresses the call, so that only earlier calls have an effect.
 	NoEffect bool
 
 	Delay   time.Duration // of Slow and Skewed
@@ -67,16 +66,17 @@ type fault struct {
 	path string
 }
 
-// Misbehave spoils the next reply to a path, or every one if the fault is
-// standing. Path "" is any path, and one of API v3 may have names in braces as
-// WeChat's documents have: /v3/pay/transactions/id/{transaction_id}. Of several faults the first told comes first.
+// Misbehave injects a fault into the next reply to a path, or into every one if the
+// fault is standing. Path "" is any path; one of API v3 may have names in braces, as in
+// WeChat's documents: /v3/pay/transactions/id/{transaction_id}. Faults come in the
+// order in which they were given.
 func (s *Server) Misbehave(path string, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, fault{f, path})
 }
 
-// Behave forgets the faults told for a path, as it was given to Misbehave.
+// Behave removes the faults of a path, spelt as for Misbehave.
 func (s *Server) Behave(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Server) nextFault(path, pattern string) Fault {
 	return f
 }
 
-// verdict puts in place of what came of a call what the fault says came of it.
+// verdict replaces the result of a call with that of the fault.
 func (f Fault) verdict(out wepay.Fields, refused *refusal) (wepay.Fields, *refusal) {
 	code, message := f.Code, f.Message
 	if code == "" {
@@ -199,8 +199,8 @@ func (s *Server) sendBill(w http.ResponseWriter, r *http.Request, f Fault, b *bi
 	_ = b.write(w)
 }
 
-// wait passes the time of a slow reply and says whether there still is anybody
-// to reply to.
+// wait waits for the time of a slow reply and reports whether the client is still
+// there.
 func (s *Server) wait(ctx context.Context, delay time.Duration) bool {
 	if delay <= 0 {
 		<-ctx.Done()
@@ -221,7 +221,7 @@ func (s *Server) wait(ctx context.Context, delay time.Duration) bool {
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return // HTTP/1.1 can always be hijacked, and the server speaks no other
+		return // HTTP/1.1 can always be hijacked, and there is no other
 	}
 	raw := conn
 	if secure, ok := conn.(*tls.Conn); ok {

@@ -89,20 +89,26 @@ func TestSlowForEver(t *testing.T) {
 	}
 }
 
-// A slow reply comes when the clock says so, and keeps no other waiting.
-func TestSlowForAWhile(t *testing.T) {
-	s := newShop(t)
+// refundsSlowly makes a refund that WeChat takes and answers a minute later.
+func (s *shop) refundsSlowly() (ctx context.Context, done chan error) {
 	s.pay("ORDER-0001", 100)
 	s.wechat.Misbehave(refundPath, wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Minute})
-	done := make(chan error, 1)
+	done = make(chan error, 1)
 	go func() {
-		_, err := s.client.Do(t.Context(), wepay.Refund, refundOf("ORDER-0001", "R-1", 100, 30))
+		_, err := s.client.Do(s.t.Context(), wepay.Refund, refundOf("ORDER-0001", "R-1", 100, 30))
 		done <- err
 	}()
-	ctx := soon(t)
+	ctx = soon(s.t)
 	for len(s.wechat.Requests(refundPath)) == 0 && ctx.Err() == nil {
 		s.do(wepay.QueryOrder, query("ORDER-0001"))
 	}
+	return ctx, done
+}
+
+// A slow reply comes when the clock says so, and keeps no other waiting.
+func TestSlowForAWhile(t *testing.T) {
+	s := newShop(t)
+	ctx, done := s.refundsSlowly()
 	select {
 	case err := <-done:
 		t.Fatalf("the reply came before its time: %v", err)
@@ -125,17 +131,7 @@ func TestSlowForAWhile(t *testing.T) {
 
 func TestSlowEndsWithTheServer(t *testing.T) {
 	s := newShop(t)
-	s.pay("ORDER-0001", 100)
-	s.wechat.Misbehave(refundPath, wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Minute})
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.client.Do(t.Context(), wepay.Refund, refundOf("ORDER-0001", "R-1", 100, 30))
-		done <- err
-	}()
-	ctx := soon(t)
-	for len(s.wechat.Requests(refundPath)) == 0 && ctx.Err() == nil {
-		s.do(wepay.QueryOrder, query("ORDER-0001"))
-	}
+	_, done := s.refundsSlowly()
 	s.wechat.Close()
 	if err := <-done; !errors.Is(err, wepay.ErrNoAnswer) {
 		t.Errorf("the client says %v", err)

@@ -7,15 +7,15 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Funds is the money of an account. Fees are not taken off it: the bills show
-// them, and a test can tell the balance from the amounts alone.
+// Funds is the balance of an account. Fees are not deducted: bills show them, and tests
+// can compute the balance from the amounts.
 type Funds struct {
 	Available int64 // fen
 	Frozen    int64 // fen, of orders to be shared
 }
 
-// Funds returns the money of a merchant, and whether there is that merchant. A
-// partner's sub-merchants have theirs in the partner's account.
+// Funds returns a merchant's balance, and whether there is that merchant. The balances
+// of sub-merchants are part of their partner's.
 func (s *Server) Funds(mchID string) (Funds, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,8 +26,8 @@ func (s *Server) Funds(mchID string) (Funds, bool) {
 	return Funds{a.real.available, a.real.frozen}, true
 }
 
-// Deposit puts money into a merchant's account, as from its bank. The error
-// wraps wepay.ErrNoMerchant, or is a *wepay.FieldError for an amount below 1.
+// Deposit deposits money in a merchant's account, as from its bank. The error wraps
+// wepay.ErrNoMerchant, or is a *wepay.FieldError for an amount below 1.
 func (s *Server) Deposit(mchID string, fee int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,26 +42,25 @@ func (s *Server) Deposit(mchID string, fee int64) error {
 	return nil
 }
 
-// funds are the money of an account in one world, and how it came about.
+// funds are the balance of an account, real or in the sandbox, and its movements.
 type funds struct {
 	available, frozen int64
-	movements         []movement // of what is available
+	movements         []movement // of the available balance
 }
 
 // movement is a line of the account's journal.
 type movement struct {
 	at       time.Time
-	number   string // WeChat's of what was done
+	number   string // WeChat's number of the transaction
 	flow     string // WeChat's of the movement itself
 	kind     string
 	fee      int64 // below 0: paid out
 	balance  int64 // afterwards
 	merchant string
-	voucher  string // the merchant's number of what was done
+	voucher  string // the merchant's number of the transaction
 }
 
-// move changes what is available. Whoever takes money out has seen that it is
-// there.
+// move changes the available balance. Callers check that it suffices.
 func (b *books) move(s *Server, m movement) {
 	if m.fee == 0 {
 		return
@@ -75,7 +74,7 @@ func (b *books) move(s *Server, m movement) {
 	b.movements = append(b.movements, m)
 }
 
-// freezeLife is for how long at most money is frozen.
+// freezeLife is how long money is frozen at most.
 const freezeLife = 30 * 24 * time.Hour
 
 // receive books what an order brought: available, or frozen when the order is
@@ -98,8 +97,8 @@ func (b *books) freeze(o *order, fee int64) {
 	b.frozen += fee
 }
 
-// unfreeze makes available what is left of an order's frozen money, after
-// which it cannot be shared any more, and says how much that was.
+// unfreeze makes the rest of an order's frozen money available, after which it cannot
+// be shared any more, and returns the amount.
 func (s *Server) unfreeze(b *books, o *order) int64 {
 	rest := o.frozen
 	b.freeze(o, -rest)
@@ -108,8 +107,8 @@ func (s *Server) unfreeze(b *books, o *order) int64 {
 	return rest
 }
 
-// covers says whether an order's money can be given back: out of what is
-// frozen of it, and out of the balance.
+// covers reports whether an order's frozen money and the balance suffice for a
+// refund.
 func (b *books) covers(o *order, fee int64) bool { return o.frozen+b.available >= fee }
 
 // giveBack takes what a payer gets back out of the account.

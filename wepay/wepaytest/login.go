@@ -20,7 +20,7 @@ var ErrNoApp = errors.New("no such app")
 // loginLife is how long a login's code can be exchanged.
 const loginLife = 5 * time.Minute
 
-// login is a payer who logs in at an app.
+// login is a payer's login in an app.
 type login struct {
 	appID, openid string
 	until         time.Time
@@ -56,8 +56,8 @@ func (s *Server) LoginCode(appID, openid string) (string, error) {
 	return code, nil
 }
 
-// loginCalls are the calls of the login host by path, with the name that each
-// has for the code and what it tells besides the openid.
+// loginCalls are the calls of the login host by path, with their parameter of the code
+// and what they return besides the openid.
 var loginCalls = map[string]struct {
 	code string
 	also func() map[string]any
@@ -112,8 +112,8 @@ func single(query url.Values) wepay.Fields {
 	return fields
 }
 
-// exchangeCode tells who logged in. The errcode of another grant_type is not
-// among those that the documents list.
+// exchangeCode returns who logged in. The documents do not list the errcode for another
+// grant_type.
 func (s *Server) exchangeCode(path string, query url.Values) reply {
 	call := loginCalls[path]
 	secret, found := s.apps[query.Get("appid")]
@@ -137,17 +137,17 @@ func (s *Server) exchangeCode(path string, query url.Values) reply {
 		return loginRefused(40029, "invalid code")
 	}
 	l.used = true
-	told := call.also()
-	told["openid"] = l.openid
-	return loginReply(told)
+	answer := call.also()
+	answer["openid"] = l.openid
+	return loginReply(answer)
 }
 
 func loginRefused(code int, message string) reply {
 	return loginReply(map[string]any{"errcode": code, "errmsg": message + " rid: " + rand.Text()})
 }
 
-func loginReply(told map[string]any) reply {
-	body, err := json.Marshal(told)
+func loginReply(answer map[string]any) reply {
+	body, err := json.Marshal(answer)
 	if err != nil {
 		return page(http.StatusInternalServerError, "500 Internal Server Error") // strings and numbers always can be written
 	}

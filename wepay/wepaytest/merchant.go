@@ -16,13 +16,13 @@ type Merchant struct {
 	Key    string   // API v2's key (API密钥), 32 characters; "": the account has API v3 alone
 
 	// APIv3Key is the key of API v3 (APIv3密钥), 32 letters and digits; "": it was
-	// never set, and nothing can be told by API v3.
+	// never set, and there are no notifications of API v3.
 	APIv3Key string
 	// Mode is by which keys the account knows WeChat in API v3.
 	Mode KeyMode
 
-	// RefundNotifyURL is told of refunds that named no notify_url of their own,
-	// as set in the merchant platform; "": nobody is.
+	// RefundNotifyURL gets the notifications of refunds without a notify_url, as set
+	// in the merchant platform; "": there are none.
 	RefundNotifyURL string
 
 	// SubMerchants make the account a partner's (服务商), whose every call has
@@ -52,8 +52,7 @@ type account struct {
 	filled       map[string]int // lines of bills that FillBill made, by bill_date
 }
 
-// side returns the books that a payment stands in, and the key that its
-// notifications bear.
+// side returns the books of a payment, and the key of its notifications.
 func (a *account) side(sandbox bool, now time.Time) (*books, string) {
 	if sandbox {
 		return &a.sandbox, a.currentSandboxKey(now)
@@ -137,7 +136,7 @@ type books struct {
 	transferIDs  map[string]*transferBill // by transfer_bill_no
 	batches      map[string]*batch        // by out_batch_no
 	combined     map[string]*combined     // by combine_out_trade_no
-	trades       []trade                  // what the bills tell, in the order of time
+	trades       []trade                  // of the bills, in the order of time
 }
 
 func newBooks() books {

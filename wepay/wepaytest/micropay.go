@@ -23,10 +23,10 @@ type payerCode struct {
 	coupons []Coupon
 	until   time.Time // of use; zero: as long as it likes
 	used    bool
-	account *account // whose alone it is since its openid was asked for
+	account *account // the only one that can use it since its openid was requested
 
 	asks    bool          // for the password
-	after   time.Duration // until the payer decides; 0: when told
+	after   time.Duration // until the payer decides; 0: by EnterPassword or CancelPassword
 	pays    bool
 	refusal string // the err_code that the payment gives
 }
@@ -64,9 +64,9 @@ func CodeRefused(code string) CodeOption {
 	return func(c *payerCode) { c.refusal = code }
 }
 
-// ShowCode has a payer show a code, which can be used once and for a minute. A
-// code that was never shown, but has the form of one, works as well: it is paid
-// with at once, by one payer who is always the same.
+// ShowCode makes a payer show a code, which can be used once and for a minute. A
+// well-formed code that was never shown works as well: the same payer always pays with
+// it at once.
 func (s *Server) ShowCode(openid string, options ...CodeOption) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +83,8 @@ func (s *Server) ShowCode(openid string, options ...CodeOption) string {
 	}
 }
 
-// EnterPassword has the payer of a code payment enter the password it waits
-// for. Nobody is notified, as of no code payment. The error wraps
+// EnterPassword makes the payer of a code payment enter the password. Code payments
+// have no notification. The error wraps
 // wepay.ErrNoMerchant, ErrNoOrder, ErrNotCode or ErrNotPayable.
 func (s *Server) EnterPassword(mchID, outTradeNo string) error {
 	return s.decide(mchID, outTradeNo, true)
@@ -204,10 +204,9 @@ func (x *exchange) charged(o *order, request wepay.Fields) *refusal {
 	}
 }
 
-// scan finds the code of a request. WeChat's three codes for a code that cannot
-// be used are not told apart by the documents: here what has not the form of
-// one, or is bound to another merchant, is AUTH_CODE_INVALID, and what was used
-// or is too old AUTHCODEEXPIRE.
+// scan finds the code of a request. The documents do not distinguish WeChat's three
+// errors for an unusable code: here a malformed code, or one bound to another merchant,
+// is AUTH_CODE_INVALID, and one that was used or is too old AUTHCODEEXPIRE.
 func (x *exchange) scan() (*payerCode, *refusal) {
 	text := x.in.Get("auth_code")
 	if len(text) != 18 || !digits(text) || text[0] != '1' || !strings.ContainsRune("012345", rune(text[1])) {

@@ -54,7 +54,7 @@ func TestMicropay(t *testing.T) {
 	s.do(wepay.Refund, refundOf("CODE-0001", "R-1", 100, 100))
 	s.wallet(mchID, wepaytest.Funds{})
 
-	// A code that was never shown is somebody's who pays at once, once.
+	// The payer of a code that was never shown pays at once, once.
 	if got := s.granted(micropayPath, with(validMicropay, "out_trade_no", "CODE-0003")); got.Get("openid") == "" {
 		t.Errorf("the payer is nobody: %v", got)
 	}

@@ -91,8 +91,7 @@ func (d *Delivery) Repeat() error {
 	return nil
 }
 
-// round sends for the n-th time, from 0, and sees to the next if there is to be
-// one.
+// round sends for the n-th time, from 0, and schedules the next.
 func (d *Delivery) round(n int) {
 	if d.Taken() {
 		return
@@ -157,8 +156,8 @@ func (d *Delivery) takenBy(a Attempt) bool {
 	return a.Status == http.StatusOK && taken(a.Answer)
 }
 
-// taken says whether an answer is by the rules: the XML and not a byte before
-// or after it, no other field, return_code SUCCESS.
+// taken reports whether an answer accepts a notification: the XML without a byte
+// before or after it, no other field, return_code SUCCESS.
 func taken(answer []byte) bool {
 	if !bytes.HasPrefix(answer, []byte("<xml>")) || !bytes.HasSuffix(answer, []byte("</xml>")) {
 		return false

@@ -33,7 +33,7 @@ var stateDescription = map[string]string{
 	revoked:     "订单已撤销",
 }
 
-// paymentParams are those that orders and payments by code have alike.
+// paymentParams are those that orders and payments by code share.
 var paymentParams = params{
 	{name: "device_info", max: 32},
 	{name: "body", required: true, max: 127},
@@ -71,8 +71,8 @@ const prepayLife = 2 * time.Hour
 // closable is when an order can be closed for sure.
 const closable = 5 * time.Minute
 
-// order is an order as WeChat keeps it. An order is its account's and, at a
-// partner, its sub-merchant's.
+// order is an order in WeChat's books: its account's and, for a partner, its
+// sub-merchant's.
 type order struct {
 	request  wepay.Fields // as it was placed, without nonce and signature, in API v2's names
 	json     string       // as it was placed by API v3, "" by API v2
@@ -86,13 +86,13 @@ type order struct {
 	prepayID string
 	prepayAt time.Time
 
-	outcome wepay.Fields // what is told of the payment, once paid
+	outcome wepay.Fields // of the payment, for query and notification
 	paidAt  time.Time
 	coupons []Coupon
 	refunds []*refund
 
 	code   *payerCode // of a code payment, else nil
-	recall int        // how often a reversal asks to be called again
+	recall int        // how often a reversal demands another call
 
 	frozen int64 // to be shared
 	shared int64 // all that ever was
@@ -123,7 +123,7 @@ func (o *order) settled() int64 {
 	return o.total()
 }
 
-// Order is how an order stands in a server's books.
+// Order is the state of an order.
 type Order struct {
 	TradeState    string // NOTPAY, SUCCESS, REFUND, CLOSED; of codes USERPAYING, PAYERROR, REVOKED
 	TransactionID string // "" before it is paid
@@ -132,8 +132,8 @@ type Order struct {
 	Refunds       int    // how many were taken
 }
 
-// Order returns how a merchant's order stands, and whether there is one. Orders
-// of the sandbox are not among them.
+// Order returns the state of a merchant's order, and whether there is one. It does not
+// find the sandbox's.
 func (s *Server) Order(mchID, outTradeNo string) (Order, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *Server) Order(mchID, outTradeNo string) (Order, bool) {
 	}, true
 }
 
-// placeOrder gives the same order a prepay_id as often as it is asked for.
+// placeOrder places an order; a repeated request gets a prepay_id again.
 func (x *exchange) placeOrder() (wepay.Fields, *refusal) {
 	if refused := x.checkTradeType(); refused != nil {
 		return nil, refused
@@ -271,8 +271,8 @@ func (o *order) prepay() wepay.Fields {
 	return out
 }
 
-// find returns the order that a request names; transaction_id wins. Another
-// sub-merchant's order does not exist for the one that asks.
+// find returns the order that a request names; transaction_id wins. It does not find
+// other sub-merchants' orders.
 func (x *exchange) find() (*order, *refusal) {
 	transactionID, number := x.in.Get("transaction_id"), x.in.Get("out_trade_no")
 	if transactionID == "" && number == "" {
@@ -310,8 +310,7 @@ func (x *exchange) queryOrder() (wepay.Fields, *refusal) {
 	return out, nil
 }
 
-// closeOrder closes what is not paid. The result is told once more in
-// result_msg.
+// closeOrder closes an unpaid order. The reply repeats the result in result_msg.
 func (x *exchange) closeOrder() (wepay.Fields, *refusal) {
 	o, refused := x.find()
 	if refused != nil {

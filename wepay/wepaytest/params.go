@@ -12,9 +12,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// param says what one parameter of a call may hold. The limits are written
-// down here once more, from WeChat's documents, rather than taken from the
-// client, whose mistakes a server must find.
+// param says what a parameter of a call may hold. The limits are from WeChat's
+// documents and not from the client, whose mistakes a server has to find.
 type param struct {
 	name     string
 	required bool
@@ -24,10 +23,10 @@ type param struct {
 
 type params []param
 
-// signed are the parameters that nearly every request has besides its own.
+// signed are the parameters that nearly every request has.
 var signed = []string{"nonce_str", "sign"}
 
-// know refuses a parameter that the call does not have.
+// know refuses unknown parameters.
 func (ps params) know(in wepay.Fields, also ...[]string) *refusal {
 	for _, field := range in {
 		if slices.ContainsFunc(ps, func(p param) bool { return p.name == field.Name }) ||
@@ -63,9 +62,9 @@ func fen(value string) bool {
 	return err == nil && n > 0 && value[0] != '+' && value[0] != '0'
 }
 
-// amount reads what fen has let pass.
+// amount reads an amount that fen has checked.
 func amount(value string) int64 {
-	n, _ := strconv.ParseInt(value, 10, 64) // fen has seen to it
+	n, _ := strconv.ParseInt(value, 10, 64) // fen has checked it
 	return n
 }
 

@@ -31,7 +31,7 @@ type Coupon struct {
 	Fee  int64 // fen
 }
 
-// payment is how an order is paid and how the merchant is told.
+// payment is how an order is paid and the merchant notified.
 type payment struct {
 	coupons   []Coupon
 	extra     wepay.Fields
@@ -52,9 +52,9 @@ func WithCoupons(coupons ...Coupon) PayOption {
 	return func(p *payment) { p.coupons = append(p.coupons, coupons...) }
 }
 
-// WithField adds a field to the notification, or replaces one, before it is
-// signed: one that WeChat may come up with some day, or a value that it should
-// not have. Of API v3 it is a member of what is encrypted.
+// WithField adds a field to the notification, or replaces one, before it is signed: for
+// fields that WeChat may add one day, or wrong values. In API v3 it is a member of the
+// encrypted content.
 func WithField(name, value string) PayOption {
 	return func(p *payment) { p.extra.Set(name, value) }
 }
@@ -88,11 +88,11 @@ func InSandbox() PayOption {
 	return func(p *payment) { p.inSandbox = true }
 }
 
-// Pay has the payer pay an order, and tells the merchant at the order's
-// notify_url. It returns when the first attempt to do so has ended, which the
-// merchant need not have taken; further ones follow by the server's clock. The
-// error wraps wepay.ErrNoMerchant, ErrNoOrder, ErrNotPayable, ErrCombined,
-// ErrNoAPIv3Key or ErrClosed. An order is told by the API that it was placed by.
+// Pay pays an order, and notifies the merchant at the order's notify_url over the API
+// that placed it. It returns when the first attempt has ended, whether the merchant
+// accepted it or not; further ones follow by the server's clock. The error wraps
+// wepay.ErrNoMerchant, ErrNoOrder, ErrNotPayable, ErrCombined, ErrNoAPIv3Key or
+// ErrClosed.
 func (s *Server) Pay(mchID, outTradeNo string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -167,7 +167,7 @@ func (s *Server) settle(b *books, o *order, coupons []Coupon, now time.Time) {
 	s.receive(b, o)
 }
 
-// pay writes down a payment, as the notification and the query tell it.
+// pay records a payment for notification and query.
 func (o *order) pay(transactionID string, coupons []Coupon, now time.Time) {
 	o.state, o.paidAt, o.coupons = paid, now, slices.Clone(coupons)
 	out := wepay.NewFields(map[string]string{
@@ -218,13 +218,13 @@ func (o *order) pay(transactionID string, coupons []Coupon, now time.Time) {
 	o.outcome = out
 }
 
-// The openids of whoever pays an order that does not say who.
+// The openids of the payer of an order that names none.
 const (
 	payer    = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
 	subPayer = "orM1B5QURRH3PAqNItiFpY-HAAAA"
 )
 
-// notification writes what the merchant is told, signed as the order was.
+// notification returns the notification, signed like the order.
 func (o *order) notification(p payment, key string) []byte {
 	fields := o.outcome.Clone()
 	for _, name := range common.names() {

@@ -12,16 +12,15 @@ import (
 // ErrNoPayout says that there is no payout of a number.
 var ErrNoPayout = errors.New("no such payout")
 
-// The states of a payout. Red packets have their own besides.
+// The states of a payout. Red packets have further ones.
 const (
 	PayoutProcessing = "PROCESSING"
 	PayoutSuccess    = "SUCCESS"
-	PayoutFailed     = "FAILED"    // the money is back
-	PayoutReturned   = "BANK_FAIL" // by the bank, which may be after it succeeded; the money is back
+	PayoutFailed     = "FAILED"    // the merchant has the money back
+	PayoutReturned   = "BANK_FAIL" // returned by the bank, maybe after it succeeded
 )
 
-// payoutKind tells the books of the three kinds of payouts apart: a number is
-// unique in one of them.
+// payoutKind is one of the three kinds of payouts: a number is unique within one.
 type payoutKind string
 
 const (
@@ -35,7 +34,7 @@ type payoutKey struct {
 	number string
 }
 
-// payout is money on its way out of an account.
+// payout is a payout from an account.
 type payout struct {
 	payoutKey
 	id       string // WeChat's number
@@ -51,7 +50,7 @@ type payout struct {
 	payee  payee   // of bank transfers alone
 }
 
-// payoutAge is for how long WeChat tells of a payout.
+// payoutAge is how long a payout can be queried.
 const payoutAge = 30 * 24 * time.Hour
 
 // PayoutsWait has a merchant's red packets and transfers stay under way, where
@@ -75,7 +74,7 @@ func (s *Server) FinishTransfer(mchID, partnerTradeNo, status, reason string) er
 	return s.finishPayout(mchID, payoutKey{transfer, partnerTradeNo}, status, reason)
 }
 
-// finishPayout ends a payout, and gives the money back of one that failed.
+// finishPayout ends a payout, and returns the money of one that failed.
 func (s *Server) finishPayout(mchID string, key payoutKey, status, reason string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +100,7 @@ func (s *Server) finishPayout(mchID string, key payoutKey, status, reason string
 	return nil
 }
 
-// ends are the states that payouts can be told to end in.
+// ends are the final states of payouts.
 var ends = map[payoutKind][]string{
 	redPacket:    {packetSent, PayoutFailed},
 	transfer:     {PayoutSuccess, PayoutFailed},
@@ -143,7 +142,7 @@ func (x *exchange) payOut(p *payout) (*payout, *refusal) {
 	return p, nil
 }
 
-// findPayout finds a payout that is not too old to be told of.
+// findPayout finds a payout that is not too old to be queried.
 func (x *exchange) findPayout(kind payoutKind, name string) (*payout, *refusal) {
 	p, found := x.books.payouts[payoutKey{kind, x.in.Get(name)}]
 	if !found || x.now.Sub(p.at) > payoutAge {
@@ -152,8 +151,8 @@ func (x *exchange) findPayout(kind payoutKind, name string) (*payout, *refusal) 
 	return p, nil
 }
 
-// NamePayee gives a payee the real name that a transfer with FORCE_CHECK is
-// compared with. Whoever has none bears every name.
+// NamePayee sets the real name of a payee, which a transfer with FORCE_CHECK is compared
+// with. Without one any name matches.
 func (s *Server) NamePayee(openid, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

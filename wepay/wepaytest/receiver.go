@@ -11,7 +11,7 @@ import (
 // receiverKey names a receiver of a merchant's, at a partner a sub-merchant's.
 type receiverKey struct{ subMchID, kind, account string }
 
-// receiver is who may get a share of an order, as it was added.
+// receiver is an account that may get shares of orders.
 type receiver struct {
 	Type           string `json:"type"`
 	Account        string `json:"account"`
@@ -26,8 +26,8 @@ var (
 		"BRAND", "DISTRIBUTOR", "USER", "SUPPLIER", "CUSTOM")
 )
 
-// BarReceiver has every share for an account end as CLOSED from now on, which
-// leaves the money with the merchant.
+// BarReceiver makes every further share for an account end as CLOSED, which leaves the
+// money with the merchant.
 func (s *Server) BarReceiver(account string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func (x *exchange) receiverKey(kind, account string) receiverKey {
 	return receiverKey{x.in.Get("sub_mch_id"), kind, account}
 }
 
-// checkReceiver wants what adding and sharing need alike.
+// checkReceiver checks what both adding and sharing require.
 func (x *exchange) checkReceiver(kind, account string) *refusal {
 	switch {
 	case !receiverTypes(kind) || account == "" || len(account) > 64:

@@ -15,7 +15,7 @@ import (
 // ErrNotOpen says that a red packet cannot be opened.
 var ErrNotOpen = errors.New("red packet not to be opened")
 
-// The states of a red packet besides FAILED.
+// The states of a red packet, in addition to FAILED.
 const (
 	packetSending  = "SENDING"
 	packetSent     = "SENT"
@@ -26,13 +26,13 @@ const (
 // packetLife is how long a red packet can be opened.
 const packetLife = 24 * time.Hour
 
-// Limits of what one payee gets when no scene_id says otherwise.
+// Limits of what one payee gets without a scene_id.
 const (
 	minPacket = 100
 	maxPacket = 20_000
 )
 
-// packet is what a red packet has that other payouts have not.
+// packet is what only red packets have.
 type packet struct {
 	parts    int64 // how many can open it
 	opened   []opening
@@ -82,7 +82,7 @@ func (s *Server) OpenRedPacket(mchID, mchBillno, openid string) (int64, error) {
 	return fee, nil
 }
 
-// nextPart leaves at least one fen to each of those who come later.
+// nextPart returns the next part, and leaves at least one fen for each later one.
 func (p *payout) nextPart() int64 {
 	rest, others := p.left(), p.packet.parts-int64(len(p.packet.opened))-1
 	if others == 0 {
@@ -91,7 +91,7 @@ func (p *payout) nextPart() int64 {
 	return 1 + rand.Int64N(rest-others)
 }
 
-// left is what nobody has taken yet.
+// left is the amount that is not taken yet.
 func (p *payout) left() int64 {
 	rest := p.fee
 	for _, o := range p.packet.opened {
@@ -100,7 +100,7 @@ func (p *payout) left() int64 {
 	return rest
 }
 
-// expirePacket gives back in a day what nobody took.
+// expirePacket returns, after a day, what was not taken.
 func (s *Server) expirePacket(b *books, p *payout) {
 	s.tasks.after(s.clock, packetLife, func() {
 		s.mu.Lock()
@@ -176,8 +176,8 @@ func (x *exchange) ownNumber(value string) bool {
 	return err == nil
 }
 
-// queryPacket tells of a red packet. The list of who opened it is the one thing
-// in API v2 that is nested.
+// queryPacket returns the state of a red packet. The list of its receivers is the only
+// nested element in API v2.
 func (x *exchange) queryPacket() (wepay.Fields, *refusal) {
 	p, refused := x.findPayout(redPacket, "mch_billno")
 	if refused != nil {
@@ -211,8 +211,7 @@ func (x *exchange) queryPacket() (wepay.Fields, *refusal) {
 	return out, nil
 }
 
-// list is the element of those who opened a red packet, which is empty before
-// anybody did.
+// list is the element of a red packet's receivers, "" before the first.
 func (p *packet) list() string {
 	var b strings.Builder
 	b.WriteString("\n<hblist>\n")

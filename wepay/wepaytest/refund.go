@@ -11,17 +11,17 @@ import (
 const (
 	RefundProcessing = "PROCESSING"  // under way, as every refund begins
 	RefundSuccess    = "SUCCESS"     // the payer has the money
-	RefundClosed     = "REFUNDCLOSE" // the merchant has its money back
-	RefundChanged    = "CHANGE"      // stuck: a person has to see to it
+	RefundClosed     = "REFUNDCLOSE" // the merchant has the money back
+	RefundChanged    = "CHANGE"      // stuck until handled by hand
 )
 
-// refund is a refund as WeChat keeps it.
+// refund is a refund in WeChat's books.
 type refund struct {
 	id       string
 	number   string // out_refund_no
 	of       *order
 	request  wepay.Fields
-	json     string // as API v3 asked for it, "" by API v2
+	json     string // the request of API v3; "" for API v2
 	fee      int64
 	coupons  []int64 // what it gives back of each of the order's coupons
 	status   string

@@ -13,24 +13,22 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// Reasons that a refund or a payout cannot end; find them with errors.Is.
+// Reasons that a refund or a payout cannot end, for errors.Is.
 var (
 	ErrNoRefund = errors.New("no such refund")
-	ErrFinished = errors.New("it has ended otherwise")
-	ErrStatus   = errors.New("no state that it can end in")
+	ErrFinished = errors.New("it has ended already")
+	ErrStatus   = errors.New("not a final state")
 )
 
-// FinishRefund ends a refund as RefundSuccess, RefundClosed or RefundChanged,
-// and tells the merchant, at the refund's notify_url or else the account's. One
-// that is closed gives the merchant its money back; one that is stuck can still
-// succeed or be closed. The options are Pay's that a notification can have:
-// Held, Duplicated, WithField, which changes what is encrypted,
-// WithWrongSignature, which encrypts with a foreign key, and InSandbox.
+// FinishRefund ends a refund as RefundSuccess, RefundClosed or RefundChanged, and
+// notifies the merchant, at the refund's notify_url or else the account's, over the API
+// that requested the refund. A closed refund returns the money to the merchant; a stuck
+// one can still succeed or be closed. The options are those of Pay for notifications:
+// Held, Duplicated, WithField, which changes the encrypted content, WithWrongSignature,
+// which encrypts with a foreign key, and InSandbox.
 //
-// It returns as Pay does, and a nil Delivery when there is nobody to tell. The
-// error wraps wepay.ErrNoMerchant, ErrNoRefund, ErrStatus, ErrFinished,
-// ErrNoAPIv3Key or ErrClosed. A refund is told by the API that asked for it,
-// whichever the order was placed by.
+// It returns as Pay does, and a nil Delivery if there is no URL. The error wraps
+// wepay.ErrNoMerchant, ErrNoRefund, ErrStatus, ErrFinished, ErrNoAPIv3Key or ErrClosed.
 func (s *Server) FinishRefund(mchID, outRefundNo, status string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -91,12 +89,12 @@ func (s *Server) finishRefund(mchID, number, status string, p payment) (*Deliver
 	return s.delivery(to, body, p), nil
 }
 
-// notification writes what the merchant is told. It is not signed.
+// notification returns the notification, which is not signed.
 func (r *refund) notification(p payment, key string) ([]byte, error) {
 	if p.wrongSignature {
 		key = wrongKey
 	}
-	info, err := encrypt(encode("root", r.told(p.extra), ""), key)
+	info, err := encrypt(encode("root", r.content(p.extra), ""), key)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +109,8 @@ func (r *refund) notification(p payment, key string) ([]byte, error) {
 	return encode("xml", fields, ""), nil
 }
 
-// told is what a notification encrypts.
-func (r *refund) told(extra wepay.Fields) wepay.Fields {
+// content is what a notification encrypts.
+func (r *refund) content(extra wepay.Fields) wepay.Fields {
 	fields := wepay.NewFields(map[string]string{
 		"transaction_id":        r.of.transactionID(),
 		"out_trade_no":          r.of.number(),

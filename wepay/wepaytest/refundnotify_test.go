@@ -143,7 +143,7 @@ func TestRefundNotifyURL(t *testing.T) {
 		return d
 	}
 	if d := finish("R-1"); d != nil {
-		t.Errorf("somebody is told: %s", d.Body())
+		t.Errorf("the merchant is notified: %s", d.Body())
 	}
 	account := wepaytest.Merchant{MchID: mchID, AppIDs: []string{appID}, Key: key, RefundNotifyURL: s.notified.URL}
 	if err := s.wechat.AddMerchant(account); err != nil {

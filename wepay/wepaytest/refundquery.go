@@ -7,7 +7,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// refundPage is how many refunds one reply tells.
+// refundPage is how many refunds one reply has.
 const refundPage = 10
 
 var refundQueryParams = params{
@@ -18,8 +18,8 @@ var refundQueryParams = params{
 	{name: "offset", max: 10, is: digits},
 }
 
-// queryRefunds tells one refund, or a page of an order's. With an offset behind
-// the last one there is none to tell.
+// queryRefunds returns one refund, or a page of an order's, which is empty for an offset
+// after the last.
 func (x *exchange) queryRefunds() (wepay.Fields, *refusal) {
 	o, refunds, refused := x.findRefunds()
 	if refused != nil {
@@ -60,8 +60,8 @@ func (x *exchange) queryRefunds() (wepay.Fields, *refusal) {
 
 func noRefund() *refusal { return refuse("REFUNDNOTEXIST", "退款不存在") }
 
-// findRefunds finds by the first of the four names that is given; the others
-// are not looked at. What belongs to another sub-merchant does not exist.
+// findRefunds finds by the first of the four numbers that is given, and ignores the
+// others. It does not find other sub-merchants' refunds.
 func (x *exchange) findRefunds() (*order, []*refund, *refusal) {
 	var r *refund
 	var o *order
@@ -94,7 +94,7 @@ func (x *exchange) findRefunds() (*order, []*refund, *refusal) {
 	return o, refunds, nil
 }
 
-// describe tells of a refund as the n-th of a reply.
+// describe adds a refund as the n-th of a reply.
 func (r *refund) describe(out *wepay.Fields, n int) {
 	set := func(name, value string) { out.Set(fmt.Sprintf("%s_%d", name, n), value) }
 	back, _ := r.couponFee()

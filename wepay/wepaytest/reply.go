@@ -13,7 +13,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
-// refusal is why WeChat does not do what was asked.
+// refusal is WeChat's reason for not processing a request.
 type refusal struct {
 	code    string // err_code; "": return_code is FAIL
 	message string // err_code_des or return_msg
@@ -29,7 +29,7 @@ func fail(message string) *refusal { return failAs("PARAM_ERROR", message) }
 
 func failAs(cause, message string) *refusal { return &refusal{message: message, cause: cause} }
 
-// refuse refuses what a request asks for. The reply is signed.
+// refuse returns a refusal with a signed reply.
 func refuse(code, message string) *refusal { return &refusal{code: code, message: message} }
 
 func lacks(name string) *refusal { return refuse("LACK_PARAMS", "缺少参数"+name) }
@@ -37,11 +37,11 @@ func lacks(name string) *refusal { return refuse("LACK_PARAMS", "缺少参数"+n
 // reply is one answer before it is written out.
 type reply struct {
 	status int
-	page   string // the title of an HTML page that stands for the reply
+	page   string // the title of an HTML page instead of the reply
 	fields wepay.Fields
-	nested string // XML to stand behind the fields
-	json   []byte // stands for the reply
-	bill   *bill  // stands for the reply
+	nested string // XML after the fields
+	json   []byte // instead of the reply
+	bill   *bill  // instead of the reply
 
 	// Of API v3, whose replies are signed in their headers.
 	contentType string
@@ -62,7 +62,7 @@ func failed(message string) reply {
 	})}
 }
 
-// reply makes the reply of what came of a request, with what all replies have.
+// reply makes the reply of a result, with the fields of all replies.
 func (x *exchange) reply(out wepay.Fields, refused *refusal) reply {
 	if refused != nil {
 		return x.refuse(refused)
@@ -124,9 +124,8 @@ func (x *exchange) refuse(refused *refusal) reply {
 	return x.seal(r)
 }
 
-// inOne tells a refusal in both layers at once, as the calls that pay out do:
-// return_code FAIL with result_code FAIL and a code. They spell a missing
-// parameter as they do a wrong one.
+// inOne reports a refusal in both layers, as payouts do: return_code FAIL with
+// result_code FAIL and a code. A missing parameter has the code of a wrong one.
 func (refused *refusal) inOne(name string) reply {
 	code := refused.code
 	if code == "" {
@@ -181,7 +180,7 @@ func (refused *refusal) forBill() reply {
 	return r
 }
 
-// write turns a reply into bytes and says of what type.
+// write returns a reply's bytes and their type.
 func (r reply) write() (body []byte, contentType string) {
 	switch {
 	case r.page != "":
@@ -203,9 +202,8 @@ func (r reply) write() (body []byte, contentType string) {
 // plain are the fields that WeChat writes without CDATA.
 var plain = map[string]bool{"total_fee": true, "settlement_total_fee": true, "coupon_fee": true}
 
-// encode writes a message the way WeChat does: a field a line, values in
-// CDATA, a few numbers and empty values without. Behind them stands what is
-// nested.
+// encode writes a message as WeChat does: a field a line, values in CDATA, except a few
+// numbers and empty values, and the nested XML at the end.
 func encode(root string, fields wepay.Fields, nested string) []byte {
 	var b bytes.Buffer
 	b.WriteString("<" + root + ">")

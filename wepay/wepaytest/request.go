@@ -61,8 +61,8 @@ func (s *Server) Requests(path string) []Request {
 	})
 }
 
-// handle answers one request. The effect of the call comes first, then the
-// reply, spoilt or not, without the lock: a slow reply keeps nobody waiting.
+// handle answers a request. The call takes effect first; then the reply, faulty or not,
+// is sent without the lock, so that a slow reply blocks no other.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, v3Prefix) {
 		s.handleV3(w, r)
@@ -92,7 +92,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	s.send(w, r, f, f.spoil(answer))
 }
 
-// answer does what a request asks and says what to reply.
+// answer processes a request and returns the reply.
 func (s *Server) answer(r *http.Request, body []byte, in wepay.Fields, unreadable *refusal) (Fault, reply) {
 	var certificate *x509.Certificate
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {

@@ -24,11 +24,11 @@ func (s *Server) Recall(mchID, outTradeNo string, times int) error {
 	return nil
 }
 
-// reverseOrder takes a code payment back: one that is paid is given back whole,
-// any other never will be paid, and one that was reversed stays so. What was given back or shared in part cannot be
-// given back whole; for that the documents have no code but TRADE_ERROR. That a
-// reversal should not come sooner than 15 s after the payment binds the
-// merchant, and there is no telling how WeChat would answer.
+// reverseOrder reverses a code payment: one that is paid is refunded in full, any other
+// can no longer be paid, and a reversed one stays reversed. One that was refunded or
+// shared in part cannot be refunded in full; the documents have no code for it but
+// TRADE_ERROR. They demand that a reversal comes no sooner than 15 s after the payment,
+// but not how WeChat answers one that does.
 func (x *exchange) reverseOrder() (wepay.Fields, *refusal) {
 	if !digits(x.in.Get("transaction_id")) {
 		return nil, refuse("INVALID_TRANSACTIONID", "无效transaction_id")

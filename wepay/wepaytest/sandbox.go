@@ -18,8 +18,7 @@ const (
 // sandboxKeyLife is from WeChat's answer quoted in binarywang/WxJava#2505.
 const sandboxKeyLife = 3 * 24 * time.Hour
 
-// issueSandboxKey tells the merchant the sandbox's key, which is the same until
-// it expires.
+// issueSandboxKey returns the sandbox's key, which is the same until it expires.
 func (x *exchange) issueSandboxKey() (wepay.Fields, *refusal) {
 	key := x.account.currentSandboxKey(x.now)
 	if key == "" {

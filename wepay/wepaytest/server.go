@@ -117,8 +117,8 @@ func NewServer(options ...Option) (*Server, error) {
 		option(s)
 	}
 	if s.notifier == nil {
-		// No connection is kept, so that none is found dead by the next
-		// notification and none outlives the server.
+		// Connections are not kept, so that none breaks before the next notification
+		// and none outlives the server.
 		s.notifier = &http.Transport{DisableKeepAlives: true, DisableCompression: true}
 	}
 	var err error
@@ -152,8 +152,8 @@ func (s *Server) start() error {
 		ConnState:         s.countConnection,
 		ErrorLog:          log.New(io.Discard, "", 0), // clients that hang up are what tests are about
 	}
-	// Any certificate passes the handshake, as with WeChat: which one is
-	// needed depends on the path and the mch_id, and is told in the answer.
+	// Any certificate passes the handshake, as with WeChat: which one is needed
+	// depends on the path and the mch_id, and the answer reports it.
 	secure := tls.NewListener(listener, &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{certificate},
@@ -193,19 +193,17 @@ func (s *Server) Close() {
 	s.serving.Wait()
 }
 
-// CACertPEM returns the certificate of the server's authority, which a client
-// has to trust.
+// CACertPEM returns the certificate of the server's authority, for clients to trust.
 func (s *Server) CACertPEM() []byte { return certificatePEM(s.authority.cert) }
 
 // RootCAs returns a new pool that trusts the server's authority alone.
 func (s *Server) RootCAs() *x509.CertPool { return s.authority.pool() }
 
-// tasks are what a server does besides answering: notifications at once or
-// later. The zero value is ready to use.
+// tasks are a server's notifications, at once or later. The zero value is ready to use.
 type tasks struct {
 	mu      sync.Mutex
 	ended   bool
-	running sync.WaitGroup // also counts those that wait for their time
+	running sync.WaitGroup // with those that wait for their time
 	waiting map[*func() bool]struct{}
 }
 

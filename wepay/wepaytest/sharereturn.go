@@ -38,8 +38,8 @@ var (
 	}
 )
 
-// returnShare takes a part back from a merchant who got it, once for every
-// number. A receiver that has not the money any more makes it fail, for good.
+// returnShare returns a part from a merchant that received it, once for each number. It
+// fails finally if the receiver no longer has the money.
 func (x *exchange) returnShare() (wepay.Fields, *refusal) {
 	sh, refused := x.findShare()
 	if refused != nil {
@@ -73,7 +73,7 @@ func (x *exchange) returnShare() (wepay.Fields, *refusal) {
 
 func (x *exchange) takeBack(r *shareReturn, p *part) {
 	if a, found := x.server.accounts[p.Account]; found {
-		from := x.world(a)
+		from := x.booksOf(a)
 		if from.available < r.fee {
 			r.reason = "PAYER_ACCOUNT_ABNORMAL"
 			return

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxShares is how many requests an order's money can be shared in, and
-	// how many receivers one of them can have.
+	// maxShares is how many requests may share an order's money, and how many receivers
+	// one request may have.
 	maxShares = 50
 	// sharedPercent is how much of an order can be shared.
 	sharedPercent = 30
@@ -48,8 +48,8 @@ type part struct {
 	returned       int64
 }
 
-// told is a part as replies have it.
-type told struct {
+// partState is the state of a part in a reply.
+type partState struct {
 	Type        string `json:"type"`
 	Account     string `json:"account"`
 	Amount      int64  `json:"amount"`
@@ -82,8 +82,8 @@ var (
 func (x *exchange) shareOnce() (wepay.Fields, *refusal)  { return x.shareOut(shareOnce) }
 func (x *exchange) shareMulti() (wepay.Fields, *refusal) { return x.shareOut(shareMulti) }
 
-// shareOut shares once for every number. The reply only says that it is under
-// way; the query tells what came of it.
+// shareOut shares once for each number. The reply only says that it is under way; the
+// query returns the result.
 func (x *exchange) shareOut(kind shareKind) (wepay.Fields, *refusal) {
 	known, o, refused := x.beginShare(kind)
 	if refused != nil {
@@ -134,7 +134,7 @@ func (x *exchange) beginShare(kind shareKind) (*share, *order, *refusal) {
 	}
 }
 
-// findShared finds the order whose money is to be shared.
+// findShared finds the order to share.
 func (x *exchange) findShared() (*order, *refusal) {
 	id := x.in.Get("transaction_id")
 	if !digits(id) {
@@ -160,8 +160,8 @@ func (x *exchange) newShare(kind shareKind, o *order) *share {
 	return sh
 }
 
-// readParts reads who is to get what. All of them have to have been added, and
-// each can stand there once.
+// readParts reads the receivers and their amounts. Receivers must have been added, and
+// may occur once.
 func (x *exchange) readParts() ([]*part, int64, *refusal) {
 	var parts []*part
 	if !readJSON(x.in.Get("receivers"), &parts) || len(parts) == 0 || len(parts) > maxShares || slices.Contains(parts, nil) {
@@ -187,8 +187,8 @@ func (x *exchange) readParts() ([]*part, int64, *refusal) {
 	return parts, sum, nil
 }
 
-// deliver moves a part from the order's frozen money to the receiver, whose
-// account may be this server's too.
+// deliver moves a part from the order's frozen money to the receiver, which may have an
+// account on this server.
 func (x *exchange) deliver(sh *share, p *part) {
 	p.detail = x.server.nextNumber("3600600000", x.now)
 	if x.server.barred[p.Account] {
@@ -199,12 +199,12 @@ func (x *exchange) deliver(sh *share, p *part) {
 	sh.of.shared += p.Amount
 	x.books.freeze(sh.of, -p.Amount)
 	if a, found := x.server.accounts[p.Account]; found && p.Type == "MERCHANT_ID" {
-		x.world(a).move(x.server, movement{number: sh.id, kind: "分账收入", fee: p.Amount, voucher: sh.number})
+		x.booksOf(a).move(x.server, movement{number: sh.id, kind: "分账收入", fee: p.Amount, voucher: sh.number})
 	}
 }
 
 // world is an account's books in the world that the request is of.
-func (x *exchange) world(a *account) *books {
+func (x *exchange) booksOf(a *account) *books {
 	if x.sandbox {
 		return &a.sandbox
 	}
@@ -222,9 +222,9 @@ func (sh *share) accepted() wepay.Fields {
 		return out
 	}
 	out.Set("status", "PROCESSING")
-	pending := make([]told, 0, len(sh.parts))
+	pending := make([]partState, 0, len(sh.parts))
 	for _, p := range sh.parts {
-		pending = append(pending, told{p.Type, p.Account, p.Amount, p.Description, "PENDING", "", p.detail, ""})
+		pending = append(pending, partState{p.Type, p.Account, p.Amount, p.Description, "PENDING", "", p.detail, ""})
 	}
 	out.Set("receivers", jsonOf(pending))
 	return out
@@ -243,7 +243,7 @@ func (x *exchange) finishSharing() (wepay.Fields, *refusal) {
 	return known.accepted(), nil
 }
 
-// queryShare tells what came of a share.
+// queryShare returns the state of a share.
 func (x *exchange) queryShare() (wepay.Fields, *refusal) {
 	sh, found := x.books.shares[x.in.Get("out_order_no")]
 	if !found || sh.of.transactionID() != x.in.Get("transaction_id") || sh.of.request.Get("sub_mch_id") != x.in.Get("sub_mch_id") {
@@ -251,9 +251,9 @@ func (x *exchange) queryShare() (wepay.Fields, *refusal) {
 	}
 	out := sh.accepted()
 	out.Set("status", "FINISHED")
-	ended := make([]told, 0, len(sh.parts))
+	ended := make([]partState, 0, len(sh.parts))
 	for _, p := range sh.parts {
-		ended = append(ended, told{
+		ended = append(ended, partState{
 			p.Type, p.Account, p.Amount, p.Description, p.result, p.reason, p.detail, sh.at.In(beijing).Format(timeFormat),
 		})
 	}
@@ -264,7 +264,7 @@ func (x *exchange) queryShare() (wepay.Fields, *refusal) {
 	return out, nil
 }
 
-// queryUnshared tells how much of an order still is frozen.
+// queryUnshared returns how much of an order is still frozen.
 func (x *exchange) queryUnshared() (wepay.Fields, *refusal) {
 	o, refused := x.findShared()
 	if refused != nil {
@@ -275,7 +275,7 @@ func (x *exchange) queryUnshared() (wepay.Fields, *refusal) {
 	}), nil
 }
 
-// queryRatio tells how much of an order can be shared, in ten thousandths.
+// queryRatio returns how much of an order can be shared, in ten thousandths.
 func (x *exchange) queryRatio() (wepay.Fields, *refusal) {
 	return wepay.Fields{{Name: "max_ratio", Value: text(sharedPercent * 100)}}, nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// tellPayer tells who shows a code, which from then on is this merchant's alone.
-func (x *exchange) tellPayer() (wepay.Fields, *refusal) {
+// payerOfCode returns who shows a code, which only this merchant can use from then on.
+func (x *exchange) payerOfCode() (wepay.Fields, *refusal) {
 	c, refused := x.scan()
 	if refused != nil {
 		return nil, refused

@@ -20,8 +20,8 @@ var transferParams = params{
 	{name: "spbill_create_ip", max: 32, is: ipAddress},
 }
 
-// transferOut pays into a payer's wallet. Of one that is still under way WeChat
-// has no other answer than that it does not know.
+// transferOut pays into a payee's wallet. While it is under way WeChat only answers that
+// the outcome is unknown.
 func (x *exchange) transferOut() (wepay.Fields, *refusal) {
 	if refused := x.checkName(); refused != nil {
 		return nil, refused

@@ -86,8 +86,7 @@ func requestMessage(method, uri, timestamp, nonce string, body []byte) []byte {
 	return fmt.Appendf(nil, "%s\n%s\n%s\n%s\n%s\n", method, uri, timestamp, nonce, body)
 }
 
-// authorize finds out who sent a request. Whatever is wrong is SIGN_ERROR, the
-// reply to which is not signed.
+// authorize authenticates a request. All errors are SIGN_ERROR, in an unsigned reply.
 func (x *v3exchange) authorize() *v3refusal {
 	auth, ok := readAuthorization(x.request.Header)
 	if !ok {
@@ -157,7 +156,7 @@ func signedBy(cert *x509.Certificate, message []byte, signature string) bool {
 	return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], raw) == nil
 }
 
-// checkHeaders wants what every request has to say besides who it is from.
+// checkHeaders checks the headers of every request, except Authorization.
 func (x *v3exchange) checkHeaders() *v3refusal {
 	header := x.request.Header
 	if header.Get("User-Agent") == "" || header.Get("Accept") == "" {

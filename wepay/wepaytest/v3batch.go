@@ -13,8 +13,8 @@ import (
 // maxBatch is how many transfers one batch can have.
 const maxBatch = 1000
 
-// batch is a batch of transfers of the product that came before those that the
-// payee confirms.
+// batch is a batch of transfers, of the predecessor of transfers that the payee
+// confirms.
 type batch struct {
 	number, id string // out_batch_no and batch_id
 	account    *account
@@ -73,8 +73,7 @@ var v3BatchCalls = []v3call{
 	},
 }
 
-// createBatch takes the money of a whole batch out of the account, once for
-// every number.
+// createBatch debits the account for a whole batch, once for each number.
 func (x *v3exchange) createBatch() (object, *v3refusal) {
 	number := x.body.text("out_batch_no")
 	b := &batch{number: number, account: x.account, request: x.body, status: "ACCEPTED", at: x.now, since: x.now}
@@ -127,13 +126,13 @@ func (x *v3exchange) findBatch() (*batch, *v3refusal) {
 	return b, nil
 }
 
-// queryBatch tells a batch, and a page of its details if they are asked for.
+// queryBatch returns a batch, and a page of its details if requested.
 func (x *v3exchange) queryBatch() (object, *v3refusal) {
 	b, refused := x.findBatch()
 	if refused != nil {
 		return nil, refused
 	}
-	out := object{"transfer_batch": b.told()}
+	out := object{"transfer_batch": b.resource()}
 	if x.query.text("need_query_detail") != "true" {
 		return out, nil
 	}
@@ -166,7 +165,7 @@ func (b *batch) sum(status string) (fee, count int64) {
 	return fee, count
 }
 
-func (b *batch) told() object {
+func (b *batch) resource() object {
 	success, successes := b.sum("SUCCESS")
 	fail, fails := b.sum("FAIL")
 	return object{
@@ -198,9 +197,9 @@ func (x *v3exchange) queryDetail() (object, *v3refusal) {
 	return nil, absent("NOT_FOUND", "记录不存在")
 }
 
-// FinishBatch ends a batch of transfers: all are made but those whose
-// out_detail_no stands in failed with a reason, whose money is given back. It
-// tells the merchant as ConfirmTransfer does, with its errors.
+// FinishBatch ends a batch of transfers: all succeed except those in failed, by their
+// out_detail_no with a reason, whose money is returned. It notifies the merchant as
+// ConfirmTransfer does, with the same errors.
 func (s *Server) FinishBatch(mchID, outBatchNo string, failed map[string]string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -245,7 +244,7 @@ func (s *Server) finishBatch(mchID, number string, failed map[string]string, p p
 	if to == "" {
 		return nil, nil
 	}
-	resource := b.told()
+	resource := b.resource()
 	for _, name := range []string{"appid", "batch_type", "batch_name", "batch_remark", "create_time"} {
 		delete(resource, name)
 	}

@@ -95,8 +95,8 @@ func (x *v3exchange) flowBill() (object, *v3refusal) {
 	return x.offer(refused)
 }
 
-// offer tells where a bill can be fetched, with the digest of its content, and
-// not of what is sent.
+// offer returns where a bill can be downloaded, with the digest of its uncompressed
+// content.
 func (x *v3exchange) offer(refused *refusal) (object, *v3refusal) {
 	if refused != nil {
 		return nil, inV3(refused)
@@ -127,7 +127,7 @@ func (x *v3exchange) downloadFile() (object, *v3refusal) {
 	return nil, nil
 }
 
-// sharingBill is the bill of what was shared on a day.
+// sharingBill is the bill of a day's shares.
 func (x *v3exchange) sharingBill() (object, *v3refusal) {
 	if refused := x.readyBill(); refused != nil {
 		return nil, refused

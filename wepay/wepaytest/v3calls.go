@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// v3call is one row of API v3: everything that tells one call from another.
+// v3call is a row of API v3: everything that differs between its calls.
 type v3call struct {
 	method string
-	path   string // {name} stands for one part of it
+	path   string // {name} stands for one segment
 	as     acting
 	query  members
 	body   members // nil: the request has none
@@ -29,7 +29,7 @@ const (
 	asEither  acting = iota // a partner names its sub-merchant
 	asDirect                // a direct merchant alone
 	asPartner               // a partner alone
-	anyone                  // whoever signs; nobody is named, or the call itself sees to it
+	anyone                  // any signer: no merchant is named, or the call checks it
 )
 
 // v3calls are the calls of API v3.
@@ -40,7 +40,7 @@ var v3calls = slices.Concat(
 		{
 			method: http.MethodGet, path: "/v3/certificates", as: anyone, anySerial: true,
 			query: members{{name: "algorithm_type", is: word("RSA", "SM2", "ALL")}},
-			do:    (*v3exchange).tellCertificates,
+			do:    (*v3exchange).listCertificates,
 		},
 	},
 )
@@ -63,7 +63,7 @@ var (
 	}
 )
 
-// paidMembers are those that orders and payments by code have alike.
+// paidMembers are those that orders and payments by code share.
 var paidMembers = members{
 	{name: "description", as: "body", required: true, max: 127},
 	{name: "out_trade_no", as: "out_trade_no", required: true, max: 32, is: tradeNumber},
@@ -89,7 +89,7 @@ var paidMembers = members{
 	{name: "settle_info", kind: nested, of: members{{name: "profit_sharing", kind: truths}}},
 }
 
-// orderMembers are those of every order, besides whose it is.
+// orderMembers are those of every order, except the merchant's.
 var orderMembers = slices.Concat(paidMembers, members{
 	{name: "notify_url", as: "notify_url", required: true, max: 255, is: notifyURL},
 	{name: "time_expire", max: 64, is: rfc3339},

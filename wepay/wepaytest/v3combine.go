@@ -11,8 +11,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// combined is an order made of others (合单), which are placed, paid and closed
-// together and refunded each by itself.
+// combined is an order of several (合单), which are placed, paid and closed together and
+// refunded separately.
 type combined struct {
 	number  string // combine_out_trade_no
 	request object
@@ -118,15 +118,7 @@ func (x *v3exchange) placeCombined() (object, *v3refusal) {
 		c.parts = append(c.parts, combinedPart{part.account, o})
 	}
 	x.books.combined[number] = c
-	prepay := c.parts[0].order.prepay()
-	switch tradeType {
-	case "MWEB":
-		return object{"h5_url": prepay.Get("mweb_url")}, nil
-	case "NATIVE":
-		return object{"code_url": prepay.Get("code_url")}, nil
-	default:
-		return object{"prepay_id": prepay.Get("prepay_id")}, nil
-	}
+	return placed(tradeType, c.parts[0].order), nil
 }
 
 // readyParts makes an exchange of each part, at its own merchant's books, and
@@ -178,30 +170,30 @@ func (x *v3exchange) queryCombined() (object, *v3refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	return x.server.tellCombined(c), nil
+	return x.server.combinedState(c), nil
 }
 
-// tellCombined is a combined order as the query and the notification tell it;
-// its amounts have other names than those of single orders.
-func (s *Server) tellCombined(c *combined) object {
+// combinedState is a combined order in query and notification; its amounts have other
+// names than those of single orders.
+func (s *Server) combinedState(c *combined) object {
 	parts := []any{}
 	for _, part := range c.parts {
 		one := part.order.resource(part.order.at(s.clock.Now()))
-		told := object{
+		state := object{
 			"mchid": part.account.MchID, "out_trade_no": part.order.number(), "trade_state": one["trade_state"],
 			"trade_type": part.order.tradeType(), "attach": part.order.request.Get("attach"),
 			"amount": object{"total_amount": part.order.total(), "currency": "CNY"},
 		}
 		for _, name := range []string{"bank_type", "success_time", "transaction_id", "sub_mchid"} {
 			if value, found := one[name]; found {
-				told[name] = value
+				state[name] = value
 			}
 		}
 		if part.order.transactionID() != "" {
-			told.put("amount.payer_amount", part.order.total()-worth(part.order.coupons))
-			told.put("amount.payer_currency", "CNY")
+			state.put("amount.payer_amount", part.order.total()-worth(part.order.coupons))
+			state.put("amount.payer_currency", "CNY")
 		}
-		parts = append(parts, told)
+		parts = append(parts, state)
 	}
 	out := object{
 		"combine_appid": c.request.text("combine_appid"), "combine_mchid": c.request.text("combine_mchid"),
@@ -216,7 +208,7 @@ func (s *Server) tellCombined(c *combined) object {
 	return out
 }
 
-// closeCombined closes every part, which all have to be named.
+// closeCombined closes all parts, each of which has to be named.
 func (x *v3exchange) closeCombined() (object, *v3refusal) {
 	c, refused := x.findCombined()
 	if refused != nil {
@@ -250,9 +242,8 @@ func (x *v3exchange) closeCombined() (object, *v3refusal) {
 // ErrCombined says that an order is a part of another, which is paid as a whole.
 var ErrCombined = errors.New("part of a combined order")
 
-// PayCombined has the payer pay a combined order of a merchant's, and tells the
-// merchant of all its parts in one notification. It is Pay otherwise; a coupon
-// pays a part of the first.
+// PayCombined pays a combined order, and notifies the merchant of all its parts at once.
+// Otherwise it is as Pay; a coupon pays a part of the first.
 func (s *Server) PayCombined(mchID, combineOutTradeNo string, options ...PayOption) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
@@ -298,6 +289,6 @@ func (s *Server) payCombined(mchID, number string, p payment) (*Delivery, error)
 	}
 	return s.deliveryV3(a, Event{
 		URL: c.request.text("notify_url"), Type: "TRANSACTION.SUCCESS", OriginalType: "transaction",
-		Summary: "支付成功", Resource: s.tellCombined(c),
+		Summary: "支付成功", Resource: s.combinedState(c),
 	}, p)
 }

@@ -47,7 +47,7 @@ func TestV3Combine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{"event_type": "TRANSACTION.SUCCESS", "resource.original_type": "transaction"})
 	want := map[string]string{
 		"combine_appid": appID, "combine_mchid": mchID, "combine_out_trade_no": "COMBINE-1", "combine_payer_info.openid": openID,

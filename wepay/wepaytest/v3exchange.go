@@ -19,9 +19,8 @@ const (
 	maxV3Request = 1 << 20
 )
 
-// v3exchange is one request of API v3 on its way through the checks and to what
-// the call does. What both APIs do alike is done by the exchange in it, whose
-// fields are the request under the names of API v2.
+// v3exchange is a request of API v3. What both APIs do is done by the exchange in it,
+// whose fields are the request under API v2's names.
 type v3exchange struct {
 	exchange
 	call    v3call
@@ -42,7 +41,7 @@ func (s *Server) handleV3(w http.ResponseWriter, r *http.Request) {
 	s.send(w, r, f, answer.signed(f))
 }
 
-// answerV3 does what a request asks and says what to reply.
+// answerV3 processes a request and returns the reply.
 func (s *Server) answerV3(r *http.Request, body []byte, tooLarge bool) (Fault, reply) {
 	var certificate *x509.Certificate
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -73,8 +72,7 @@ func (s *Server) answerV3(r *http.Request, body []byte, tooLarge bool) (Fault, r
 	return f, x.reply(f, out, refused)
 }
 
-// findV3 finds the call of a method and an escaped path, and what stands in the
-// path's places.
+// findV3 finds the call of a method and an escaped path, and the path's parameters.
 func findV3(method, escaped string) (v3call, object, bool) {
 	for _, call := range v3calls {
 		if call.method != method {
@@ -87,7 +85,7 @@ func findV3(method, escaped string) (v3call, object, bool) {
 	return v3call{}, nil, false
 }
 
-// match compares a path part by part; {name} stands for any one part.
+// match compares a path by segments; {name} matches any segment.
 func (c v3call) match(escaped string) (object, bool) {
 	parts, pattern := strings.Split(escaped, "/"), strings.Split(c.path, "/")
 	if len(parts) != len(pattern) {
@@ -195,9 +193,9 @@ func (x *v3exchange) identify() *v3refusal {
 	return inV3(x.account.belongs(x.in, of))
 }
 
-// checkSerial wants Wechatpay-Serial, where it stands, to name a key that can
-// sign the reply. Who only has the public key has to name it, but for the
-// calls whose replies are not signed and the one that tells certificates.
+// checkSerial requires Wechatpay-Serial, if present, to name a key that can sign the
+// reply. A merchant with only the public key has to name it, except for calls with
+// unsigned replies and for certificates.
 func (x *v3exchange) checkSerial() *v3refusal {
 	values := x.request.Header.Values("Wechatpay-Serial")
 	if len(values) > 1 {
@@ -234,5 +232,5 @@ func (x *v3exchange) decryptV3(value string) (string, *v3refusal) {
 	return plain, nil
 }
 
-// signedBody is what stands for the body in the message that is signed.
+// signedBody is the part of the body that is signed.
 func (x *v3exchange) signedBody() []byte { return x.raw }

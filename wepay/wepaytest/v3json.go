@@ -15,7 +15,7 @@ import (
 // bools, objects and lists of these.
 type object map[string]any
 
-// at returns what stands at a path such as amount.total, nil for nothing.
+// at returns the value at a path such as amount.total, or nil.
 func (o object) at(path string) any {
 	name, rest, nested := strings.Cut(path, ".")
 	if !nested {
@@ -52,7 +52,7 @@ func (o object) objects(path string) []object {
 	return objects
 }
 
-// put sets what stands at a path, and removes it with nil.
+// put sets the value at a path; nil removes it.
 func (o object) put(path string, value any) {
 	name, rest, nested := strings.Cut(path, ".")
 	switch {
@@ -197,8 +197,8 @@ type member struct {
 
 type members []member
 
-// check refuses what is unknown, missing, of another type, too long or
-// malformed. Location and at say where the object stands.
+// check refuses members that are unknown, missing, of another type, too long or
+// malformed. Location and at say where the object is.
 func (ms members) check(in object, location, at string) *v3refusal {
 	for name := range in {
 		known := false
@@ -296,8 +296,8 @@ func (m member) listIssue(list []any) string {
 	return ""
 }
 
-// translate writes what API v2 has parameters for under their names, so that
-// both are kept in the same books by the same rules.
+// translate sets the fields that API v2 has, too, under its names, so that the same rules
+// apply to both.
 func (ms members) translate(in object, out *wepay.Fields) {
 	for _, m := range ms {
 		switch value := in[m.name].(type) {

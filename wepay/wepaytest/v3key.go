@@ -25,8 +25,8 @@ import (
 // KeyMode is by which keys a merchant knows WeChat in API v3.
 type KeyMode int
 
-// The modes. Merchants opened since late 2024 begin with ByPublicKey and never
-// have a platform certificate; the others can be moved there, with Migrate.
+// The modes. Merchants since late 2024 start with ByPublicKey and never have platform
+// certificates; Migrate moves others there.
 const (
 	ByCertificate KeyMode = iota // platform certificates
 	Migrating                    // both
@@ -40,7 +40,7 @@ type wechatKey struct {
 	cert *x509.Certificate // nil: the public key
 }
 
-// keyRing holds the keys that WeChat has towards one merchant.
+// keyRing holds the keys that WeChat uses for one merchant.
 type keyRing struct {
 	mode   KeyMode
 	certs  []*wechatKey // the oldest first
@@ -83,7 +83,7 @@ func (s *Server) keys(a *account) (*keyRing, error) {
 	return p, nil
 }
 
-// newPlatformCertificate adds a certificate to those that the merchant is told.
+// newPlatformCertificate adds a listed certificate.
 func (s *Server) newPlatformCertificate(a *account) (*wechatKey, error) {
 	p := &a.keyRing
 	key, err := wechatKeys.get(wrongWechatKey + 1 + p.issued)
@@ -114,7 +114,7 @@ func (r *keyRing) valid(now time.Time) []*wechatKey {
 	return slices.DeleteFunc(slices.Clone(r.certs), func(k *wechatKey) bool { return now.After(k.cert.NotAfter) })
 }
 
-// standard is the key of replies to who names none.
+// standard is the key of replies to requests that name none.
 func (r *keyRing) standard() *wechatKey {
 	if r.mode == ByPublicKey {
 		return r.public

@@ -9,7 +9,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// ErrNoCertificate says that a merchant knows WeChat by the public key alone.
+// ErrNoCertificate is for merchants that verify with the public key only.
 var ErrNoCertificate = errors.New("no platform certificate")
 
 // PublicKey returns the WeChat Pay public key that the merchant platform offers
@@ -24,9 +24,8 @@ func (s *Server) PublicKey(mchID string) (id string, pem []byte, err error) {
 	return id, pem, err
 }
 
-// PlatformCertificates returns the certificates that GET /v3/certificates tells
-// a merchant, the oldest first. The error wraps wepay.ErrNoMerchant or
-// ErrNoCertificate.
+// PlatformCertificates returns the certificates that GET /v3/certificates lists, the
+// oldest first. The error wraps wepay.ErrNoMerchant or ErrNoCertificate.
 func (s *Server) PlatformCertificates(mchID string) (certs []*x509.Certificate, err error) {
 	err = s.withKeys(mchID, func(_ *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
@@ -40,9 +39,8 @@ func (s *Server) PlatformCertificates(mchID string) (certs []*x509.Certificate, 
 	return certs, err
 }
 
-// AnnounceCertificate adds a new platform certificate to those that a merchant
-// is told, and returns its serial number. The one before signs on until
-// RotateCertificate. The errors are PlatformCertificates'.
+// AnnounceCertificate lists a new platform certificate, and returns its serial number. The
+// old one signs until RotateCertificate. The errors are PlatformCertificates'.
 func (s *Server) AnnounceCertificate(mchID string) (serial string, err error) {
 	err = s.withKeys(mchID, func(a *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
@@ -57,9 +55,9 @@ func (s *Server) AnnounceCertificate(mchID string) (serial string, err error) {
 	return serial, err
 }
 
-// RotateCertificate has the newest platform certificate sign from now on, a new
-// one where none was announced, and returns its serial number. Those before are
-// told until RetireCertificates. The errors are PlatformCertificates'.
+// RotateCertificate makes the newest platform certificate sign from now on, a new one if
+// none was announced, and returns its serial number. Old ones are listed until
+// RetireCertificates. The errors are PlatformCertificates'.
 func (s *Server) RotateCertificate(mchID string) (serial string, err error) {
 	err = s.withKeys(mchID, func(a *account, p *keyRing) error {
 		if p.mode == ByPublicKey {
@@ -90,11 +88,10 @@ func (s *Server) RetireCertificates(mchID string) error {
 	})
 }
 
-// Migrate changes by which keys a merchant knows WeChat. Share is how much of
-// the notifications the public key signs while Migrating, from 0 to 1; WeChat
-// raises it over seven days. Once ByPublicKey the platform certificates are
-// revoked. The error wraps wepay.ErrNoMerchant, or is a *wepay.FieldError for a
-// share that is none.
+// Migrate changes the keys that WeChat signs with for a merchant. Share is the share of
+// notifications that the public key signs while Migrating, from 0 to 1; WeChat raises it
+// over seven days. ByPublicKey revokes the platform certificates. The error wraps
+// wepay.ErrNoMerchant, or is a *wepay.FieldError for an invalid share.
 func (s *Server) Migrate(mchID string, mode KeyMode, share float64) error {
 	if share < 0 || share > 1 {
 		return fmt.Errorf("migrating %q: %w", mchID, &wepay.FieldError{Field: "share", Reason: "must be from 0 to 1"})
@@ -134,9 +131,9 @@ func (s *Server) withKeys(mchID string, do func(*account, *keyRing) error) error
 	return nil
 }
 
-// tellCertificates is GET /v3/certificates: each certificate encrypted under
-// the merchant's APIv3 key.
-func (x *v3exchange) tellCertificates() (object, *v3refusal) {
+// listCertificates is GET /v3/certificates: each certificate encrypted with the merchant's
+// APIv3 key.
+func (x *v3exchange) listCertificates() (object, *v3refusal) {
 	p := &x.account.keyRing
 	switch {
 	case p.mode == ByPublicKey:

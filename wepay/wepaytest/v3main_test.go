@@ -288,7 +288,7 @@ func (s *v3shop) denied(status int, code string, m message) answer {
 
 // told reads a notification as a merchant does, and returns the envelope with
 // its resource opened.
-func (s *v3shop) told(d *wepaytest.Delivery) (envelope, resource map[string]any) {
+func (s *v3shop) decrypted(d *wepaytest.Delivery) (envelope, resource map[string]any) {
 	s.t.Helper()
 	header, err := d.Header()
 	if err != nil {

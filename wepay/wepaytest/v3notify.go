@@ -11,8 +11,8 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// ErrNoAPIv3Key says that a merchant cannot be told by API v3, for it has not
-// set the key that notifications are encrypted under.
+// ErrNoAPIv3Key is for merchants that get no notifications of API v3, since they have not
+// set the key that encrypts them.
 var ErrNoAPIv3Key = errors.New("no APIv3 key")
 
 // Event is a notification of API v3 that a test makes up: of a product that is
@@ -25,15 +25,15 @@ type Event struct {
 	Resource     any // what is encrypted, written as JSON
 }
 
-// v3envelope is what a notification of API v3 has besides its body. It is signed
-// anew each time it is sent.
+// v3envelope is a notification of API v3 except its body. It is signed again each time it
+// is sent.
 type v3envelope struct {
 	account *account
 	fault   Fault
 }
 
-// WithMember changes a member of what a notification of API v3 encrypts; the
-// path is such as amount.total. Nil takes the member away.
+// WithMember changes a member of the encrypted content of a notification of API v3, by its
+// path, such as amount.total. Nil removes it.
 func WithMember(path string, value any) PayOption {
 	return func(p *payment) { p.members = append(p.members, change{path, value}) }
 }
@@ -52,8 +52,8 @@ type change struct {
 	value any
 }
 
-// Notify tells a merchant of an event, as Pay tells of a payment: held,
-// duplicated and spoilt by the same options. The error wraps
+// Notify notifies a merchant of an event, as Pay does of a payment, with the same options:
+// held, duplicated, faulty. The error wraps
 // wepay.ErrNoMerchant, ErrNoAPIv3Key or ErrClosed.
 func (s *Server) Notify(mchID string, e Event, options ...PayOption) (*Delivery, error) {
 	var p payment
@@ -139,7 +139,7 @@ func eventID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// payEvent tells of a payment.
+// payEvent is the event of a payment.
 func (o *order) payEvent() Event {
 	return Event{
 		URL: o.request.Get("notify_url"), Type: "TRANSACTION.SUCCESS", OriginalType: "transaction",

@@ -17,7 +17,7 @@ func TestV3Notification(t *testing.T) {
 		wepaytest.Coupon{Type: wepaytest.Cash, ID: "10001", Fee: 60},
 		wepaytest.Coupon{Type: wepaytest.NoCash, ID: "10002", Fee: 40},
 	))
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{
 		"event_type": "TRANSACTION.SUCCESS", "resource_type": "encrypt-resource", "summary": "支付成功",
 		"create_time": "2026-01-01T20:00:00+08:00", "resource.original_type": "transaction",
@@ -171,14 +171,14 @@ func TestV3Events(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, resource := s.told(d)
+	_, resource := s.decrypted(d)
 	checkAt(t, resource, map[string]string{"receiver.amount": "7", "order_id": "3000"})
 	if _, err := s.wechat.Notify("1", wepaytest.Event{}); err == nil {
 		t.Error("an unknown merchant was notified")
 	}
 
 	d = s.pay("ORDER-0001", 100, wepaytest.WithMember("amount.total", 1), wepaytest.WithMember("payer", nil), wepaytest.WithField("mchid", "1999999999"))
-	_, resource = s.told(d)
+	_, resource = s.decrypted(d)
 	checkAt(t, resource, map[string]string{"amount.total": "1", "payer": "", "mchid": "1999999999"})
 }
 

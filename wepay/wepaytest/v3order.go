@@ -15,8 +15,7 @@ const (
 	standardExpiry = 7 * 24 * time.Hour
 )
 
-// placeV3 places an order, and gives the same order a prepay_id as often as it is
-// asked for.
+// placeV3 places an order; a repeated request gets a prepay_id again.
 func (x *v3exchange) placeV3() (object, *v3refusal) {
 	product := x.request.URL.Path[strings.LastIndexByte(x.request.URL.Path, '/')+1:]
 	tradeType := strings.ToUpper(product)
@@ -30,14 +29,19 @@ func (x *v3exchange) placeV3() (object, *v3refusal) {
 	if refused != nil {
 		return nil, placing(refused)
 	}
+	return placed(tradeType, o), nil
+}
+
+// placed is the reply to an order.
+func placed(tradeType string, o *order) object {
 	prepay := o.prepay()
 	switch tradeType {
 	case "MWEB":
-		return object{"h5_url": prepay.Get("mweb_url")}, nil
+		return object{"h5_url": prepay.Get("mweb_url")}
 	case "NATIVE":
-		return object{"code_url": prepay.Get("code_url")}, nil
+		return object{"code_url": prepay.Get("code_url")}
 	default:
-		return object{"prepay_id": prepay.Get("prepay_id")}, nil
+		return object{"prepay_id": prepay.Get("prepay_id")}
 	}
 }
 
@@ -74,8 +78,8 @@ func rfc3339(value string) bool {
 	return err == nil
 }
 
-// placing tells why an order is not placed. A number whose order is closed or
-// has expired is used up.
+// placing returns why an order is not placed. The number of a closed or expired order
+// cannot be used again.
 func placing(refused *refusal) *v3refusal {
 	if refused.code == "ORDERCLOSED" {
 		refused = refuse("OUT_TRADE_NO_USED", "201 商户订单号重复")
@@ -111,8 +115,8 @@ func (x *v3exchange) payByCode() (object, *v3refusal) {
 	return o.resource(o.state), nil
 }
 
-// reverseV3 takes a code payment back. What v2 tells as recall, API v3 tells as
-// a failure of its own that is to be tried again.
+// reverseV3 reverses a code payment. What is recall in API v2 is an error in API v3 that
+// demands another try.
 func (x *v3exchange) reverseV3() (object, *v3refusal) {
 	out, refused := x.reverseOrder()
 	switch {
@@ -148,8 +152,7 @@ func (o *order) names() object {
 	}.without("sub_appid")
 }
 
-// resource is an order as the query and the notification tell it, placed by
-// whichever API.
+// resource is an order, placed over either API, in query and notification.
 func (o *order) resource(state string) object {
 	out := o.names()
 	out["out_trade_no"] = o.number()
@@ -179,7 +182,7 @@ func (o *order) resource(state string) object {
 	return out.without("attach")
 }
 
-// payer is who paid.
+// payer returns who paid.
 func (o *order) payer() object {
 	openid := o.outcome.Get("openid")
 	if o.request.Get("sub_mch_id") == "" {

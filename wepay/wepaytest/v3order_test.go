@@ -148,7 +148,7 @@ func TestV3Partner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, resource := s.told(d)
+	_, resource := s.decrypted(d)
 	want := map[string]string{
 		"sp_appid": appID, "sp_mchid": mchID, "sub_appid": "wxaabbccddeeff0011", "sub_mchid": "1900000209",
 		"payer.sub_openid": "orM1B5QURRH3PAqNItiFpY-HAAAA", "payer.sp_openid": openID, "appid": "", "mchid": "",

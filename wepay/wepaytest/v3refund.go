@@ -34,7 +34,7 @@ var v3RefundCalls = []v3call{
 	},
 }
 
-// subMember is the sub-merchant of a call that partners and others have alike.
+// subMember is the sub-merchant in a call that partners and direct merchants share.
 var subMember = member{name: "sub_mchid", as: "sub_mch_id", max: 32}
 
 var v3RefundMembers = members{
@@ -64,9 +64,8 @@ var v3RefundMembers = members{
 	}},
 }
 
-// refundV3 refunds once for every out_refund_no, whichever API the order was
-// placed by. For an order that is not there, or not paid, this call has the code
-// of other resources.
+// refundV3 refunds once for each out_refund_no, whichever API placed the order. An order
+// that does not exist or is not paid has the code of other missing resources.
 func (x *v3exchange) refundV3() (object, *v3refusal) {
 	if x.in.Get("transaction_id") == "" && x.in.Get("out_trade_no") == "" {
 		return nil, wrong("body", "/out_trade_no", nil, "transaction_id和out_trade_no必须传其一")
@@ -121,7 +120,7 @@ func (x *v3exchange) refundAbnormal() (object, *v3refusal) {
 	return r.resource(), nil
 }
 
-// resource is a refund as its calls tell it.
+// resource is a refund in replies.
 func (r *refund) resource() object {
 	all, given := r.couponFee()
 	out := object{
@@ -157,7 +156,7 @@ func (r *refund) resource() object {
 	return out
 }
 
-// event tells how a refund ended.
+// event is the event of a refund's end.
 func (r *refund) event(to string) Event {
 	status := refundStatuses[r.status]
 	resource := r.of.names()

@@ -41,7 +41,7 @@ func TestV3Refund(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{"event_type": "REFUND.SUCCESS", "resource.original_type": "refund", "resource.associated_data": "refund"})
 	checkAt(t, resource, map[string]string{
 		"mchid": mchID, "refund_status": "SUCCESS", "success_time": "2026-01-01T20:00:00+08:00", "appid": "", "status": "",
@@ -114,7 +114,7 @@ func TestV3RefundAbnormal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{"event_type": "REFUND.ABNORMAL"})
 	checkAt(t, resource, map[string]string{"refund_status": "ABNORMAL", "success_time": ""})
 	s.denied(400, "PARAM_ERROR", s.message("POST", path, changed(body, "real_name", "张三")))
@@ -144,7 +144,7 @@ func TestV3RefundAcross(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, resource := s.told(d)
+	_, resource := s.decrypted(d)
 	checkAt(t, resource, map[string]string{"out_trade_no": "ORDER-V2", "amount.refund": "30"})
 	d, err = s.wechat.FinishRefund(mchID, "R-V2", wepaytest.RefundClosed)
 	if err != nil || d.Body()[0] != '<' || !d.Taken() {

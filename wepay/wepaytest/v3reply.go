@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// v3refusal is why WeChat does not do what was asked by API v3.
+// v3refusal is WeChat's reason for not processing a request of API v3.
 type v3refusal struct {
 	status        int
 	code, message string
@@ -42,7 +42,7 @@ func absent(code, message string) *v3refusal {
 	return &v3refusal{status: http.StatusNotFound, code: code, message: message}
 }
 
-// unauthorized refuses what was not signed as it has to be.
+// unauthorized refuses a request with a wrong signature.
 func unauthorized(message string) *v3refusal {
 	return &v3refusal{status: http.StatusUnauthorized, code: "SIGN_ERROR", message: message, unsigned: true}
 }
@@ -83,8 +83,8 @@ var v3codes = map[string]struct {
 	"REVERSE_EXPIRE":        {http.StatusBadRequest, "INVALID_REQUEST"},
 }
 
-// inV3 tells a refusal of API v2 in the words of API v3. What has no code of its
-// own there breaks a rule.
+// inV3 translates a refusal of API v2 into API v3's. One without a code there is an
+// INVALID_REQUEST.
 func inV3(refused *refusal) *v3refusal {
 	if refused == nil {
 		return nil
@@ -95,14 +95,13 @@ func inV3(refused *refusal) *v3refusal {
 	return invalidRequest(refused.message)
 }
 
-// v3seal is what is to sign a reply, outside of the server's lock.
+// v3seal signs a reply, without the server's lock.
 type v3seal struct {
 	key *wechatKey
 	at  time.Time
 }
 
-// reply makes the reply of what came of a request, or what a fault says came of
-// it.
+// reply makes the reply of a result, or of a fault.
 func (x *v3exchange) reply(f Fault, out object, refused *v3refusal) reply {
 	switch f.Kind {
 	case Refused, Failed:

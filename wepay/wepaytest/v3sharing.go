@@ -119,8 +119,7 @@ func (x *v3exchange) decryptName(of object) *v3refusal {
 	return refused
 }
 
-// sharing tells why nothing is shared. A number that comes with other content
-// has a code of its own.
+// sharing returns why nothing is shared. A number with other content has its own code.
 func (x *v3exchange) sharing(refused *refusal) *v3refusal {
 	if _, used := x.books.shares[x.in.Get("out_order_no")]; used && refused.code == "INVALID_REQUEST" {
 		return &v3refusal{status: http.StatusBadRequest, code: "RESOURCE_ALREADY_EXISTS", message: refused.message}
@@ -142,7 +141,7 @@ func (x *v3exchange) queryShareV3() (object, *v3refusal) {
 	return x.books.shares[x.in.Get("out_order_no")].resource(true), nil
 }
 
-// resource is a share as its calls tell it: under way, until it is asked about.
+// resource is a share in replies: under way, until it is queried.
 func (sh *share) resource(ended bool) object {
 	out := object{
 		"transaction_id": sh.of.transactionID(), "out_order_no": sh.number, "order_id": sh.id, "state": "PROCESSING",

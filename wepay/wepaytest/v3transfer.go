@@ -26,7 +26,7 @@ const (
 	transferBillsPath = "/v3/fund-app/mch-transfer/transfer-bills"
 )
 
-// transferBill is money for a payee who has to confirm it.
+// transferBill is a transfer that the payee has to confirm.
 type transferBill struct {
 	number, id string // out_bill_no and transfer_bill_no
 	account    *account
@@ -63,8 +63,7 @@ var v3TransferCalls = []v3call{
 	{method: http.MethodPost, path: transferBillsPath + "/out-bill-no/{out_bill_no}/cancel", as: asDirect, do: (*v3exchange).cancelTransfer},
 }
 
-// createTransfer takes the money out of the account and waits for the payee,
-// once for every number.
+// createTransfer debits the account and waits for the payee, once for each number.
 func (x *v3exchange) createTransfer() (object, *v3refusal) {
 	if refused := x.decryptUserName(x.body, "transfer_amount"); refused != nil {
 		return nil, refused
@@ -117,9 +116,9 @@ func (b *transferBill) created() object {
 	return out.without("fail_reason")
 }
 
-// told is a transfer as the query and the notification tell it, which spell the
-// merchant's number mch_id.
-func (b *transferBill) told() object {
+// resource is a transfer in query and notification, which spell the merchant's number
+// mch_id.
+func (b *transferBill) resource() object {
 	return object{
 		"mch_id": b.account.MchID, "out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state,
 		"transfer_amount": b.fee, "openid": b.request.text("openid"), "fail_reason": b.reason,
@@ -143,14 +142,13 @@ func (x *v3exchange) queryTransferV3() (object, *v3refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	out := b.told()
+	out := b.resource()
 	out["appid"], out["transfer_remark"] = b.request.text("appid"), b.request.text("transfer_remark")
 	return out, nil
 }
 
-// cancelTransfer takes back what nobody has confirmed. The reply tells that it
-// is on its way, and the notification, as soon as the clock lets it, that it is
-// done.
+// cancelTransfer cancels an unconfirmed transfer. The reply says that this is under way,
+// and the notification, when the clock advances, that it is done.
 func (x *v3exchange) cancelTransfer() (object, *v3refusal) {
 	b, refused := x.findTransfer()
 	switch {
@@ -165,17 +163,16 @@ func (x *v3exchange) cancelTransfer() (object, *v3refusal) {
 	return object{"out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state, "update_time": moment(b.since)}, nil
 }
 
-// ConfirmTransfer has the payee confirm a transfer of API v3, and tells the
-// merchant if it asked to be told; else the Delivery is nil. A payee with
-// another name than the merchant gave makes it fail. Options are Pay's. The error
-// wraps wepay.ErrNoMerchant, ErrNoPayout, ErrFinished, ErrNoAPIv3Key or
-// ErrClosed.
+// ConfirmTransfer makes the payee confirm a transfer of API v3, and notifies the merchant
+// if the transfer has a notify_url; else the Delivery is nil. The transfer fails if the
+// payee's name differs from the one given. Options are Pay's. The error wraps
+// wepay.ErrNoMerchant, ErrNoPayout, ErrFinished, ErrNoAPIv3Key or ErrClosed.
 func (s *Server) ConfirmTransfer(mchID, outBillNo string, options ...PayOption) (*Delivery, error) {
 	return s.answerTransfer(mchID, outBillNo, transferDone, "", options)
 }
 
-// RejectTransfer has a transfer of API v3 fail for a reason, such as
-// ACCOUNT_FROZEN, which gives the money back. It is ConfirmTransfer otherwise.
+// RejectTransfer makes a transfer of API v3 fail for a reason, such as ACCOUNT_FROZEN, which
+// returns the money. Otherwise it is as ConfirmTransfer.
 func (s *Server) RejectTransfer(mchID, outBillNo, reason string, options ...PayOption) (*Delivery, error) {
 	return s.answerTransfer(mchID, outBillNo, transferFailed, reason, options)
 }
@@ -218,8 +215,7 @@ func (s *Server) endTransferOf(mchID, number, state, reason string, p payment) (
 	return s.endTransfer(b, state, reason, p)
 }
 
-// endTransfer ends a transfer, and gives the money back of one that was not
-// made.
+// endTransfer ends a transfer, and returns the money if it failed.
 func (s *Server) endTransfer(b *transferBill, state, reason string, p payment) (*Delivery, error) {
 	b.state, b.reason, b.since = state, reason, s.clock.Now()
 	if state != transferDone {
@@ -230,12 +226,12 @@ func (s *Server) endTransfer(b *transferBill, state, reason string, p payment) (
 		return nil, nil
 	}
 	return s.deliveryV3(b.account, Event{
-		URL: to, Type: "MCHTRANSFER.BILL.FINISHED", OriginalType: "mch_payment", Summary: "商家转账单据终态通知", Resource: b.told(),
+		URL: to, Type: "MCHTRANSFER.BILL.FINISHED", OriginalType: "mch_payment", Summary: "商家转账单据终态通知", Resource: b.resource(),
 	}, p)
 }
 
-// transferLater ends a transfer after a while if it still is in a state, and
-// tells the merchant.
+// transferLater ends a transfer later if it is still in a state, and notifies the
+// merchant.
 func (s *Server) transferLater(b *transferBill, d time.Duration, from, to, reason string) {
 	s.tasks.after(s.clock, d, func() {
 		s.mu.Lock()

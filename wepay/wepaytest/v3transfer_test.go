@@ -47,7 +47,7 @@ func TestV3Transfer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{"event_type": "MCHTRANSFER.BILL.FINISHED", "resource.original_type": "mch_payment"})
 	want := map[string]string{"mch_id": mchID, "state": "SUCCESS", "transfer_amount": "300", "openid": openID, "out_bill_no": "T1", "fail_reason": ""}
 	checkAt(t, resource, want)
@@ -105,7 +105,7 @@ func TestV3TransferEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, resource := s.told(d)
+		_, resource := s.decrypted(d)
 		checkAt(t, resource, map[string]string{"state": "FAIL", "fail_reason": "ACCOUNT_FROZEN"})
 		s.wallet(mchID, wepaytest.Funds{Available: 1000})
 		s.denied(400, "INVALID_REQUEST", s.message("POST", billsPath+"/out-bill-no/T1/cancel", nil))
@@ -184,7 +184,7 @@ func TestV3Batch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelope, resource := s.told(d)
+	envelope, resource := s.decrypted(d)
 	checkAt(t, envelope, map[string]string{"event_type": "MCHTRANSFER.BATCH.FINISHED"})
 	checkAt(t, resource, map[string]string{"batch_status": "FINISHED", "success_amount": "300", "success_num": "1", "fail_amount": "400", "fail_num": "1"})
 	s.wallet(mchID, wepaytest.Funds{Available: 700})

@@ -1,6 +1,6 @@
-// Package endpoints reaches WeChat Pay's access points, which all serve the
-// same: those that did not answer lately are asked last, and what may have been
-// taken by one is not sent to another unless that does no harm.
+// Package endpoints sends requests to WeChat Pay's access points, which are
+// interchangeable. Those that failed recently are tried last. A request that one
+// may have processed goes to another only if it is repeatable.
 package endpoints
 
 import (
@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// failingFor is how long an endpoint comes last after it failed, the time after
-// which WeChat's own SDK tries the main one again.
+// failingFor is how long an endpoint is tried last after a failure. WeChat's own
+// SDK returns to the main one after the same time.
 const failingFor = 3 * time.Minute
 
-// Endpoints are access points that serve the same, and which of them do not
-// answer. They may be used by many goroutines.
+// Endpoints are interchangeable access points, with the recent failures of each.
+// They may be used by many goroutines.
 type Endpoints struct {
 	transport http.RoundTripper
 	now       func() time.Time

@@ -33,7 +33,7 @@ func TestFailingComesLast(t *testing.T) {
 		{"that comes first", func() {}, post, spareHost},
 	} {
 		step.change()
-		_ = e.Send(t.Context(), step.request, believing) // what comes of it is others' to test
+		_ = e.Send(t.Context(), step.request, accepting) // what comes of it is others' to test
 		if asked := a.took(); asked != step.asked {
 			t.Errorf("%s: asked %q, want %q", step.name, asked, step.asked)
 		}
@@ -51,7 +51,7 @@ func TestManyAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			if err := e.Send(t.Context(), post, believing); err != nil {
+			if err := e.Send(t.Context(), post, accepting); err != nil {
 				t.Error(err)
 			}
 		})

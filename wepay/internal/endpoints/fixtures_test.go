@@ -101,14 +101,14 @@ var (
 
 func noHeader(http.Header) error { return nil }
 
-var errDisbelieved = errors.New("it is not signed")
+var errRejected = errors.New("it is not signed")
 
-// believing reads an answer, and believes what is "fine".
-func believing(resp *http.Response) error {
+// accepting reads an answer, and accepts "fine".
+func accepting(resp *http.Response) error {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && string(text) != "fine" {
-		err = errDisbelieved
+		err = errRejected
 	}
 	return err
 }

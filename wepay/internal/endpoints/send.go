@@ -25,22 +25,22 @@ type Request struct {
 	Method string
 	URI    string // path and query under the endpoint, exactly as they are sent
 	Body   []byte // nil: none
-	// Repeatable: the same request does no more than the first, so that it may go
-	// to the next endpoint when the first gave no believable answer.
+	// Repeatable: sent twice, the request does no more than sent once. It may go to
+	// the next endpoint when the first gave no valid answer.
 	Repeatable bool
 	Timeout    time.Duration // of one attempt, to the end of its answer
-	// Header puts in what an attempt has to say besides, such as when it was
-	// signed. If it fails nothing is sent.
+	// Header sets the headers of an attempt, such as a signature with its time. If
+	// it fails nothing is sent.
 	Header func(http.Header) error
-	// Open is told why an attempt failed that may have been taken all the same,
-	// before the next is made; nil: nobody wants to know.
+	// Open is called with the error of an attempt that WeChat may have processed all
+	// the same, before the next is made; nil: it is dropped.
 	Open func(error)
 }
 
-// Send sends a request to the endpoints, one after the other, until one gives
-// an answer that can be read. What may have been sent and may not be repeated
-// stays with the endpoint that may have taken it. Read gets the answer to close.
-// The error wraps wepay.ErrNoAnswer, and ErrNotSent where nothing was.
+// Send sends a request to one endpoint after the other until read accepts an
+// answer. A request that may have been sent and is not repeatable goes to no
+// further endpoint. Read closes the answer. The error wraps wepay.ErrNoAnswer, and
+// ErrNotSent if nothing was sent.
 func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Response) error) error {
 	var failures []error
 	sent := false
@@ -76,15 +76,15 @@ func (e *Endpoints) Send(ctx context.Context, r Request, read func(*http.Respons
 	return err
 }
 
-// Doubt has a refusal say no more than it can where attempts before it are open:
-// one of them may have done what was refused then, and be what it was refused
-// for. Unknown is the verdict of the call where nobody knows what became of it.
+// Doubt weakens the verdict of a refusal after attempts whose outcome is open: one
+// of them may have succeeded, and be the reason of the refusal. Unknown is the
+// call's verdict for an unknown outcome.
 func Doubt(refused *wepay.Error, unknown wepay.Verdict, open []error) {
 	if len(open) == 0 || unknown != wepay.Query || refused.Verdict == wepay.Done {
 		return
 	}
 	refused.Verdict = unknown
-	refused.Err = errors.Join(refused.Err, fmt.Errorf("it was sent before, and may have been done then: %w", errors.Join(open...)))
+	refused.Err = errors.Join(refused.Err, fmt.Errorf("an attempt before may have succeeded: %w", errors.Join(open...)))
 }
 
 // to makes what is sent to an endpoint.
@@ -126,15 +126,15 @@ func (e *Endpoints) attempt(ctx context.Context, req *http.Request, timeout time
 	resp, err := e.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		cancel()
-		// A transport that does not even tell that it looks for a connection does
-		// not tell that it has one either.
+		// A transport that does not report looking for a connection does not report
+		// having one either.
 		return connected.Load() || !dials.Load(), err
 	}
 	// A bill is read after this returns, so that its end ends the time-out.
 	resp.Body = &endingBody{resp.Body, cancel}
 	if err := read(resp); err != nil {
-		// What came when the time was up says less than that it was up. That the
-		// answer was read, and then not believed, says nothing.
+		// That the time was up says more than the error it caused. That the answer was
+		// read, and then rejected, says nothing.
 		up := context.Cause(ctx)
 		if errors.Is(up, errRead) || errors.Is(err, up) {
 			up = nil
@@ -157,9 +157,8 @@ func (b *endingBody) Close() error {
 
 var title = regexp.MustCompile(`(?is)<title>\s*(.{1,200}?)\s*</title>`)
 
-// PageTitle quotes the title of an HTML page, which says more than that it is
-// no answer: "400 No required SSL certificate was sent". It is "" for other
-// text.
+// PageTitle quotes the title of an HTML page that came instead of an answer, such
+// as "400 No required SSL certificate was sent"; "" for other text.
 func PageTitle(text []byte) string {
 	match := title.FindSubmatch(text)
 	if match == nil {

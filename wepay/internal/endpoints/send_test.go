@@ -30,14 +30,14 @@ func TestFailover(t *testing.T) {
 		"there is no connection":          {unreachable, both, nil, false},
 		"it breaks off":                   {resets, mainHost, errReset, true},
 		"the connections tell nothing":    {tellsNothing, mainHost, errReset, true},
-		"what it says is not believed":    {says("<html>"), mainHost, errDisbelieved, true},
+		"an answer that is rejected":      {says("<html>"), mainHost, errRejected, true},
 		"it says a part of it":            {cutShort, mainHost, io.ErrUnexpectedEOF, true},
 		"it is not there for HTTP at all": {func(*http.Request) (*http.Response, error) { return nil, http.ErrSchemeMismatch }, mainHost, http.ErrSchemeMismatch, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAccess()
 			a.does[mainHost] = test.first
-			err := a.endpoints(mainURL, spareURL).Send(t.Context(), post, believing)
+			err := a.endpoints(mainURL, spareURL).Send(t.Context(), post, accepting)
 			check(t, a, test.post, err, test.cause)
 			if (err == nil) != (test.cause == nil) || err != nil && (!errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, endpoints.ErrNotSent)) {
 				t.Errorf("once: got %v", err)
@@ -47,10 +47,10 @@ func TestFailover(t *testing.T) {
 			if name == "it answers" {
 				asked = mainHost
 			}
-			check(t, a, asked, a.endpoints(mainURL, spareURL).Send(t.Context(), query, believing), nil)
+			check(t, a, asked, a.endpoints(mainURL, spareURL).Send(t.Context(), query, accepting), nil)
 
 			// Alone it says whether it may have been taken.
-			err = a.endpoints(mainURL).Send(t.Context(), post, believing)
+			err = a.endpoints(mainURL).Send(t.Context(), post, accepting)
 			if errors.Is(err, endpoints.ErrNotSent) == test.mayBeTaken {
 				t.Errorf("alone: got %v", err)
 			}
@@ -85,7 +85,7 @@ func TestNotSentIsOfAll(t *testing.T) {
 		"none is reached once": {post, []string{mainURL, thirdURL}, mainHost + " " + thirdHost, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := a.endpoints(test.urls...).Send(t.Context(), test.request, believing)
+			err := a.endpoints(test.urls...).Send(t.Context(), test.request, accepting)
 			check(t, a, test.asked, err, wepay.ErrNoAnswer)
 			if errors.Is(err, endpoints.ErrNotSent) != test.notSent {
 				t.Errorf("got %v", err)
@@ -99,7 +99,7 @@ func TestNotSentIsOfAll(t *testing.T) {
 func TestErrorsNameTheEndpoint(t *testing.T) {
 	a := newAccess()
 	a.does[mainHost], a.does[spareHost] = unreachable, resets
-	err := a.endpoints(mainURL, spareURL).Send(t.Context(), query, believing)
+	err := a.endpoints(mainURL, spareURL).Send(t.Context(), query, accepting)
 	for _, want := range []string{mainHost + ": dial tcp: connection refused", spareHost + ": read tcp: connection reset by peer"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
@@ -107,7 +107,7 @@ func TestErrorsNameTheEndpoint(t *testing.T) {
 	}
 	bad := query
 	bad.URI = "/pay\x00?token=secret"
-	for name, err := range map[string]error{"an access point": err, "a URL": a.endpoints(mainURL).Send(t.Context(), bad, believing)} {
+	for name, err := range map[string]error{"an access point": err, "a URL": a.endpoints(mainURL).Send(t.Context(), bad, accepting)} {
 		if !errors.Is(err, wepay.ErrNoAnswer) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "/pay") {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -137,19 +137,19 @@ func TestHeader(t *testing.T) {
 		return nil
 	}
 	e := a.endpoints(mainURL, spareURL)
-	check(t, a, mainHost+" "+spareHost, e.Send(t.Context(), request, believing), errDisbelieved)
+	check(t, a, mainHost+" "+spareHost, e.Send(t.Context(), request, accepting), errRejected)
 	if len(got) != 2 || got[0].Get("Authorization") != "x" || got[1].Get("Authorization") != "xx" {
 		t.Errorf("sent %v", got)
 	}
 	unsigned := errors.New("there is no key")
 	request.Header = func(http.Header) error { return unsigned }
 	e = a.endpoints(mainURL, spareURL)
-	if err := e.Send(t.Context(), request, believing); !errors.Is(err, unsigned) || !errors.Is(err, endpoints.ErrNotSent) || !errors.Is(err, wepay.ErrNoAnswer) {
+	if err := e.Send(t.Context(), request, accepting); !errors.Is(err, unsigned) || !errors.Is(err, endpoints.ErrNotSent) || !errors.Is(err, wepay.ErrNoAnswer) {
 		t.Errorf("got %v", err)
 	}
 	check(t, a, "", nil, nil)
 	a.does = nil
-	check(t, a, mainHost, e.Send(t.Context(), post, believing), nil)
+	check(t, a, mainHost, e.Send(t.Context(), post, accepting), nil)
 }
 
 // The time-out is of each attempt, from the connection to the end of the answer.
@@ -163,11 +163,11 @@ func TestTimeout(t *testing.T) {
 			return resp, nil
 		}
 		began := time.Now()
-		check(t, a, mainHost+" "+spareHost+" "+thirdHost, a.endpoints(mainURL, spareURL, thirdURL).Send(t.Context(), query, believing), nil)
+		check(t, a, mainHost+" "+spareHost+" "+thirdHost, a.endpoints(mainURL, spareURL, thirdURL).Send(t.Context(), query, accepting), nil)
 		if took := time.Since(began); took != 2*query.Timeout {
 			t.Errorf("it took %s", took)
 		}
-		err := a.endpoints(spareURL).Send(t.Context(), query, believing)
+		err := a.endpoints(spareURL).Send(t.Context(), query, accepting)
 		check(t, a, spareHost, err, context.DeadlineExceeded)
 		if err != nil && strings.Count(err.Error(), "deadline exceeded") != 1 {
 			t.Errorf("got %v", err)
@@ -231,15 +231,15 @@ func TestCallerHangsUp(t *testing.T) {
 		return hangs(r)
 	}
 	e := a.endpoints(mainURL, spareURL)
-	err := e.Send(ctx, post, believing)
+	err := e.Send(ctx, post, accepting)
 	check(t, a, mainHost, err, context.Canceled)
 	if errors.Is(err, endpoints.ErrNotSent) {
 		t.Errorf("it was sent, and got %v", err)
 	}
 	a.does = nil
-	check(t, a, mainHost, e.Send(t.Context(), query, believing), nil)
+	check(t, a, mainHost, e.Send(t.Context(), query, accepting), nil)
 	for _, request := range []endpoints.Request{query, post} {
-		err := e.Send(ctx, request, believing)
+		err := e.Send(ctx, request, accepting)
 		check(t, a, "", err, gone)
 		if !errors.Is(err, endpoints.ErrNotSent) {
 			t.Errorf("before anything is sent: got %v", err)
@@ -247,14 +247,14 @@ func TestCallerHangsUp(t *testing.T) {
 	}
 }
 
-// An answer that came in time and is not believed has that one cause, and not
+// An answer that came in time and is rejected has that one cause, and not
 // that its context ended when it had been read.
 func TestNotBelievedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAccess()
 		a.does[mainHost] = says("<html>")
-		err := a.endpoints(mainURL).Send(t.Context(), query, believing)
-		if check(t, a, mainHost, err, errDisbelieved); errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "read") {
+		err := a.endpoints(mainURL).Send(t.Context(), query, accepting)
+		if check(t, a, mainHost, err, errRejected); errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "read") {
 			t.Errorf("got %v", err)
 		}
 		// It takes longer than the caller has, and than an attempt may take, to find
@@ -263,11 +263,11 @@ func TestNotBelievedInTime(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			err := a.endpoints(mainURL).Send(ctx, query, func(resp *http.Response) error {
-				err := believing(resp)
+				err := accepting(resp)
 				<-ctx.Done()
 				return err
 			})
-			if check(t, a, mainHost, err, errDisbelieved); errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			if check(t, a, mainHost, err, errRejected); errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("late: got %v", err)
 			}
 		}
@@ -296,8 +296,8 @@ func TestBodyIsClosed(t *testing.T) {
 		resp.Body = body
 		return resp, nil
 	}
-	err := a.endpoints(mainURL).Send(t.Context(), query, func(*http.Response) error { return errDisbelieved })
-	if check(t, a, mainHost, err, errDisbelieved); body.closed != 1 || !errors.Is(err, stuck) {
+	err := a.endpoints(mainURL).Send(t.Context(), query, func(*http.Response) error { return errRejected })
+	if check(t, a, mainHost, err, errRejected); body.closed != 1 || !errors.Is(err, stuck) {
 		t.Errorf("it was closed %d times, got %v", body.closed, err)
 	}
 	body.closed = 0
@@ -347,7 +347,7 @@ func TestRealConnections(t *testing.T) {
 		"one that is gone": {gone.URL, true}, "one with a strange certificate": {strange.URL, true}, "one that breaks off": {slams.URL, false},
 	} {
 		for _, request := range []endpoints.Request{query, post} {
-			err := endpoints.New(transport, time.Now, test.url).Send(t.Context(), request, believing)
+			err := endpoints.New(transport, time.Now, test.url).Send(t.Context(), request, accepting)
 			if !errors.Is(err, wepay.ErrNoAnswer) || errors.Is(err, endpoints.ErrNotSent) != test.notSent {
 				t.Errorf("%s, %s: got %v", name, request.Method, err)
 			}

@@ -1,5 +1,4 @@
-// Package flight fetches from WeChat Pay what many callers may be waiting for:
-// once for all of them.
+// Package flight fetches what several callers wait for once for all of them.
 package flight
 
 import (
@@ -42,8 +41,8 @@ func New[T any](what string, now func() time.Time, fetch func(context.Context) (
 
 // Get returns the result of the last fetch if it began less than fresh ago, or
 // less than retry ago if it failed. Otherwise it fetches, or waits for the fetch
-// that is running. A fetch outlives a caller who gives up, since others may wait
-// for it: it has to have a time-out of its own.
+// that is running. A fetch outlives a caller that gives up, since others may wait
+// for it, and needs a time-out of its own.
 func (f *Flight[T]) Get(ctx context.Context, fresh, retry time.Duration) (T, error) {
 	f.mu.Lock()
 	if f.running == nil {
@@ -94,7 +93,7 @@ func (f *Flight[T]) start(ctx context.Context) {
 	}()
 }
 
-// leave is called by who waits no longer.
+// leave is called by a caller that waits no longer.
 func (f *Flight[T]) leave(r *run[T]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,8 +101,8 @@ func (f *Flight[T]) leave(r *run[T]) {
 	f.endUnneeded(r)
 }
 
-// endUnneeded ends a fetch of a closed Flight that no caller waits for, and says
-// whether it did. The caller holds mu.
+// endUnneeded ends a fetch of a closed Flight that no caller waits for, and
+// reports whether it did. The caller holds mu.
 func (f *Flight[T]) endUnneeded(r *run[T]) bool {
 	if !f.closed || r.waiting > 0 {
 		return false
@@ -123,8 +122,8 @@ func (f *Flight[T]) Last() (began time.Time, err error) {
 	return f.began, f.err
 }
 
-// Assume has the Flight take a value for fetched at a time, unless it has fetched
-// already or the time is ahead.
+// Assume stores a value as if fetched at a time, unless there is a result already
+// or the time is in the future.
 func (f *Flight[T]) Assume(value T, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -133,16 +132,16 @@ func (f *Flight[T]) Assume(value T, at time.Time) {
 	}
 }
 
-// Forget has the next Get fetch, whatever the last result.
+// Forget makes the next Get fetch, whatever the last result.
 func (f *Flight[T]) Forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.began = time.Time{}
 }
 
-// Close ends the fetch that is running, unless a caller still waits for it: then
-// it ends with the last of them. Once Close returns, a fetch that it ended does
-// nothing any more. Get works on as before.
+// Close ends the running fetch, unless a caller still waits for it: then it ends
+// when the last of them leaves. Close returns once the fetch that it ended has
+// returned. Get keeps working.
 func (f *Flight[T]) Close() {
 	f.mu.Lock()
 	f.closed = true

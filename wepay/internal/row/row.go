@@ -1,5 +1,5 @@
-// Package row is what a row of API v2's tables and one of API v3's have in
-// common, and what follows from it.
+// Package row has the columns that the tables of API v2 and API v3 share, and the
+// checks that follow from them.
 package row
 
 import (
@@ -13,17 +13,17 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
 )
 
-// Row is what tells one operation from another over either API.
+// Row has the columns that both APIs have.
 type Row struct {
 	Payout bool // money leaves the account for a payee that the caller names
-	Bill   bool // the reply is a bill or leads to one: for Download, not for Do
+	Bill   bool // the call is for Download, not for Do
 
 	Rules wepay.Rules              // the fields that a caller may give; nil: any
 	Check func(wepay.Fields) error // rules between fields; nil: none
 	// Complete adds what follows from the merchant; nil: nothing.
 	Complete func(*wepay.Merchant, wepay.Fields) (wepay.Fields, error)
 
-	Echoes  []string // fields of the request that the reply has to repeat, where it has them
+	Echoes  []string // fields that have to be equal in request and reply, if the reply has them
 	Answers []string // fields that the reply must have
 
 	// Repeatable: sent twice with the same number, the call does no more than sent
@@ -31,7 +31,7 @@ type Row struct {
 	// valid answer.
 	Repeatable bool
 	Unknown    wepay.Verdict            // when there was no valid answer
-	Ask        wepay.Operation          // tells the outcome of a call whose outcome is unknown
+	Ask        wepay.Operation          // the operation that queries an unknown outcome
 	Verdicts   map[string]wepay.Verdict // by WeChat's Plain code, before the API's common ones
 }
 
@@ -61,8 +61,7 @@ func (r *Row) CheckInput(in wepay.Fields) error {
 	return nil
 }
 
-// CheckEchoes refuses a reply about something else than what was asked. Names are
-// compared besides Echoes.
+// CheckEchoes rejects a reply to another request, by the fields Echoes and names.
 func (r *Row) CheckEchoes(asked, reply wepay.Fields, names ...string) error {
 	for _, name := range append(names, r.Echoes...) {
 		if name == "out_trade_no" && asked.Get("transaction_id") != "" {
@@ -76,7 +75,7 @@ func (r *Row) CheckEchoes(asked, reply wepay.Fields, names ...string) error {
 	return nil
 }
 
-// CheckAnswers refuses a reply that lacks one of Answers.
+// CheckAnswers rejects a reply that lacks one of Answers.
 func (r *Row) CheckAnswers(reply wepay.Fields) error {
 	for _, name := range r.Answers {
 		if reply.Get(name) == "" {
@@ -86,13 +85,13 @@ func (r *Row) CheckAnswers(reply wepay.Fields) error {
 	return nil
 }
 
-// Failure is the error of an operation, without its reason.
+// Failure returns the error of an operation, without its cause.
 func (r *Row) Failure(m *wepay.Merchant, op wepay.Operation) *wepay.Error {
 	return &wepay.Error{Merchant: m.Name, Operation: op, Ask: r.Ask}
 }
 
-// Unanswered fills in why there is no valid answer, and what that leaves open:
-// nothing, if nothing was sent.
+// Unanswered fills in why there is no valid answer, and the verdict: Again if
+// nothing was sent.
 func (r *Row) Unanswered(failed *wepay.Error, err error) error {
 	failed.Err, failed.Verdict = err, r.Unknown
 	if errors.Is(err, endpoints.ErrNotSent) {

@@ -8,7 +8,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// A reply is believed only when it is signed with our key and about us.
+// A reply is accepted only if it is signed with our key and about us.
 func TestReplyIsBelieved(t *testing.T) {
 	good := func(op wepay.Operation, changes map[string]string) wepay.Fields {
 		all := maps.Clone(requests[op].reply)
@@ -18,7 +18,7 @@ func TestReplyIsBelieved(t *testing.T) {
 	tests := []struct {
 		name string
 		text func(op wepay.Operation) string
-		want error // nil: believed
+		want error // nil: accepted
 	}{
 		{"signed MD5", func(op wepay.Operation) string { return signed(good(op, nil), wepay.MD5, key) }, nil},
 		{"signed HMAC-SHA256", func(op wepay.Operation) string { return signed(good(op, nil), wepay.HMACSHA256, key) }, nil},
@@ -43,7 +43,7 @@ func TestReplyIsBelieved(t *testing.T) {
 		{"about another app", func(op wepay.Operation) string {
 			return signed(good(op, map[string]string{"appid": "wx1"}), wepay.MD5, key)
 		}, wepay.ErrForeign},
-		// A refusal that is not signed is as little believed as a success.
+		// An unsigned refusal is no more accepted than an unsigned success.
 		{"an unsigned refusal", func(wepay.Operation) string {
 			return document(reply(map[string]string{"result_code": "FAIL", "err_code": "ORDERPAID"}))
 		}, wepay.ErrUnsigned},
@@ -69,7 +69,7 @@ func TestReplyIsBelieved(t *testing.T) {
 	}
 }
 
-// unanswered is what a caller is told when there is no believable answer:
+// unanswered is the verdict of a call without a valid answer:
 // orders and refunds may have happened, a query may be repeated.
 var unanswered = map[wepay.Operation]wepay.Verdict{
 	wepay.PlaceOrder: wepay.Query,
