@@ -37,7 +37,9 @@ func StartMariaDB(t testing.TB, options ...string) *MariaDB {
 
 func (m *MariaDB) socket() string { return filepath.Join(m.dir, "sock") }
 
-func (m *MariaDB) dsn(database string) string { return fmt.Sprintf("root@unix(%s)/%s", m.socket(), database) }
+func (m *MariaDB) dsn(database string) string {
+	return fmt.Sprintf("root@unix(%s)/%s", m.socket(), database)
+}
 
 func (m *MariaDB) do(ctx context.Context, query string) error {
 	config, err := mysql.ParseDSN(m.dsn(""))

@@ -128,7 +128,7 @@ var mysqlDialect = &serverDialect{
 	prepare: prepareMySQL,
 	refused: func(err error) bool { return hasNumber(err, 1264, 1366, 1406, 3819) },
 	discard: func(err error) bool { return hasNumber(err, 1290, 1792, 1836) }, // read only
-	retry:   func(err error) bool { return hasNumber(err, 1205, 1213) },       // a lock
+	retry:   func(err error) bool { return hasNumber(err, 1205, 1213) || errors.Is(err, driver.ErrBadConn) },
 }
 
 // hasNumber reports whether an error has one of some numbers.

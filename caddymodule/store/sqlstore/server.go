@@ -242,7 +242,9 @@ func (s *server) leased(tx session, seq int64) (held bool, err error) {
 }
 
 // guard makes a statement change an event of one lease alone.
-func (s *server) guard(t *token) (string, []any, error) { return " AND lease = ?", []any{t.number}, nil }
+func (s *server) guard(t *token) (string, []any, error) {
+	return " AND lease = ?", []any{t.number}, nil
+}
 
 // freed forgets the lease of an event.
 func (s *server) freed(seq int64, of *token) {

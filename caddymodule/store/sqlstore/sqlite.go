@@ -46,10 +46,13 @@ func newConn() *conn {
 	return c
 }
 
+// openSQLite opens a file; a test has its disk fail.
+var openSQLite = sqlite3.OpenFlags
+
 // open opens a file that is there, or with OPEN_CREATE makes one. The caller has
 // the connection's turn.
 func (c *conn) open(path string, flags sqlite3.OpenFlag) (err error) {
-	if c.Conn, err = sqlite3.OpenFlags(path, flags); err != nil {
+	if c.Conn, err = openSQLite(path, flags); err != nil {
 		c.Conn = nil
 		return err
 	}
