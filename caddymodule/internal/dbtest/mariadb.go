@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -66,4 +67,11 @@ func (m *MariaDB) NewDSN(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return m.dsn(name)
+}
+
+// NewTCPDSN is as NewDSN, by the network.
+func (m *MariaDB) NewTCPDSN(t testing.TB) string {
+	t.Helper()
+	address := fmt.Sprintf("root@tcp(127.0.0.1:%d)/", m.Port)
+	return strings.Replace(m.NewDSN(t), m.dsn(""), address, 1)
 }

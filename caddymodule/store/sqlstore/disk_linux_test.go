@@ -48,7 +48,7 @@ func TestSQLiteFullDisk(t *testing.T) {
 			if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errFull) || !strings.Contains(err.Error(), path) || stored < 200 {
 				t.Fatalf("%d events fit (%v)", stored, err)
 			}
-			if got := drain(t, s); len(got) != stored {
+			if got := drain(t, s, time.Second); len(got) != stored {
 				t.Errorf("%d events are handed over, of %d", len(got), stored)
 			}
 			if err := s.Close(); err != nil {
@@ -108,7 +108,7 @@ func TestSQLiteDiskFilledByOthers(t *testing.T) {
 		t.Error(err)
 	}
 	s, _ = openSQLiteAt(t, path)
-	if got := drain(t, s); len(got) != 100-settled {
+	if got := drain(t, s, time.Second); len(got) != 100-settled {
 		t.Errorf("%d events are left, want %d", len(got), 100-settled)
 	}
 }
@@ -180,7 +180,7 @@ func TestSQLiteFailedSync(t *testing.T) {
 	if logs.FilterMessage("the store's file is open again, and whole").Len() != 1 {
 		t.Errorf("logged: %v", logs.All())
 	}
-	got := drain(t, s)
+	got := drain(t, s, time.Second)
 	if delete(got, "evt_1"); len(got) != 21 { // evt_1 was not acknowledged, and may be there
 		t.Errorf("%d events are handed over, want 21", len(got))
 	}

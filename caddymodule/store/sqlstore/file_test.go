@@ -1,13 +1,11 @@
 package sqlstore
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,17 +20,6 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
-
-// asWriter, in the environment, makes of the tests' binary a process that puts
-// events into a file until it is killed, and says which are safe.
-const asWriter = "WEPAY_TEST_AS_WRITER"
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv(asWriter); path != "" {
-		writeUntilKilled(path)
-	}
-	os.Exit(m.Run())
-}
 
 var queue = store.Queue{Merchant: "shop", Kind: wepay.Payment}
 
@@ -105,12 +92,13 @@ func put(t testing.TB, s store.Store, first, last int) {
 	puts.Wait()
 }
 
-// drain leases and settles all that waits, and returns the IDs.
-func drain(t testing.TB, s store.Store) map[string]bool {
+// drain leases and settles all that waits, until nothing comes for a time, and
+// returns the IDs.
+func drain(t testing.TB, s store.Store, nothingFor time.Duration) map[string]bool {
 	t.Helper()
 	got := make(map[string]bool)
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), nothingFor)
 		leases, err := s.Lease(ctx, queue, 50, time.Minute)
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -132,117 +120,11 @@ func drain(t testing.TB, s store.Store) map[string]bool {
 	}
 }
 
-// writeUntilKilled puts, leases and settles events, and says of each what is safe.
-func writeUntilKilled(path string) {
-	s := &SQLite{path: path, logger: zap.NewNop()}
-	if err := s.Open(context.Background(), store.Options{}); err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	fmt.Println("open", os.Getpid())
-	var mu sync.Mutex
-	say := func(what, id string) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Println(what, id)
-	}
-	var writers sync.WaitGroup
-	for w := range 8 {
-		writers.Go(func() {
-			for n := w; ; n += 8 {
-				if _, err := s.Put(context.Background(), event(eventID(n))); err != nil {
-					say("error", err.Error())
-					return
-				}
-				say("put", eventID(n))
-			}
-		})
-	}
-	for {
-		leases, err := s.Lease(context.Background(), queue, 8, time.Minute)
-		if err != nil {
-			say("error", err.Error())
-			break
-		}
-		for _, lease := range leases {
-			lease.Event.State, lease.Event.Ended = store.Delivered, time.Now()
-			if err := s.Settle(context.Background(), lease); err != nil {
-				say("error", err.Error())
-			}
-			say("settled", lease.Event.ID)
-		}
-	}
-	writers.Wait()
-}
-
-// startWriter starts a process that writes to a file, and returns what it says.
-func startWriter(t *testing.T, path string) (*exec.Cmd, *bufio.Scanner) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), asWriter+"="+path)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said := bufio.NewScanner(out)
-	if !said.Scan() || said.Text() != "open "+strconv.Itoa(cmd.Process.Pid) {
-		t.Fatalf("the process says %q", said.Text())
-	}
-	return cmd, said
-}
-
-// What was safe is there after kill -9, as it was, however often.
-func TestSQLiteKilled(t *testing.T) {
-	for round := range 3 {
-		path := filepath.Join(t.TempDir(), "store.db")
-		cmd, said := startWriter(t, path)
-		put, settled := make(map[string]bool), make(map[string]bool)
-		for said.Scan() {
-			what, id, _ := strings.Cut(said.Text(), " ")
-			switch what {
-			case "put":
-				put[id] = true
-			case "settled":
-				settled[id] = true
-			default:
-				t.Fatal(said.Text())
-			}
-			if len(put) == 300*(round+1) {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		_ = cmd.Wait() // it was killed
-		s, _ := openSQLiteAt(t, path)
-		for id := range put {
-			e, err := s.Get(t.Context(), id)
-			if err != nil || settled[id] && e.State != store.Delivered {
-				t.Errorf("%s: %v (%v)", id, e, err)
-			}
-		}
-		for id := range drain(t, s) {
-			if settled[id] {
-				t.Errorf("%s was delivered and is handed over again", id)
-			}
-		}
-		if len(settled) == 0 {
-			t.Error("nothing was settled: the test is of no use")
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // A second process is refused by the file's name and the first one's number, and a
 // reader is not. The lock ends with the process.
 func TestSQLiteSecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	cmd, _ := startWriter(t, path)
+	cmd, _ := startWriter(t, "sqlite", path)
 	s := provisioned(t, &SQLite{Path: path})
 	err := s.Open(t.Context(), store.Options{})
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), strconv.Itoa(cmd.Process.Pid)) {
@@ -372,7 +254,7 @@ func TestSQLiteAstray(t *testing.T) {
 			}
 			said := func() int { return logs.FilterMessage("the store's file is not where it was").Len() }
 			await(t, "it is logged", func() bool { return said() > 0 })
-			if got := drain(t, s); len(got) != 20 {
+			if got := drain(t, s, time.Second); len(got) != 20 {
 				t.Errorf("%d events are handed over, want 20", len(got))
 			}
 			if n := said(); n != 1 {
