@@ -54,10 +54,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 // Nothing that may be a secret is in an error.
 func TestDSNStaysSecret(t *testing.T) {
 	t.Setenv("WEPAY_TEST_DSN", "hunter2")
-	for _, s := range []interface {
-		caddy.Provisioner
-		store.Store
-	}{
+	for _, s := range []anyStore{
 		&Postgres{DSN: "postgres://wepay:{env.WEPAY_TEST_DSN}@%zz/x"},
 		&Postgres{DSN: "user=wepay password='{env.WEPAY_TEST_DSN}"},
 		&Postgres{DSN: "{env.WEPAY_TEST_DSN}"},

@@ -209,10 +209,10 @@ func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, lim
 					rows = append(rows, e.seq)
 				}
 				return err
-			}, queue.Merchant, string(queue.Kind), millis(due), int64(limit-len(leased)))
+			}, queue.Merchant, string(queue.Kind), millis(due), int64(limit))
 		}
 		err := take("due <= ?", now)
-		if err == nil && len(leased) < limit && options.LongestWait > 0 {
+		if err == nil && len(leased) == 0 && options.LongestWait > 0 {
 			err = take("due > ?", now.Add(options.LongestWait))
 		}
 		if err != nil || len(rows) == 0 {

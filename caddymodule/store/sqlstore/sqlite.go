@@ -57,7 +57,10 @@ func (c *conn) open(path string, flags sqlite3.OpenFlag) (err error) {
 		return err
 	}
 	c.statements = make(map[string]*sqlite3.Stmt)
-	return c.Exec(pragmas)
+	// Plans do not depend on arguments, else each new one has a statement prepared
+	// again.
+	_, err = c.Config(sqlite3.DBCONFIG_ENABLE_QPSG, true)
+	return errors.Join(err, c.Exec(pragmas))
 }
 
 // close closes the file, if it is open. The caller has the connection's turn.

@@ -36,10 +36,13 @@ func TestMain(m *testing.M) {
 // writerTerm is how long the leases of such a process last.
 const writerTerm = 3 * time.Second
 
-func storeOf(engine, place string) interface {
+// anyStore is a store of whichever engine.
+type anyStore interface {
 	store.Store
 	caddy.Provisioner
-} {
+}
+
+func storeOf(engine, place string) anyStore {
 	switch engine {
 	case "postgres":
 		return &Postgres{DSN: place}
