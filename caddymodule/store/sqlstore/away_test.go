@@ -53,13 +53,9 @@ func (l *line) carry(from, to net.Conn) {
 	for {
 		n, err := from.Read(buffer)
 		l.mu.RLock() // waits while the line is silent
+		_, writeErr := to.Write(buffer[:n])
 		l.mu.RUnlock()
-		if n > 0 {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
+		if err != nil || writeErr != nil {
 			return
 		}
 	}
@@ -72,7 +68,7 @@ func (l *line) port() int { return l.listener.Addr().(*net.TCPAddr).Port }
 func TestServerSilent(t *testing.T) {
 	for engine, start := range map[string]func(t *testing.T) (dsn string, port int){
 		"postgres": func(t *testing.T) (string, int) {
-			server := dbtest.StartPostgres(t)
+			server := dbtest.StartPostgres(t, "fsync=off")
 			return server.NewDSN(t), server.Port
 		},
 		"mysql": func(t *testing.T) (string, int) {

@@ -119,7 +119,6 @@ var mysqlDialect = &serverDialect{
 		ignore:       "ON DUPLICATE KEY UPDATE seq = wepay_event.seq",
 		forUpdate:    " FOR UPDATE",
 		free:         ", lease = NULL, leased_until = NULL",
-		markColumn:   "COALESCE(lease, 0)",
 		payloadEnded: "payload_ended",
 		// It jumps from group to group by itself.
 		queues: "SELECT merchant, kind, MIN(due), MAX(due) FROM wepay_event WHERE state = 'waiting' GROUP BY state, merchant, kind",

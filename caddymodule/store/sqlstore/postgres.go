@@ -131,7 +131,6 @@ var postgresDialect = &serverDialect{
 		ignore:       "ON CONFLICT (id) DO NOTHING",
 		forUpdate:    " FOR UPDATE",
 		free:         ", lease = NULL, leased_until = NULL",
-		markColumn:   "COALESCE(lease, 0)",
 		payloadEnded: "ended IS NOT NULL AND payload IS NOT NULL AND ended",
 		queues:       skipScan,
 	},

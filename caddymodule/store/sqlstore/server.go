@@ -136,7 +136,7 @@ const mostTries = 4
 func (s *server) update(ctx context.Context, run func(session) error) error {
 	var err error
 	for range mostTries {
-		if err = s.try(ctx, run); err == nil || !s.dialect.retry(err) || ctx.Err() != nil {
+		if err = s.try(ctx, run); err == nil || ctx.Err() != nil || !errors.Is(err, errRace) && !s.dialect.retry(err) {
 			break
 		}
 	}

@@ -14,7 +14,6 @@ var sqliteDialect = &dialect{
 	oneWriter:    true,
 	rows:         1,
 	ignore:       "ON CONFLICT (id) DO NOTHING",
-	markColumn:   "0",
 	payloadEnded: "ended IS NOT NULL AND payload IS NOT NULL AND ended",
 	queues:       skipScan,
 }
