@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -37,7 +38,9 @@ func StartMariaDB(t testing.TB, options ...string) *MariaDB {
 
 func (m *MariaDB) socket() string { return filepath.Join(m.dir, "sock") }
 
-func (m *MariaDB) dsn(database string) string { return fmt.Sprintf("root@unix(%s)/%s", m.socket(), database) }
+func (m *MariaDB) dsn(database string) string {
+	return fmt.Sprintf("root@unix(%s)/%s", m.socket(), database)
+}
 
 func (m *MariaDB) do(ctx context.Context, query string) error {
 	config, err := mysql.ParseDSN(m.dsn(""))
@@ -64,4 +67,11 @@ func (m *MariaDB) NewDSN(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return m.dsn(name)
+}
+
+// NewTCPDSN is as NewDSN, by the network.
+func (m *MariaDB) NewTCPDSN(t testing.TB) string {
+	t.Helper()
+	address := fmt.Sprintf("root@tcp(127.0.0.1:%d)/", m.Port)
+	return strings.Replace(m.NewDSN(t), m.dsn(""), address, 1)
 }

@@ -86,26 +86,12 @@ func (d *database) start() {
 	d.background.Go(d.tend)
 }
 
-// closeTimeout is how long Close waits for what is being written: half a second in
-// all, see store.Store.
-const closeTimeout = 400 * time.Millisecond
-
 // stop ends what start began, and closes the database.
 func (d *database) stop() error {
 	close(d.commits.ending)
-	closed := make(chan error, 1)
-	go func() {
-		<-d.commits.ended
-		d.background.Wait()
-		closed <- d.engine.close()
-	}()
-	select {
-	case err := <-closed:
-		return err
-	case <-time.After(closeTimeout):
-		d.logger.Warn("the store is still writing, and is closed when that is done")
-		return nil
-	}
+	<-d.commits.ended
+	d.background.Wait()
+	return d.engine.close()
 }
 
 // ending returns a context that ends with the database.

@@ -18,9 +18,9 @@ type dialect struct {
 	// ignore ends an INSERT so that it leaves an event that is there as it is.
 	ignore string
 
-	// forUpdate locks a row that is selected; free ends the lease of one that is
-	// updated; markColumn has what tells rows that a statement inserted from others.
-	forUpdate, free, markColumn string
+	// forUpdate locks a row that is selected, and free ends the lease of one that is
+	// updated.
+	forUpdate, free string
 
 	// payloadEnded ends in when the event of a payload that is there ended, as an
 	// index has it.
@@ -29,25 +29,6 @@ type dialect struct {
 	// queues selects the queues that have waiting events, and when the first and the
 	// last of each is due, from the index alone.
 	queues string
-}
-
-// insert returns the statement that inserts a number of events.
-func (d *dialect) insert(rows int) string {
-	columns, row := putColumns, putRow
-	if d.marked() {
-		columns, row = columns+", lease", strings.TrimSuffix(row, ")")+", ?)"
-	}
-	return "INSERT INTO wepay_event (" + columns + ") VALUES " + row + strings.Repeat(", "+row, rows-1) + " " + d.ignore
-}
-
-// marked reports whether rows say which statement inserted them.
-func (d *dialect) marked() bool { return d.rows > 1 }
-
-func (d *dialect) markedRow(row []any, mark int64) []any {
-	if d.marked() {
-		row = append(row, mark)
-	}
-	return row
 }
 
 // skipScan is queues where the engine jumps from one entry of an index to the next

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
@@ -53,36 +55,52 @@ func isClosed(closed <-chan struct{}) bool {
 	}
 }
 
-// releaseTimeout is how long a server may take to hear that leases are given back;
-// closeTimeout comes on top.
-const releaseTimeout = 80 * time.Millisecond
+// closeTimeout is how long Close waits, and releaseTimeout how long a server may
+// take to hear that leases are given back; see store.Store.
+const (
+	closeTimeout   = 400 * time.Millisecond
+	releaseTimeout = 3 * time.Second
+)
 
-// Close gives the database back, and the leases with it.
+// Close gives the leases back, and the database. What takes longer than Close may
+// goes on for a while, as long as the process does.
 func (i *instance) Close() error {
-	db, _, err := i.opened()
-	if err != nil {
-		return nil //nolint:nilerr // it is closed
-	}
 	i.mu.Lock()
-	if isClosed(i.closed) {
-		i.mu.Unlock()
+	defer i.mu.Unlock()
+	if i.db == nil || isClosed(i.closed) {
 		return nil
 	}
 	close(i.closed)
-	i.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	_ = db.engine.release(ctx, i) // else their terms end them
-	return i.leave()
+	left := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+		defer cancel()
+		if err := i.db.engine.release(ctx, i); err != nil {
+			i.db.logger.Warn("giving leases back failed: they end by themselves", zap.Error(err))
+		}
+		left <- i.leave()
+	}()
+	select {
+	case err := <-left:
+		return err
+	case <-time.After(closeTimeout):
+		i.db.logger.Warn("closing the store takes long, and goes on")
+		return nil
+	}
 }
 
 // Put stores an event that the store does not have yet.
 func (i *instance) Put(ctx context.Context, event *store.Event) (added bool, err error) {
+	return with(i, func(db *database) (bool, error) { return db.put(ctx, event) })
+}
+
+// with runs a call that finds the store open.
+func with[T any](i *instance, call func(*database) (T, error)) (result T, err error) {
 	db, _, err := i.opened()
 	if err != nil {
-		return false, err
+		return result, err
 	}
-	return db.put(ctx, event)
+	return call(db)
 }
 
 // longestTurn bounds how long a queue is not looked at although an event is known
@@ -145,58 +163,37 @@ func (d *database) lease(ctx context.Context, to *instance, queue store.Queue, l
 
 // Settle stores a leased event as its holder leaves it.
 func (i *instance) Settle(ctx context.Context, lease *store.Lease) error {
-	db, _, err := i.opened()
-	if err != nil {
-		return err
-	}
-	return db.settle(ctx, lease)
+	_, err := with(i, func(db *database) (any, error) { return nil, db.settle(ctx, lease) })
+	return err
 }
 
 // Get returns an event.
 func (i *instance) Get(ctx context.Context, id string) (*store.Event, error) {
-	db, _, err := i.opened()
-	if err != nil {
-		return nil, err
-	}
-	found, err := db.get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return found.Event, nil
+	found, err := with(i, func(db *database) (row, error) { return db.get(ctx, id) })
+	return found.Event, err
 }
 
 // List returns events, the latest received first.
 func (i *instance) List(ctx context.Context, filter store.Filter, after string, limit int) (events []*store.Event, next string, err error) {
-	db, _, err := i.opened()
-	if err != nil {
-		return nil, "", err
-	}
-	return db.list(ctx, filter, after, limit)
+	events, err = with(i, func(db *database) (events []*store.Event, err error) {
+		events, next, err = db.list(ctx, filter, after, limit)
+		return events, err
+	})
+	return events, next, err
 }
 
 // Count returns how many events there are.
 func (i *instance) Count(ctx context.Context) ([]store.Count, error) {
-	db, _, err := i.opened()
-	if err != nil {
-		return nil, err
-	}
-	return db.count(ctx)
+	return with(i, func(db *database) ([]store.Count, error) { return db.count(ctx) })
 }
 
 // Replay has an event handed over again.
 func (i *instance) Replay(ctx context.Context, id string) (was store.State, err error) {
-	db, _, err := i.opened()
-	if err != nil {
-		return "", err
-	}
-	return db.replay(ctx, id)
+	return with(i, func(db *database) (store.State, error) { return db.replay(ctx, id) })
 }
 
 // Drop takes an event out of the way.
 func (i *instance) Drop(ctx context.Context, id, reason string) error {
-	db, _, err := i.opened()
-	if err != nil {
-		return err
-	}
-	return db.drop(ctx, id, reason)
+	_, err := with(i, func(db *database) (any, error) { return nil, db.drop(ctx, id, reason) })
+	return err
 }

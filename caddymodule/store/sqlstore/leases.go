@@ -122,7 +122,7 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 		{"due > ? ORDER BY due, seq LIMIT ?", []any{far, limit64}},
 		{"due > ? AND due <= ? ORDER BY due, seq LIMIT 1", []any{millis(now), far}},
 	} {
-		if len(free) < limit {
+		if len(free) == 0 {
 			args := append([]any{queue.Merchant, string(queue.Kind)}, q.args...)
 			err = errors.Join(err, s.query(due+q.condition, collect, args...))
 		}

@@ -119,7 +119,6 @@ var mysqlDialect = &serverDialect{
 		ignore:       "ON DUPLICATE KEY UPDATE seq = wepay_event.seq",
 		forUpdate:    " FOR UPDATE",
 		free:         ", lease = NULL, leased_until = NULL",
-		markColumn:   "COALESCE(lease, 0)",
 		payloadEnded: "payload_ended",
 		// It jumps from group to group by itself.
 		queues: "SELECT merchant, kind, MIN(due), MAX(due) FROM wepay_event WHERE state = 'waiting' GROUP BY state, merchant, kind",
@@ -128,7 +127,7 @@ var mysqlDialect = &serverDialect{
 	prepare: prepareMySQL,
 	refused: func(err error) bool { return hasNumber(err, 1264, 1366, 1406, 3819) },
 	discard: func(err error) bool { return hasNumber(err, 1290, 1792, 1836) }, // read only
-	retry:   func(err error) bool { return hasNumber(err, 1205, 1213) },       // a lock
+	retry:   func(err error) bool { return hasNumber(err, 1205, 1213) || errors.Is(err, driver.ErrBadConn) },
 }
 
 // hasNumber reports whether an error has one of some numbers.

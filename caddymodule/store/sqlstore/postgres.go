@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -130,7 +131,6 @@ var postgresDialect = &serverDialect{
 		ignore:       "ON CONFLICT (id) DO NOTHING",
 		forUpdate:    " FOR UPDATE",
 		free:         ", lease = NULL, leased_until = NULL",
-		markColumn:   "COALESCE(lease, 0)",
 		payloadEnded: "ended IS NOT NULL AND payload IS NOT NULL AND ended",
 		queues:       skipScan,
 	},
@@ -139,7 +139,9 @@ var postgresDialect = &serverDialect{
 	prepare:  preparePostgres,
 	refused:  func(err error) bool { return hasClass(err, "22", "23") },
 	discard:  func(err error) bool { return hasClass(err, "25006", "57P") }, // read only, shutting down
-	retry:    func(err error) bool { return hasClass(err, "40001", "40P01") },
+	retry: func(err error) bool {
+		return hasClass(err, "40001", "40P01") || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
+	},
 }
 
 // hasClass reports whether the code of an error begins with one of some.

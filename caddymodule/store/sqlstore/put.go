@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -75,80 +74,76 @@ func harmless(err error) bool {
 		errors.Is(err, store.ErrNoPayload) || errors.Is(err, store.ErrWrongState)
 }
 
+// errRace says that another server put one of the events a moment ago: the
+// transaction is run again, and finds it there.
+var errRace = errors.New("another server put the event at the same time")
+
 // insert inserts the events of jobs, as many with one statement as the engine
 // likes, and says of each whether it was added.
 func (d *database) insert(s session, puts []*job) error {
-	byKey := make(map[key][]*job, len(puts)) // the same event may come several times at once
+	first := make(map[key]*job, len(puts)) // the same event may come several times at once
 	keys := make([]key, 0, len(puts))
 	for _, j := range puts {
 		k, _ := keyOf(j.event.ID)
-		if byKey[k] == nil {
+		if other := first[k]; other == nil {
+			first[k] = j
 			keys = append(keys, k)
+		} else if other.event.ID != j.event.ID {
+			j.err = collision(j.event.ID, other.event.ID)
 		}
-		j.added, byKey[k] = false, append(byKey[k], j)
+		j.added = first[k] == j
 	}
 	// Two servers that insert the same events do so in the same order.
 	slices.SortFunc(keys, func(a, b key) int { return bytes.Compare(a[:], b[:]) })
 	for part := range slices.Chunk(keys, d.dialect.rows) {
-		if err := d.insertPart(s, part, byKey); err != nil {
+		if err := d.insertPart(s, part, first); err != nil {
 			return err
-		}
-	}
-	for _, same := range byKey {
-		for _, j := range same {
-			if j.event.ID != same[0].event.ID {
-				j.err = collision(j.event.ID, same[0].event.ID)
-			}
 		}
 	}
 	return nil
 }
 
-func (d *database) insertPart(s session, part []key, byKey map[key][]*job) error {
-	mark := rand.Int64()
-	var args []any
-	for _, k := range part {
-		row, err := putArgs(byKey[k][0].event)
-		if err != nil {
-			return err
-		}
-		args = append(args, d.dialect.markedRow(row, mark)...)
-	}
-	inserted, err := s.exec(d.dialect.insert(len(part)), args...)
-	if err != nil {
-		return err
-	}
-	if inserted == int64(len(part)) {
-		for _, k := range part {
-			byKey[k][0].added = true
-		}
-		return nil
-	}
-	return d.insertedOf(s, part, byKey, mark, inserted)
-}
-
-// insertedOf finds out which of some events a statement inserted, and which were
-// there before.
-func (d *database) insertedOf(s session, part []key, byKey map[key][]*job, mark, inserted int64) error {
+func (d *database) insertPart(s session, part []key, jobs map[key]*job) error {
 	ids := make([]any, len(part))
 	for i := range part {
 		ids[i] = part[i][:]
 	}
-	query := "SELECT id, COALESCE(id_text, ''), " + d.dialect.markColumn + " FROM wepay_event WHERE id IN " + marks(len(part))
-	return s.query(query, func(scan func(...any) error) error {
+	err := s.query("SELECT id, COALESCE(id_text, '') FROM wepay_event WHERE id IN "+marks(len(part)), func(scan func(...any) error) error {
 		var id []byte
 		var idText string
-		var marked int64
-		if err := scan(&id, &idText, &marked); err != nil {
+		if err := scan(&id, &idText); err != nil {
 			return err
 		}
-		j := byKey[key(id)][0]
+		j := jobs[key(id)]
+		j.added = false
 		if is := idOf(id, idText); is != j.event.ID {
 			j.err = collision(j.event.ID, is)
 		}
-		j.added = inserted > 0 && marked == mark
 		return nil
 	}, ids...)
+	if err != nil {
+		return err
+	}
+	var args []any
+	rows := 0
+	for _, k := range part {
+		if jobs[k].added {
+			row, err := putArgs(jobs[k].event)
+			if err != nil {
+				return err
+			}
+			args = append(args, row...)
+			rows++
+		}
+	}
+	if rows == 0 {
+		return nil
+	}
+	inserted, err := s.exec("INSERT INTO wepay_event ("+putColumns+") VALUES "+putRow+strings.Repeat(", "+putRow, rows-1)+" "+d.dialect.ignore, args...)
+	if err == nil && inserted != int64(rows) {
+		err = errRace
+	}
+	return err
 }
 
 // collision says that two IDs have one key, which nobody has seen yet.

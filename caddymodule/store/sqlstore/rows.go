@@ -168,10 +168,13 @@ func find(s session, id, suffix string) (found row, err error) {
 		found, err = scanEvent(scan)
 		return err
 	}, k[:])
-	if err == nil && (found.Event == nil || found.ID != id) {
-		err = store.ErrNoEvent
+	if err != nil {
+		return row{}, err
 	}
-	return found, err
+	if found.Event == nil || found.ID != id {
+		return row{}, store.ErrNoEvent
+	}
+	return found, nil
 }
 
 // marks returns n parameters in parentheses.

@@ -136,7 +136,7 @@ const mostTries = 4
 func (s *server) update(ctx context.Context, run func(session) error) error {
 	var err error
 	for range mostTries {
-		if err = s.try(ctx, run); err == nil || !s.dialect.retry(err) || ctx.Err() != nil {
+		if err = s.try(ctx, run); err == nil || ctx.Err() != nil || !errors.Is(err, errRace) && !s.dialect.retry(err) {
 			break
 		}
 	}
@@ -209,10 +209,10 @@ func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, lim
 					rows = append(rows, e.seq)
 				}
 				return err
-			}, queue.Merchant, string(queue.Kind), millis(due), int64(limit-len(leased)))
+			}, queue.Merchant, string(queue.Kind), millis(due), int64(limit))
 		}
 		err := take("due <= ?", now)
-		if err == nil && len(leased) < limit && options.LongestWait > 0 {
+		if err == nil && len(leased) == 0 && options.LongestWait > 0 {
 			err = take("due > ?", now.Add(options.LongestWait))
 		}
 		if err != nil || len(rows) == 0 {
@@ -242,7 +242,9 @@ func (s *server) leased(tx session, seq int64) (held bool, err error) {
 }
 
 // guard makes a statement change an event of one lease alone.
-func (s *server) guard(t *token) (string, []any, error) { return " AND lease = ?", []any{t.number}, nil }
+func (s *server) guard(t *token) (string, []any, error) {
+	return " AND lease = ?", []any{t.number}, nil
+}
 
 // freed forgets the lease of an event.
 func (s *server) freed(seq int64, of *token) {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestPostgresContract(t *testing.T) {
-	server := dbtest.StartPostgres(t)
+	server := dbtest.StartPostgres(t, "fsync=off")
 	storetest.Run(t, func(t testing.TB) func() store.Store {
 		dsn := server.NewDSN(t)
 		return func() store.Store { return provisioned(t, &Postgres{DSN: dsn}) }

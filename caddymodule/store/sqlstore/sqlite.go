@@ -14,7 +14,6 @@ var sqliteDialect = &dialect{
 	oneWriter:    true,
 	rows:         1,
 	ignore:       "ON CONFLICT (id) DO NOTHING",
-	markColumn:   "0",
 	payloadEnded: "ended IS NOT NULL AND payload IS NOT NULL AND ended",
 	queues:       skipScan,
 }
@@ -46,15 +45,21 @@ func newConn() *conn {
 	return c
 }
 
+// openSQLite opens a file; a test has its disk fail.
+var openSQLite = sqlite3.OpenFlags
+
 // open opens a file that is there, or with OPEN_CREATE makes one. The caller has
 // the connection's turn.
 func (c *conn) open(path string, flags sqlite3.OpenFlag) (err error) {
-	if c.Conn, err = sqlite3.OpenFlags(path, flags); err != nil {
+	if c.Conn, err = openSQLite(path, flags); err != nil {
 		c.Conn = nil
 		return err
 	}
 	c.statements = make(map[string]*sqlite3.Stmt)
-	return c.Exec(pragmas)
+	// Plans do not depend on arguments, else each new one has a statement prepared
+	// again.
+	_, err = c.Config(sqlite3.DBCONFIG_ENABLE_QPSG, true)
+	return errors.Join(err, c.Exec(pragmas))
 }
 
 // close closes the file, if it is open. The caller has the connection's turn.

@@ -81,14 +81,15 @@ func (d *database) retain(ctx context.Context, c *trustedClock) {
 	if !trusted {
 		return
 	}
-	payloads, rows := millis(now.Add(-o.Keep)), millis(now.Add(-o.KeepRows))
-	if o.Keep > 0 {
-		d.remove(ctx, "UPDATE wepay_event SET payload = NULL WHERE ended < ? AND seq IN ", payloads,
-			"SELECT seq FROM wepay_event WHERE "+d.dialect.payloadEnded+" < ? LIMIT ?", payloads, int64(portion))
-	}
 	if o.KeepRows > 0 {
-		d.remove(ctx, "DELETE FROM wepay_event WHERE ended < ? AND seq IN ", rows,
-			"SELECT seq FROM wepay_event WHERE received < ? AND ended < ? LIMIT ?", rows, rows, int64(portion))
+		before := millis(now.Add(-o.KeepRows))
+		d.remove(ctx, "DELETE FROM wepay_event WHERE ended < ? AND seq IN ", before,
+			"SELECT seq FROM wepay_event WHERE received < ? AND ended < ? LIMIT ?", before, before, int64(portion))
+	}
+	if o.Keep > 0 {
+		before := millis(now.Add(-o.Keep))
+		d.remove(ctx, "UPDATE wepay_event SET payload = NULL WHERE ended < ? AND seq IN ", before,
+			"SELECT seq FROM wepay_event WHERE "+d.dialect.payloadEnded+" < ? LIMIT ?", before, int64(portion))
 	}
 }
 
