@@ -21,7 +21,7 @@ import (
 // ErrPassphrase when the passphrase does not open the file.
 func ParsePKCS12(data []byte, passphrase string) (*tls.Certificate, error) {
 	if err := notPKCS12(data); err != nil {
-		return nil, fmt.Errorf("the file %w", err)
+		return nil, fmt.Errorf("reading PKCS #12: the file %w", err)
 	}
 	key, chain, err := decodePKCS12(data, passphrase)
 	if err != nil {

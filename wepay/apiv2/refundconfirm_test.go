@@ -298,13 +298,13 @@ func innerOf(truth wepay.Fields) string {
 // answer: the notification's word for it is nobody's.
 func TestRefundOfASubMerchant(t *testing.T) {
 	partner := asking()
-	partner.Type, partner.SubMchID, partner.SubAppID, partner.SubMchIDs = wepay.Partner, "1900000110", "wxsub", []string{wepay.AnySubMerchant}
-	wechat := newBooks(booked(map[string]string{"sub_mch_id": "1900000110", "sub_appid": "wxsub"}))
+	partner.Type, partner.SubMchID, partner.SubAppID, partner.SubMchIDs = wepay.Partner, "1900000110", "wx00112233445566dd", []string{wepay.AnySubMerchant}
+	wechat := newBooks(booked(map[string]string{"sub_mch_id": "1900000110", "sub_appid": "wx00112233445566dd"}))
 	of := func(sub string) string {
 		return notified(seal(refundText(t), key), "<sub_appid>wxother</sub_appid><sub_mch_id>"+sub+"</sub_mch_id>")
 	}
 	n, err := wechat.told(t, partner, of("1900000110"))
-	if err != nil || n.Fields.Get("sub_mch_id") != "1900000110" || n.Fields.Get("sub_appid") != "wxsub" {
+	if err != nil || n.Fields.Get("sub_mch_id") != "1900000110" || n.Fields.Get("sub_appid") != "wx00112233445566dd" {
 		t.Fatalf("got %v, %v", n, err)
 	}
 	for _, sub := range []string{"1900000111", "1 9", "*"} {
