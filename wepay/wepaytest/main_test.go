@@ -86,12 +86,12 @@ func newServer(t *testing.T, options ...wepaytest.Option) *wepaytest.Server {
 	return wechat
 }
 
-func newClient(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant) *apiv2.Client {
+func newClient(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant, options ...apiv2.Option) *apiv2.Client {
 	t.Helper()
 	transport := wepay.NewTransport(m)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	t.Cleanup(transport.CloseIdleConnections)
-	return apiv2.NewClient(m, apiv2.WithTransport(transport))
+	return apiv2.NewClient(m, append(options, apiv2.WithTransport(transport))...)
 }
 
 // order is one that a payer can pay.

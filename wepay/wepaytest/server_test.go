@@ -166,6 +166,8 @@ func TestPrepayIDIsRenewed(t *testing.T) {
 
 func TestOrderExpires(t *testing.T) {
 	s := newShop(t)
+	// The client's clock stands still: it would refuse itself what has expired.
+	s.client = newClient(t, s.wechat, s.merchant, apiv2.WithClock(func() time.Time { return start }))
 	in := order("ORDER-0001", 100)
 	in.Set("time_expire", "20260101201000") // Beijing: ten minutes on
 	s.do(wepay.PlaceOrder, in)
