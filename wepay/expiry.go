@@ -11,7 +11,8 @@ const timeLayout = "20060102150405"
 var beijing = time.FixedZone("", 8*60*60) // UTC+8, without daylight saving
 
 // CheckExpiry refuses an order that could not be paid any more: its time_expire,
-// where it has one, is past, as UTC in the place of Beijing time is. What is later
+// where it has one, is past, as UTC in the place of Beijing time is. It says nothing
+// of an order of this number that was placed before. What is later
 // but too soon, or too late, WeChat judges, which it does differently in its two
 // APIs.
 func CheckExpiry(in Fields, now time.Time) error {
@@ -28,7 +29,7 @@ func CheckExpiry(in Fields, now time.Time) error {
 	}
 	if !expires.After(now) {
 		return &FieldError{Field: "time_expire", Reason: fmt.Sprintf(
-			"is past: it must be Beijing time, which by this machine's clock is %s", now.In(beijing).Format(timeLayout))}
+			"is past: it must be Beijing time, which by this machine's clock is %s (an order that was placed before is to be queried)", now.In(beijing).Format(timeLayout))}
 	}
 	return nil
 }

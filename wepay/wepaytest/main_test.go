@@ -88,10 +88,16 @@ func newServer(t *testing.T, options ...wepaytest.Option) *wepaytest.Server {
 
 func newClient(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant) *apiv2.Client {
 	t.Helper()
+	return apiv2.NewClient(m, wepay.ClientOptions{Transport: trusting(t, wechat, m)})
+}
+
+// trusting returns a merchant's connections to the simulator.
+func trusting(t *testing.T, wechat *wepaytest.Server, m *wepay.Merchant) *http.Transport {
+	t.Helper()
 	transport := wepay.NewTransport(m)
 	transport.TLSClientConfig.RootCAs = wechat.RootCAs()
 	t.Cleanup(transport.CloseIdleConnections)
-	return apiv2.NewClient(m, wepay.ClientOptions{Transport: transport})
+	return transport
 }
 
 // order is one that a payer can pay.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
@@ -163,6 +164,8 @@ func TestPrepayIDIsRenewed(t *testing.T) {
 
 func TestOrderExpires(t *testing.T) {
 	s := newShop(t)
+	// The client's clock stands still: it would refuse itself what has expired.
+	s.client = apiv2.NewClient(s.merchant, wepay.ClientOptions{Transport: trusting(t, s.wechat, s.merchant), Now: func() time.Time { return start }})
 	in := order("ORDER-0001", 100)
 	in.Set("time_expire", "20260101201000") // Beijing: ten minutes on
 	s.do(wepay.PlaceOrder, in)
