@@ -60,7 +60,7 @@ type Gateway interface {
 	// Do asks WeChat Pay for one operation. Fields are named as in API v2,
 	// both ways, whatever the version that carries them; who the merchant is,
 	// nonce and signature are added here. PlaceOrder returns what the client's
-	// SDK takes, the others WeChat's reply.
+	// SDK takes, the others WeChat's reply, without what it was signed with.
 	//
 	// A result is believed only when WeChat signed it with the merchant's key,
 	// or where WeChat never signs. The error is a *FieldError when the input is

@@ -35,8 +35,9 @@ func (m *Merchant) Kinds() []Kind {
 type Notification struct {
 	Kind     Kind
 	Merchant *Merchant
-	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
-	// what has a name there.
+	// Fields are every field that WeChat signed, under API v2's names; of API v3
+	// what has a name there, and of a refund of API v2 what WeChat answered about
+	// it.
 	Fields Fields
 	// Omitted says which fields of API v2 are left out, and why, where what WeChat
 	// tells of them contradicts itself; mostly it is "". It is for the log.
