@@ -86,8 +86,11 @@ func TestRefundIsConfirmed(t *testing.T) {
 		checkRefused(t, w, w.post("refund_notify", claim), "not_confirmed")
 	}
 	faults := []wepaytest.Fault{
-		{Kind: wepaytest.WrongSignature}, {Kind: wepaytest.HTML, Status: http.StatusBadGateway},
-		{Kind: wepaytest.Foreign}, {Kind: wepaytest.Refused}, {Kind: wepaytest.Failed},
+		{Kind: wepaytest.WrongSignature},
+		{Kind: wepaytest.HTML, Status: http.StatusBadGateway},
+		{Kind: wepaytest.Foreign},
+		{Kind: wepaytest.Refused},
+		{Kind: wepaytest.Failed},
 	}
 	for _, fault := range faults {
 		w.wechat.Misbehave("/pay/refundquery", fault)

@@ -60,7 +60,7 @@ type Gateway interface {
 	// Do makes one call. Requests and results have API v2's field names, whichever
 	// API carries them; the merchant's ids, nonce and signature are added here.
 	// PlaceOrder returns the parameters of the client's SDK, the others WeChat's
-	// reply.
+	// reply without its signature.
 	//
 	// Do accepts only replies signed by WeChat, except where WeChat never signs.
 	// The error is a *FieldError for wrong input (nothing was sent), wraps

@@ -37,8 +37,9 @@ type Notification struct {
 	// EventType is WeChat's own word for it, such as TRANSACTION.SUCCESS; "" in one
 	// of API v2, which has none.
 	EventType string
-	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
-	// what has a name there.
+	// Fields are every field that WeChat signed, under API v2's names; of API v3
+	// what has a name there, and of a refund of API v2 what WeChat answered about
+	// it.
 	Fields Fields
 	// Omitted says, for the log, which fields of API v2 are left out because WeChat's
 	// figures contradict each other; usually "".

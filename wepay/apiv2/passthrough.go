@@ -36,8 +36,8 @@ var unsignedPaths = []string{
 // out, an id as well. Where this package knows the call its signature and reply
 // are what WeChat demands of them; else the reply has to be signed.
 //
-// The client repeats nothing. Errors are those of Do; a path that is none is a
-// *wepay.FieldError.
+// The reply comes without what it was signed with. The client repeats nothing.
+// Errors are those of Do; a path that is none is a *wepay.FieldError.
 func (c *Client) Pass(ctx context.Context, to string, in wepay.Fields) (wepay.Fields, error) {
 	if !path.MatchString(to) {
 		return nil, &wepay.FieldError{Field: "path", Reason: "must be one of WeChat Pay's paths, such as /pay/orderquery"}

@@ -1,7 +1,6 @@
 package apiv2_test
 
 import (
-	"context"
 	"crypto/aes"
 	"encoding/base64"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
@@ -316,102 +313,6 @@ func TestRefundOfASubMerchant(t *testing.T) {
 	if n, err := wechat.told(t, partner, of("1900000110")); !errors.Is(err, wepay.ErrForeign) || n != nil {
 		t.Errorf("an answer of no sub-merchant: got %v, %v, want ErrForeign", n, err)
 	}
-}
-
-// However many notifications of a refund come at once, WeChat is asked once.
-func TestRefundIsAskedAboutOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wechat, gate := newBooks(booked(nil)), make(chan struct{})
-		wechat.does = func(*http.Request) error { <-gate; return nil }
-		shop := wechat.client(asking())
-		var all sync.WaitGroup
-		for range 100 {
-			all.Go(func() {
-				if n, err := shop.Verify(t.Context(), unverifiedRefund(t, "50000000000202001010000000001")); err != nil || n.Fields.Get("refund_fee") != "1100" {
-					t.Errorf("got %v, %v", n, err)
-				}
-			})
-		}
-		synctest.Wait()
-		close(gate)
-		all.Wait()
-		if n := len(wechat.questions()); n != 1 {
-			t.Errorf("WeChat was asked %d times", n)
-		}
-	})
-}
-
-// Of many refunds some are asked about at a time, and none is waited for longer
-// than WeChat waits for an answer.
-func TestRefundsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wechat := newBooks()
-		wechat.does = func(r *http.Request) error { <-r.Context().Done(); return r.Context().Err() }
-		shop, began := wechat.client(asking()), time.Now()
-		var all sync.WaitGroup
-		for i := range 100 {
-			all.Go(func() {
-				n, err := shop.Verify(t.Context(), unverifiedRefund(t, "5000000000020200101000000000"+string(rune('0'+i%10))+string(rune('0'+i/10))))
-				if !errors.Is(err, wepay.ErrUnconfirmed) || n != nil {
-					t.Errorf("got %v, %v, want ErrUnconfirmed", n, err)
-				}
-			})
-		}
-		synctest.Wait()
-		if n := len(wechat.questions()); n != 16 {
-			t.Errorf("WeChat was asked about %d refunds at once", n)
-		}
-		all.Wait()
-		if took := time.Since(began); took != 3*time.Second {
-			t.Errorf("it took %s", took)
-		}
-	})
-}
-
-// unverifiedRefund is a notification of a refund that succeeded.
-func unverifiedRefund(t *testing.T, id string) *apiv2.Unverified {
-	t.Helper()
-	return apiv2.NewUnverified(wepay.NewFields(map[string]string{
-		"return_code": "SUCCESS", "appid": "wx00112233445566aa", "mch_id": "1900000109",
-		"req_info": seal("<root><refund_id>"+id+"</refund_id><refund_status>SUCCESS</refund_status></root>", key),
-	}))
-}
-
-// An access point that hangs leaves time to ask the next.
-func TestRefundIsAskedAboutElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wechat := newBooks(booked(nil))
-		wechat.does = func(r *http.Request) error {
-			if r.URL.Host == "hangs.invalid" {
-				<-r.Context().Done()
-				return r.Context().Err()
-			}
-			return nil
-		}
-		began := time.Now()
-		n, err := wechat.told(t, merchant("https://hangs.invalid", "https://wechat.invalid"), saying(t))
-		if took := time.Since(began); err != nil || n == nil || took != 1500*time.Millisecond {
-			t.Errorf("got %v, %v after %s", n, err, took)
-		}
-	})
-}
-
-// Who gives up does not take the answer from the others who wait for it.
-func TestRefundOutlivesTheFirstCaller(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wechat, gate := newBooks(booked(nil)), make(chan struct{})
-		wechat.does = func(*http.Request) error { <-gate; return nil }
-		shop := wechat.client(asking())
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if n, err := shop.Verify(ctx, unverifiedRefund(t, "50000000000202001010000000001")); !errors.Is(err, wepay.ErrUnconfirmed) || n != nil {
-			t.Errorf("got %v, %v, want ErrUnconfirmed", n, err)
-		}
-		close(gate)
-		if n, err := shop.Verify(t.Context(), unverifiedRefund(t, "50000000000202001010000000001")); err != nil || n == nil {
-			t.Errorf("got %v, %v", n, err)
-		}
-	})
 }
 
 // One outcome of a refund is one event, however it is told.
