@@ -79,7 +79,7 @@ func TestRefundLooksAgain(t *testing.T) {
 				return replies(404, "", "Retry-After", "600")(r)
 			}
 			return replies(204, "")(r)
-		}, 10 * time.Minute, 4},
+		}, 10 * time.Minute, 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
