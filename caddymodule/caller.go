@@ -97,10 +97,11 @@ func matcherNames(patterns caddyhttp.MatchHost, host string) bool {
 		if strings.Contains(pattern, "{") {
 			pattern = caddy.NewReplacer().ReplaceAll(pattern, "") // not of what the request says
 		}
-		parent, wild := strings.CutPrefix(pattern, "*.")
-		switch {
-		case wild && strings.Contains(parent, ".") && !strings.Contains(parent, "*") && strings.EqualFold(parent, domain),
-			!strings.Contains(pattern, "*") && strings.EqualFold(pattern, host):
+		if parent, wild := strings.CutPrefix(pattern, "*."); wild {
+			if strings.Contains(parent, ".") && strings.EqualFold(parent, domain) {
+				return true
+			}
+		} else if strings.EqualFold(pattern, host) {
 			return true
 		}
 	}

@@ -72,6 +72,7 @@ func TestAccessThroughProxies(t *testing.T) {
 		{two, accessRow{"both headers agree", allow, proxy, []string{xff + inside, real + inside}, in, ""}},
 		{two, accessRow{"an invented header before it", allow, proxy, []string{xff + stranger, real + inside}, 403, relayed}},
 		{two, accessRow{"an invented header before several", allow, proxy, []string{xff + inside + ", " + stranger, real + inside}, 403, several}},
+		{two, accessRow{"an invented header of the proxy's address", allowProxy, proxy, []string{xff + stranger, real + "10.9.0.1"}, 403, relayed}},
 		{two, accessRow{"an invented header of nothing", allow, proxy, []string{xff + inside, real}, 403, relayed}},
 		{strictTwo, accessRow{"both headers agree", allow, proxy, []string{xff + inside + ", 10.9.0.2", real + inside}, in, ""}},
 		{strictTwo, accessRow{"an invented header before it", allow, proxy, []string{xff + stranger, real + inside}, 403, relayed}},

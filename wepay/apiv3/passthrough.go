@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -181,8 +180,8 @@ func checkPath(path string) error {
 		switch {
 		case segment == "" || segment[0] == '.':
 			return errors.New("must have no empty part, and none that begins with a dot")
-		case err != nil || !utf8.ValidString(text):
-			return errors.New("is not escaped UTF-8")
+		case err != nil:
+			return errors.New("has a % that begins no escape")
 		case strings.ContainsFunc(segment, notRaw) || strings.ContainsFunc(text, notInPath) || strings.Count(segment, ".") < strings.Count(text, "."):
 			return errors.New("may hold letters, digits and " + inSegment + " only, with no . escaped, and | and what is not ASCII escaped")
 		}
