@@ -238,7 +238,7 @@ func TestBillDoesNotAddUp(t *testing.T) {
 		{"a trade", "\r\n`3,`", "\r\n`4,`", "总交易单数"},
 		{"no amount", "`12.00,`0.00,`0,`", "`12,00,`0.00,`0,`", "应结订单金额"},
 		{"a cell less", "`order-1,`", "`order-1,", "cells"},
-		{"no summary", text[strings.LastIndex(text, "总交易单数"):], "", "breaks off"},
+		{"no summary", text[strings.LastIndex(text, "总交易单数"):], "", "ends before"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := w.in(t)
