@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"

@@ -94,18 +94,27 @@ func InSandbox() PayOption {
 // wepay.ErrNoMerchant, ErrNoOrder, ErrNotPayable, ErrCombined, ErrNoAPIv3Key or
 // ErrClosed.
 func (s *Server) Pay(mchID, outTradeNo string, options ...PayOption) (*Delivery, error) {
+	return notifying(options, fmt.Sprintf("paying %q of %q", outTradeNo, mchID), func(p payment) (*Delivery, error) {
+		return s.pay(mchID, outTradeNo, p)
+	})
+}
+
+// notifying does what has a notification, and sends that unless it is held. An error
+// says what failed.
+func notifying(options []PayOption, what string, do func(payment) (*Delivery, error)) (*Delivery, error) {
 	var p payment
 	for _, option := range options {
 		option(&p)
 	}
-	d, err := s.pay(mchID, outTradeNo, p)
-	if err != nil {
-		return nil, fmt.Errorf("paying %q of %q: %w", outTradeNo, mchID, err)
-	}
-	if p.held {
+	d, err := do(p)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", what, err)
+	case d == nil || p.held:
 		return d, nil
+	default:
+		return d, d.Release()
 	}
-	return d, d.Release()
 }
 
 // pay changes the books and writes the notification.

@@ -30,18 +30,9 @@ var (
 // It returns as Pay does, and a nil Delivery if there is no URL. The error wraps
 // wepay.ErrNoMerchant, ErrNoRefund, ErrStatus, ErrFinished, ErrNoAPIv3Key or ErrClosed.
 func (s *Server) FinishRefund(mchID, outRefundNo, status string, options ...PayOption) (*Delivery, error) {
-	var p payment
-	for _, option := range options {
-		option(&p)
-	}
-	d, err := s.finishRefund(mchID, outRefundNo, status, p)
-	if err != nil {
-		return nil, fmt.Errorf("ending refund %q of %q: %w", outRefundNo, mchID, err)
-	}
-	if d == nil || p.held {
-		return d, nil
-	}
-	return d, d.Release()
+	return notifying(options, fmt.Sprintf("ending refund %q of %q", outRefundNo, mchID), func(p payment) (*Delivery, error) {
+		return s.finishRefund(mchID, outRefundNo, status, p)
+	})
 }
 
 func (s *Server) finishRefund(mchID, number, status string, p payment) (*Delivery, error) {

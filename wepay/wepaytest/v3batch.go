@@ -201,18 +201,9 @@ func (x *v3exchange) queryDetail() (object, *v3refusal) {
 // out_detail_no with a reason, whose money is returned. It notifies the merchant as
 // ConfirmTransfer does, with the same errors.
 func (s *Server) FinishBatch(mchID, outBatchNo string, failed map[string]string, options ...PayOption) (*Delivery, error) {
-	var p payment
-	for _, option := range options {
-		option(&p)
-	}
-	d, err := s.finishBatch(mchID, outBatchNo, failed, p)
-	if err != nil {
-		return nil, fmt.Errorf("ending batch %q of %q: %w", outBatchNo, mchID, err)
-	}
-	if d == nil || p.held {
-		return d, nil
-	}
-	return d, d.Release()
+	return notifying(options, fmt.Sprintf("ending batch %q of %q", outBatchNo, mchID), func(p payment) (*Delivery, error) {
+		return s.finishBatch(mchID, outBatchNo, failed, p)
+	})
 }
 
 func (s *Server) finishBatch(mchID, number string, failed map[string]string, p payment) (*Delivery, error) {

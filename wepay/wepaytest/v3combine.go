@@ -245,18 +245,9 @@ var ErrCombined = errors.New("part of a combined order")
 // PayCombined pays a combined order, and notifies the merchant of all its parts at once.
 // Otherwise it is as Pay; a coupon pays a part of the first.
 func (s *Server) PayCombined(mchID, combineOutTradeNo string, options ...PayOption) (*Delivery, error) {
-	var p payment
-	for _, option := range options {
-		option(&p)
-	}
-	d, err := s.payCombined(mchID, combineOutTradeNo, p)
-	if err != nil {
-		return nil, fmt.Errorf("paying combined order %q of %q: %w", combineOutTradeNo, mchID, err)
-	}
-	if p.held {
-		return d, nil
-	}
-	return d, d.Release()
+	return notifying(options, fmt.Sprintf("paying combined order %q of %q", combineOutTradeNo, mchID), func(p payment) (*Delivery, error) {
+		return s.payCombined(mchID, combineOutTradeNo, p)
+	})
 }
 
 func (s *Server) payCombined(mchID, number string, p payment) (*Delivery, error) {

@@ -56,18 +56,9 @@ type change struct {
 // held, duplicated, faulty. The error wraps
 // wepay.ErrNoMerchant, ErrNoAPIv3Key or ErrClosed.
 func (s *Server) Notify(mchID string, e Event, options ...PayOption) (*Delivery, error) {
-	var p payment
-	for _, option := range options {
-		option(&p)
-	}
-	d, err := s.eventOf(mchID, e, p)
-	if err != nil {
-		return nil, fmt.Errorf("notifying %q of %s: %w", mchID, e.Type, err)
-	}
-	if p.held {
-		return d, nil
-	}
-	return d, d.Release()
+	return notifying(options, fmt.Sprintf("notifying %q of %s", mchID, e.Type), func(p payment) (*Delivery, error) {
+		return s.eventOf(mchID, e, p)
+	})
 }
 
 func (s *Server) eventOf(mchID string, e Event, p payment) (*Delivery, error) {

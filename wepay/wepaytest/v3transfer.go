@@ -178,18 +178,9 @@ func (s *Server) RejectTransfer(mchID, outBillNo, reason string, options ...PayO
 }
 
 func (s *Server) answerTransfer(mchID, number, state, reason string, options []PayOption) (*Delivery, error) {
-	var p payment
-	for _, option := range options {
-		option(&p)
-	}
-	d, err := s.endTransferOf(mchID, number, state, reason, p)
-	if err != nil {
-		return nil, fmt.Errorf("ending transfer %q of %q: %w", number, mchID, err)
-	}
-	if d == nil || p.held {
-		return d, nil
-	}
-	return d, d.Release()
+	return notifying(options, fmt.Sprintf("ending transfer %q of %q", number, mchID), func(p payment) (*Delivery, error) {
+		return s.endTransferOf(mchID, number, state, reason, p)
+	})
 }
 
 func (s *Server) endTransferOf(mchID, number, state, reason string, p payment) (*Delivery, error) {
