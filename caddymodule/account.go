@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -20,7 +21,7 @@ type account struct {
 	v2       *apiv2.Client   // nil without partner_key
 	v3       *apiv3.Client   // nil without what API v3's calls need
 	platform *apiv3.Platform // what WeChat is known by over API v3; nil: by nothing
-	callback *callback
+	endpoint *delivery.Endpoint
 }
 
 // newAccount puts a merchant to work. Entries of one account at WeChat share
@@ -30,12 +31,12 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 	if err != nil {
 		return nil, a.positions.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
 	}
-	account := &account{merchant: merchant, callback: &callback{
-		url:       merchant.CallbackURL(wepay.Payment),
-		refundURL: merchant.CallbackURL(wepay.Refunded),
-		kinds:     merchant.Kinds(),
-		transport: s.callbacks,
-		timeout:   time.Duration(a.CallbackTimeout),
+	account := &account{merchant: merchant, endpoint: &delivery.Endpoint{
+		URL:       merchant.CallbackURL(wepay.Payment),
+		RefundURL: merchant.CallbackURL(wepay.Refunded),
+		Kinds:     merchant.Kinds(),
+		Transport: s.callbacks,
+		Timeout:   time.Duration(a.CallbackTimeout),
 	}}
 	timeout := time.Duration(a.CallTimeout)
 	if merchant.Uses(wepay.V2) {

@@ -5,7 +5,6 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,9 +13,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/admin"
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
@@ -53,9 +54,9 @@ type App struct {
 	// How long one access point may take to answer. Default: 8s.
 	CallTimeout caddy.Duration `json:"call_timeout,omitempty"`
 
-	// How long the order service may take over a notification. Without an outbox
-	// WeChat waits for that, and for no more than 5 seconds. Default: 4s, with an
-	// outbox 15s.
+	// How long the order service may take over a notification. Without a store
+	// WeChat waits for that, and for no more than 5 seconds. Default: 4s, with a
+	// store 15s.
 	CallbackTimeout caddy.Duration `json:"callback_timeout,omitempty"`
 
 	// How connections to WeChat Pay are made: the reverse proxy's
@@ -69,9 +70,19 @@ type App struct {
 	CallbackTransportRaw json.RawMessage `json:"callback_transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
 	// Where notifications are kept from the moment WeChat hears SUCCESS until
-	// the order service has taken them. Default: nowhere; then WeChat hears
-	// SUCCESS once the order service has taken them.
-	OutboxRaw json.RawMessage `json:"outbox,omitempty" caddy:"namespace=wepay.outbox inline_key=store"`
+	// the order service has taken them, and for a while after. Default: nowhere;
+	// then WeChat hears SUCCESS once the order service has taken them.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=wepay.store inline_key=engine"`
+
+	// How what is in the store is handed over.
+	Deliver *Deliver `json:"deliver,omitempty"`
+
+	// How long the store keeps what has ended whole; after that its payload goes.
+	// At least 25h: WeChat repeats a notification for 24 hours. Default: 7d.
+	Keep caddy.Duration `json:"keep,omitempty"`
+
+	// How long the store keeps the rest of it. Default: 400d.
+	KeepRows caddy.Duration `json:"keep_rows,omitempty"`
 
 	positions positions
 	logger    *zap.Logger
@@ -81,10 +92,12 @@ type App struct {
 	platforms *platforms
 	login     *wepay.Login
 
-	outbox     Outbox // nil without one
-	counted    *outboxMetrics
-	opened     chan struct{} // closed once the outbox is open
-	dispatcher *dispatcher
+	policy     delivery.Policy
+	store      store.Store // nil without one
+	counted    *storeMetrics
+	opened     chan struct{} // closed once the store is open
+	dispatcher *delivery.Dispatcher
+	reporting  *task
 	keeper     *keeper // nil where no merchant has API v3
 
 	ctx         caddy.Context
@@ -121,17 +134,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.CallTimeout == 0 {
 		a.CallTimeout = caddy.Duration(defaultCallTimeout)
 	}
-	if err := a.provisionOutbox(ctx); err != nil {
+	if err := a.provisionStore(ctx); err != nil {
 		return err
 	}
 	if a.CallbackTimeout == 0 {
 		a.CallbackTimeout = caddy.Duration(defaultCallbackTimeout)
-		if a.outbox != nil {
+		if a.store != nil {
 			a.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
 		}
 	}
 	a.metrics = newMetrics()
-	if err := registerMetrics(ctx); err != nil {
+	if err := admin.RegisterMetrics(ctx); err != nil {
 		return err
 	}
 	if a.CallTimeout < 0 || a.CallbackTimeout < 0 {
@@ -148,34 +161,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return a.provisionMerchants(ctx, configs)
 }
 
-// provisionOutbox loads the outbox, which is opened when the app starts.
-func (a *App) provisionOutbox(ctx caddy.Context) error {
-	if a.OutboxRaw == nil {
-		return nil
-	}
-	loaded, err := ctx.LoadModule(a, "OutboxRaw")
-	if err != nil {
-		return a.positions.locate(&wepay.FieldError{Field: "outbox", Reason: "loading", Err: err})
-	}
-	outbox, ok := loaded.(Outbox)
-	if !ok {
-		return a.positions.locate(&wepay.FieldError{Field: "outbox", Reason: fmt.Sprintf("%T is no store", loaded)})
-	}
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("getting the events app: %w", err)
-	}
-	a.counted = &outboxMetrics{outbox: outbox, logger: a.logger}
-	a.opened = make(chan struct{})
-	a.outbox, a.events, a.ctx = outbox, events.(*caddyevents.App), ctx
-	return nil
-}
-
-// Start opens the outbox and hands over what waits in it, and begins to keep
+// Start opens the store and hands over what waits in it, and begins to keep
 // platform certificates fresh.
 func (a *App) Start() error {
-	if a.outbox != nil {
-		if err := a.startOutbox(); err != nil {
+	if a.store != nil {
+		if err := a.startStore(); err != nil {
 			return err
 		}
 	}
@@ -185,145 +175,32 @@ func (a *App) Start() error {
 	return nil
 }
 
-func (a *App) startOutbox() error {
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	if err := a.outbox.Open(ctx); err != nil {
-		return fmt.Errorf("opening the outbox: %w", err)
-	}
-	close(a.opened)
-	if err := a.findGracePeriod(); err != nil {
-		return err
-	}
-	a.reportOutbox(ctx)
-	a.dispatcher = newDispatcher(a.outbox, a.callbacks(), a.logger, a.metrics, a.emitDead)
-	a.dispatcher.start()
-	return nil
-}
-
-// findGracePeriod asks the HTTP app, which is set up by now, how long a
-// shutdown may take.
-func (a *App) findGracePeriod() error {
-	app, err := a.ctx.AppIfConfigured("http")
-	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("getting the http app: %w", err)
-	}
-	a.gracePeriod = time.Duration(app.(*caddyhttp.App).GracePeriod)
-	return nil
-}
-
-// defaultGracePeriod is how long a shutdown waits for deliveries where the config
-// has no grace_period.
-const defaultGracePeriod = 5 * time.Second
-
-// closePeriod is what the outbox has of a grace_period to close; see Outbox.
-const closePeriod = 500 * time.Millisecond
-
-// grace is how long to wait for deliveries. A reload is in no hurry: it waits, as
-// it does for requests, until each has been taken or has failed, since who gives
-// up on one that is under way has it delivered once more.
-func (a *App) grace(exiting bool) time.Duration {
-	switch {
-	case a.gracePeriod > 0:
-		return a.gracePeriod - min(closePeriod, a.gracePeriod/4)
-	case exiting:
-		return defaultGracePeriod
-	default:
-		return graceFor(time.Duration(a.CallbackTimeout))
-	}
-}
-
-// reportOutbox logs what somebody should know of: events that were given up,
-// and events that wait and are not handed over, since their merchant is gone or
-// has no URL for them.
-func (a *App) reportOutbox(ctx context.Context) {
-	counts, err := a.outbox.Count(ctx)
-	if err != nil {
-		a.logger.Error("counting the outbox's events failed", zap.Error(err))
-		return
-	}
-	callbacks := a.callbacks()
-	for _, count := range counts {
-		logger := a.logger.With(zap.String("merchant", count.Merchant), zap.Int("events", count.Events))
-		switch count.State {
-		case Waiting:
-			reportWaiting(logger, callbacks[count.Merchant])
-		case Dead:
-			logger.Warn("events were given up: see `caddy wepay outbox list --state dead`")
-		}
-	}
-}
-
-// reportWaiting logs that events of a merchant wait, and if they wait in vain.
-func reportWaiting(logger *zap.Logger, merchant *callback) {
-	if merchant == nil {
-		logger.Error("events wait for a merchant that is not configured: they are handed over when there is one of that name")
-		return
-	}
-	var without []string
-	for _, kind := range merchant.kinds {
-		if merchant.urlOf(kind) == "" {
-			without = append(without, string(kind))
-		}
-	}
-	switch len(without) {
-	case 0:
-		logger.Info("events are waiting")
-	case len(merchant.kinds):
-		logger.Error("events wait for a merchant without cb_notify_url: they are handed over when it has one")
-	default:
-		logger.Error("events wait for a merchant without cb_notify_url: those of these kinds, if there are any, are handed over when it has one",
-			zap.Strings("kinds", without))
-	}
-}
-
-// emitDead tells the events app, where scripts and alarms are, of an event that
-// was given up.
-func (a *App) emitDead(e *Event) {
-	a.events.Emit(a.ctx, "event_dead", map[string]any{
-		"merchant": e.Merchant, "event": e.ID, "kind": string(e.Kind), "attempts": e.Attempts, "reason": e.Reason,
-	})
-}
-
-// openTimeout bounds how long a store may take to open: a million events take a
-// second or two, a server elsewhere that is just starting more.
-const openTimeout = 30 * time.Second
-
-// callbacks returns the order services of all merchants, by their names.
-func (a *App) callbacks() map[string]*callback {
-	callbacks := make(map[string]*callback, len(a.accounts))
-	for merchant, account := range a.accounts {
-		callbacks[merchant.Name] = account.callback
-	}
-	return callbacks
-}
-
-// Stop ends the handing over, and the keeping of certificates. The outbox stays
+// Stop ends the handing over, and the keeping of certificates. The store stays
 // open for requests that are still being answered.
 func (a *App) Stop() error {
 	if a.keeper != nil {
 		a.keeper.stop()
 	}
+	if a.reporting != nil {
+		a.reporting.stop()
+	}
 	if a.dispatcher != nil {
-		a.dispatcher.stop(a.grace(caddy.Exiting()))
+		a.dispatcher.Stop(a.grace(caddy.Exiting()))
 	}
 	return nil
 }
 
-// Cleanup ends the fetching of certificates, and closes the outbox, if this app
+// Cleanup ends the fetching of certificates, and closes the store, if this app
 // has opened it.
 func (a *App) Cleanup() error {
 	if a.platforms != nil {
 		a.platforms.close()
 	}
-	if a.outbox == nil {
+	if a.store == nil {
 		return nil
 	}
-	if err := a.outbox.Close(); err != nil {
-		return fmt.Errorf("closing the outbox: %w", err)
+	if err := a.store.Close(); err != nil {
+		return fmt.Errorf("closing the store: %w", err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -68,7 +69,7 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 	for _, m := range all {
 		app.accounts[m] = &account{
 			merchant: m, platform: app.platforms.of(m, options),
-			callback: &callback{url: m.CbNotifyURL, secrets: secrets, timeout: defaultCallbackTimeout, transport: service},
+			endpoint: &delivery.Endpoint{URL: m.CbNotifyURL, Secrets: secrets, Timeout: defaultCallbackTimeout, Transport: service},
 		}
 		if m.Uses(wepay.V2) {
 			app.accounts[m].v2 = apiv2.NewClient(m)

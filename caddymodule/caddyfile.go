@@ -55,9 +55,12 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		callback_transport http {
 //			...
 //		}
-//		outbox <store> {
+//		store <engine> ...
+//		deliver {
 //			...
 //		}
+//		keep      <duration>
+//		keep_rows <duration>
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
@@ -93,8 +96,15 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.TransportRaw, err = unmarshalTransport(d)
 		case "callback_transport":
 			a.CallbackTransportRaw, err = unmarshalTransport(d)
-		case "outbox":
-			a.OutboxRaw, err = unmarshalOutbox(d)
+		case "store":
+			a.StoreRaw, err = unmarshalStore(d)
+		case "deliver":
+			a.Deliver = new(Deliver)
+			err = a.Deliver.UnmarshalCaddyfile(d)
+		case "keep":
+			err = parse.Duration(d, &a.Keep)
+		case "keep_rows":
+			err = parse.Duration(d, &a.KeepRows)
 		default:
 			err = d.Errf("unrecognized wepay option %q", directive)
 		}
@@ -185,18 +195,17 @@ func unmarshalTransport(d *caddyfile.Dispenser) (json.RawMessage, error) {
 	return caddyconfig.JSONModuleObject(transport, "protocol", "http", nil), nil
 }
 
-// unmarshalOutbox reads an outbox block: the store's name, and what the store
-// makes of the rest.
-func unmarshalOutbox(d *caddyfile.Dispenser) (json.RawMessage, error) {
+// unmarshalStore reads which store there is, and what that makes of the rest.
+func unmarshalStore(d *caddyfile.Dispenser) (json.RawMessage, error) {
 	if !d.NextArg() {
-		return nil, d.Err("outbox: needs the name of a store, such as bolt")
+		return nil, d.Err("store: needs sqlite, postgres or mysql")
 	}
-	name := d.Val()
-	store, err := caddyfile.UnmarshalModule(d, "wepay.outbox."+name)
+	engine := d.Val()
+	store, err := caddyfile.UnmarshalModule(d, "wepay.store."+engine)
 	if err != nil {
 		return nil, err
 	}
-	return caddyconfig.JSONModuleObject(store, "store", name, nil), nil
+	return caddyconfig.JSONModuleObject(store, "engine", engine, nil), nil
 }
 
 // Interface guards

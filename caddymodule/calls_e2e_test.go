@@ -102,12 +102,12 @@ func (w *world) done(route string, request map[string]any) full {
 // refuses demands that a request fails before WeChat hears of it, for a reason.
 func (w *world) refuses(route string, request map[string]any, errcode int, says string) {
 	w.t.Helper()
-	before := len(w.wechat.Requests(""))
+	before := len(w.received())
 	a := w.try(route, request)
 	if a.status != http.StatusOK || a.Errcode != errcode || !strings.Contains(a.XOrigMsg, says) || a.Verdict != "" {
 		w.t.Errorf("%s: HTTP %d %s, wants %d and %q", route, a.status, a.body, errcode, says)
 	}
-	if got := w.wechat.Requests("")[before:]; len(got) > 0 {
+	if got := w.received()[before:]; len(got) > 0 {
 		w.t.Errorf("%s: WeChat got %s %s", route, got[0].Path, got[0].Body)
 	}
 }

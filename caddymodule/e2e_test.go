@@ -209,7 +209,7 @@ func readXML(t *testing.T, text []byte) map[string]string {
 func checkCertificate(t *testing.T, w *world, s *seller) {
 	t.Helper()
 	count := 0
-	for _, request := range w.wechat.Requests("") {
+	for _, request := range w.received() {
 		if request.Fields.Get("mch_id") != s.mchID {
 			continue
 		}

@@ -109,7 +109,7 @@ func TestBadInput(t *testing.T) {
 		{"nearly a notification", "pay_notifying", refund(""), 40011, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, before := w.in(t), len(w.wechat.Requests(""))
+			w, before := w.in(t), len(w.received())
 			a := w.post(test.route, test.body, "Content-Type", "application/json")
 			if a.status != http.StatusOK || a.Errcode != test.errcode || a.Message == "" || a.XOrigMsg == "" || a.Result != nil {
 				t.Errorf("HTTP %d %s", a.status, a.body)
@@ -117,7 +117,7 @@ func TestBadInput(t *testing.T) {
 			if test.field != "" && !strings.HasPrefix(a.XOrigMsg, test.field+": ") {
 				t.Errorf("%q is not about %s", a.XOrigMsg, test.field)
 			}
-			if got := w.wechat.Requests("")[before:]; len(got) > 0 {
+			if got := w.received()[before:]; len(got) > 0 {
 				t.Errorf("WeChat got %s", got[0].Body)
 			}
 		})
@@ -151,7 +151,7 @@ func TestHTTPStatus(t *testing.T) {
 		{"a path in other letters", http.MethodPost, "/APIS/v1/wepay/refund", order, http.StatusOK, 0, "the rest of the site"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, before := w.in(t), len(w.wechat.Requests(""))
+			w, before := w.in(t), len(w.received())
 			a, err := w.send(test.method, w.site+test.path, test.body)
 			if err != nil {
 				t.Fatal(err)
@@ -165,7 +165,7 @@ func TestHTTPStatus(t *testing.T) {
 			if allowed := a.header.Get("Allow") == http.MethodPost; allowed != (test.status == http.StatusMethodNotAllowed) {
 				t.Errorf("Allow: %s", a.header.Get("Allow"))
 			}
-			if got := w.wechat.Requests("")[before:]; len(got) > 0 {
+			if got := w.received()[before:]; len(got) > 0 {
 				t.Errorf("WeChat got %s", got[0].Body)
 			}
 		})
@@ -310,7 +310,7 @@ func TestSlowBody(t *testing.T) {
 		})
 	}
 	both.Wait()
-	if len(w.orders.forget()) > 0 || len(w.wechat.Requests("")) > 0 {
+	if len(w.orders.forget()) > 0 || len(w.received()) > 0 {
 		t.Error("half a body was acted upon")
 	}
 }

@@ -31,14 +31,14 @@ func TestOperatorsAfterRefusedReload(t *testing.T) {
 	w.patience = redials
 	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusGone) })
 	admin := freeAddress(t)
-	served := layout{sellers: []*seller{shop}, options: w.outbox()}
+	served := layout{sellers: []*seller{shop}, options: w.store()}
 	config := func(l layout) string { return strings.Replace(w.caddyfile(l), "admin off", "admin "+admin, 1) }
 	w.write("Caddyfile", []byte(config(served)))
 	w.runCaddy(filepath.Join(w.dir, "Caddyfile"))
 	if a := w.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
-	w.awaitAdmin(admin, "/wepay/outbox", `{"merchant":"shop","state":"dead","events":1}`)
+	w.awaitAdmin(admin, "/wepay/events/counts", `{"merchant":"shop","state":"dead","events":1}`)
 
 	for name, refused := range w.refusedLayouts(shop) {
 		t.Run(name, func(t *testing.T) {
@@ -46,21 +46,21 @@ func TestOperatorsAfterRefusedReload(t *testing.T) {
 			if a, err := w.send(http.MethodPost, "http://"+admin+"/load", config(refused), "Content-Type", "text/caddyfile"); err != nil || a.status == http.StatusOK {
 				t.Fatalf("the reload: HTTP %d %s (%v)", a.status, a.body, err)
 			}
-			w.admin(admin, http.MethodGet, "/wepay/outbox", "", `{"merchant":"shop","state":"dead","events":1}`)
-			w.admin(admin, http.MethodGet, "/wepay/outbox/events", "", shop.eventID("order-1"))
-			w.admin(admin, http.MethodGet, "/wepay/outbox/export", "", `{"exported":1}`)
-			w.admin(admin, http.MethodPost, "/wepay/outbox/replay", `{"all":true}`, `{"replayed":1}`)
-			w.awaitAdmin(admin, "/wepay/outbox", `{"merchant":"shop","state":"dead","events":1}`)
+			w.admin(admin, http.MethodGet, "/wepay/events/counts", "", `{"merchant":"shop","state":"dead","events":1}`)
+			w.admin(admin, http.MethodGet, "/wepay/events", "", shop.eventID("order-1"))
+			w.admin(admin, http.MethodGet, "/wepay/events/export", "", `{"exported":1}`)
+			w.admin(admin, http.MethodPost, "/wepay/events/replay", `{"all":true}`, `{"replayed":1}`)
+			w.awaitAdmin(admin, "/wepay/events/counts", `{"merchant":"shop","state":"dead","events":1}`)
 			w.admin(admin, http.MethodGet, "/metrics", "",
-				"\n"+`caddy_wepay_outbox_events{merchant="shop",state="dead"} 1`, "\ncaddy_wepay_outbox_up 1\n",
+				"\n"+`caddy_wepay_store_events{merchant="shop",state="dead"} 1`, "\ncaddy_wepay_store_up 1\n",
 				"\n"+`caddy_wepay_notifications_total{merchant="shop",result="taken"} 1`)
 		})
 	}
-	w.reload(admin, config(layout{sellers: []*seller{shop}, options: w.outbox("workers 3")}))
-	w.admin(admin, http.MethodGet, "/wepay/outbox", "", `{"merchant":"shop","state":"dead","events":1}`)
+	w.reload(admin, config(layout{sellers: []*seller{shop}, options: w.store("workers 3")}))
+	w.admin(admin, http.MethodGet, "/wepay/events/counts", "", `{"merchant":"shop","state":"dead","events":1}`)
 	w.reload(admin, config(layout{sellers: []*seller{shop}}))
-	if a, err := w.send(http.MethodGet, "http://"+admin+"/wepay/outbox", ""); err != nil || a.status != http.StatusNotFound {
-		t.Errorf("without an outbox: HTTP %d %s (%v)", a.status, a.body, err)
+	if a, err := w.send(http.MethodGet, "http://"+admin+"/wepay/events/counts", ""); err != nil || a.status != http.StatusNotFound {
+		t.Errorf("without a store: HTTP %d %s (%v)", a.status, a.body, err)
 	}
 }
 

@@ -11,16 +11,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/caddymodule/store/storetest"
 )
 
-// uncounted is an outbox that cannot be counted.
+// uncounted is a store that cannot be counted.
 type uncounted struct {
-	*memoryOutbox
+	*storetest.Memory
 	err  error
 	hung bool
 }
 
-func (u *uncounted) Count(ctx context.Context) ([]Count, error) {
+func (u *uncounted) Count(ctx context.Context) ([]store.Count, error) {
 	if u.hung {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -28,7 +31,7 @@ func (u *uncounted) Count(ctx context.Context) ([]Count, error) {
 	if u.err != nil {
 		return nil, u.err
 	}
-	return u.memoryOutbox.Count(ctx)
+	return u.Memory.Count(ctx)
 }
 
 // scraped is what a scrape finds, a series each, and how long it takes.
@@ -50,16 +53,22 @@ func scraped(t *testing.T, registry *prometheus.Registry) (series string, took t
 
 // A store that cannot be counted takes its own series out of a scrape and
 // nothing else, says so, and does not hold it up.
-func TestUncountedOutbox(t *testing.T) {
+func TestUncountedStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.ErrorLevel)
-		o := &uncounted{memoryOutbox: stocked(t)}
+		o := &uncounted{Memory: storetest.NewMemory()}
+		if err := o.Open(t.Context(), store.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Put(t.Context(), &store.Event{ID: "evt_1", Merchant: "shop", State: store.Waiting, Due: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
 		registry, other := prometheus.NewPedanticRegistry(), prometheus.NewCounter(prometheus.CounterOpts{Name: "other_total"})
-		registry.MustRegister(&outboxMetrics{outbox: o, logger: zap.New(core)}, other)
+		registry.MustRegister(&storeMetrics{store: o, logger: zap.New(core)}, other)
 		check := func(up string, events bool, within time.Duration) {
 			t.Helper()
 			series, took := scraped(t, registry)
-			if !strings.Contains(series, "caddy_wepay_outbox_up gauge:{value:"+up+"}") || strings.Contains(series, "caddy_wepay_outbox_events") != events ||
+			if !strings.Contains(series, "caddy_wepay_store_up gauge:{value:"+up+"}") || strings.Contains(series, "caddy_wepay_store_events") != events ||
 				!strings.Contains(series, "other_total") || took > within {
 				t.Errorf("after %s:\n%s", took, series)
 			}
@@ -77,9 +86,9 @@ func TestUncountedOutbox(t *testing.T) {
 		if n := logs.Len(); n != 2 {
 			t.Errorf("it is told %d times", n)
 		}
-		o.hung, o.err = false, ErrOutboxClosed
-		if series, _ := scraped(t, registry); strings.Contains(series, "outbox_up") {
-			t.Errorf("an outbox that is not open:\n%s", series)
+		o.hung, o.err = false, store.ErrClosed
+		if series, _ := scraped(t, registry); strings.Contains(series, "store_up") {
+			t.Errorf("a store that is not open:\n%s", series)
 		}
 		o.err = nil
 		check("1", true, 0)

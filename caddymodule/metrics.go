@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -30,7 +31,7 @@ func newMetrics() *metrics {
 		}, []string{"merchant", "operation", "errcode"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "deliveries_total",
-			Help: "Attempts to hand over an event of the outbox, by merchant and by what came of it: delivered, failed, refused, dead.",
+			Help: "Attempts to hand over an event of the store, by merchant and by what came of it: delivered, failed, refused, dead.",
 		}, []string{"merchant", "result"}),
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
@@ -59,6 +60,11 @@ func (m *metrics) Collect(metrics chan<- prometheus.Metric) {
 	for _, collector := range m.collectors() {
 		collector.Collect(metrics)
 	}
+}
+
+// attempted counts an attempt to hand over an event.
+func (m *metrics) attempted(e *store.Event, result string) {
+	m.deliveries.WithLabelValues(e.Merchant, result).Inc()
 }
 
 func (m *metrics) certificate(merchant *wepay.Merchant) {

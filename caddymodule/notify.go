@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -19,13 +20,13 @@ import (
 const maxNotificationTime = 4 * time.Second
 
 // serveNotification takes a notification of WeChat's. WeChat hears that it was
-// taken only when the order service has it or it is durable in the outbox; on
+// taken only when the order service has it or it is durable in the store; on
 // anything else it sends again. A name admits only that merchant's.
 func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name string) error {
 	// WeChat's patience begins with the request, so ours does. It goes on when
 	// WeChat hangs up: the event is real, and would only be sent again.
 	limit := time.Duration(h.app.CallbackTimeout)
-	if h.app.outbox != nil {
+	if h.app.store != nil {
 		limit = maxNotificationTime
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), limit)
@@ -93,34 +94,23 @@ func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r
 }
 
 // take has a notification that came with a header handed over: now, or once it
-// is in the outbox.
+// is in the store.
 func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Header) error {
-	event, err := newEvent(n, header, time.Now())
+	event, err := delivery.NewEvent(n, header, steady.Now())
 	if err != nil {
 		return err
 	}
-	callback := a.accounts[n.Merchant].callback
-	if a.outbox == nil {
-		return callback.deliver(ctx, event)
+	endpoint := a.accounts[n.Merchant].endpoint
+	if a.store == nil {
+		return endpoint.Deliver(ctx, event)
 	}
-	if callback.urlOf(n.Kind) == "" {
-		return errNoCallback
+	if endpoint.URLOf(n.Kind) == "" {
+		return delivery.ErrNoURL
 	}
-	if err := a.store(ctx, event); err != nil {
+	if err := a.put(ctx, event); err != nil {
 		return fmt.Errorf("%w: %w", errNotStored, err)
 	}
 	return nil
-}
-
-// store puts an event into the outbox. Caddy starts its apps in no order, so that
-// sites may serve before the outbox is open: it will be in a moment.
-func (a *App) store(ctx context.Context, event *Event) error {
-	select {
-	case <-a.opened:
-		return a.outbox.Put(ctx, event)
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrOutboxClosed, context.Cause(ctx))
-	}
 }
 
 // verifyNotification reads and verifies a notification of API v2. Before it is

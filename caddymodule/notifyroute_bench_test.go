@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// stored is the line of an outbox.
+// stored is the line of a store.
 func stored(b *testing.B) string {
-	return "\t\toutbox bolt {\n\t\t\tpath " + filepath.Join(b.TempDir(), "outbox.db") + "\n\t\t}"
+	return "\t\tstore sqlite " + filepath.Join(b.TempDir(), "events.db")
 }
 
 // BenchmarkNotifyRoute is how many notifications a second the route with an
-// outbox answers, each durable before, and hands over meanwhile; and what part
+// store answers, each durable before, and hands over meanwhile; and what part
 // that is of what the reverse proxy moves to the same order service without any
 // disk, in the same run. Those that come at the same time share a sync, so that
 // it is the more the more senders there are. Medians of the rounds: -benchtime
@@ -71,12 +71,12 @@ func BenchmarkNotifyRouteLatency(b *testing.B) {
 }
 
 // BenchmarkNotifyRouteV3 is how many notifications of API v3 a second the route
-// hands over, without an outbox; how many those of API v2 would be if to verify
+// hands over, without a store; how many those of API v2 would be if to verify
 // them took as long as RSA alone does, in the same run; and what part one is of
 // the other.
 func BenchmarkNotifyRouteV3(b *testing.B) {
 	r := newRig(b, 32, "")
-	// Signing takes long. Without an outbox one that comes again is handed over
+	// Signing takes long. Without a store one that comes again is handed over
 	// again.
 	const signed = rigRound / 20
 	v2 := r.sign(signed, func(n int) sent {

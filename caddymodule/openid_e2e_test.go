@@ -129,7 +129,7 @@ func TestOpenIDFails(t *testing.T) {
 		{"HTTP 500", page, pageLogin, wepaytest.Fault{Kind: wepaytest.HTML, Status: 500}, "", "NEVER"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, before := w.in(t), len(w.wechat.Requests(""))
+			w, before := w.in(t), len(w.received())
 			w.wechat.Misbehave(test.path, test.fault)
 			a := w.try("openid", map[string]any{"merchant": test.seller.name, "code": w.login(test.seller)})
 			status := map[bool]int{true: http.StatusBadGateway, false: http.StatusOK}[test.code == ""]
@@ -139,7 +139,7 @@ func TestOpenIDFails(t *testing.T) {
 			if strings.Contains(a.body, appSecret) {
 				t.Errorf("the caller hears the secret: %s", a.body)
 			}
-			if asked := len(w.wechat.Requests("")) - before; asked != 1 {
+			if asked := len(w.received()) - before; asked != 1 {
 				t.Errorf("WeChat was asked %d times", asked)
 			}
 		})

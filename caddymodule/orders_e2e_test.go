@@ -228,7 +228,7 @@ func TestSignedOnly(t *testing.T) {
 	w.refuses("biz_pay_url", map[string]any{}, 40008, "product_id: ")
 	w.refuses("biz_pay_url", map[string]any{"product_id": "1", "mch_id": "1900000102"}, 40003, "mch_id: ")
 	w.refuses("edit_address", map[string]any{"accesstoken": "1"}, 40008, "url: ")
-	if requests := w.wechat.Requests(""); len(requests) > 0 {
+	if requests := w.received(); len(requests) > 0 {
 		t.Errorf("WeChat got %s", requests[0].Body)
 	}
 	if key := w.get("get_sign_key", map[string]any{})["sandbox_signkey"]; len(key) != 32 || key == shop.key {

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -15,6 +16,9 @@ var (
 	errNoPartnerKey = errors.New("a notification of API v2")
 	errNoAPIv3Key   = errors.New("a notification of API v3")
 )
+
+// errNotStored says that a notification is not durable.
+var errNotStored = errors.New("not stored")
 
 // outcome is what came of a notification.
 type outcome struct {
@@ -45,8 +49,8 @@ var outcomes = []struct {
 	{wepay.ErrUnknownKind, outcome{"unknown_kind", http.StatusNotImplemented}},
 	{wepay.ErrNotPayment, outcome{"not_a_payment", http.StatusBadRequest}},
 	{wepay.ErrMalformed, outcome{"malformed", http.StatusBadRequest}},
-	{errNoCallback, outcome{"no_cb_notify_url", http.StatusInternalServerError}},
-	{errNotTaken, outcome{"not_taken", http.StatusServiceUnavailable}},
+	{delivery.ErrNoURL, outcome{"no_cb_notify_url", http.StatusInternalServerError}},
+	{delivery.ErrNotTaken, outcome{"not_taken", http.StatusServiceUnavailable}},
 	{errNotStored, outcome{"not_stored", http.StatusServiceUnavailable}},
 	{wepay.ErrNoAnswer, outcome{"no_sandbox_key", http.StatusServiceUnavailable}},
 }

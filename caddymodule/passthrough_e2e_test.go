@@ -182,7 +182,7 @@ func TestPassThroughRefused(t *testing.T) {
 	t.Run("GET", func(t *testing.T) {
 		w := w.in(t)
 		a, err := w.send(http.MethodGet, w.site+"/apis/v1/wepay/v2/pay/orderquery?out_trade_no=order-1", "")
-		if err != nil || a.status != http.StatusMethodNotAllowed || len(w.wechat.Requests("")) > 0 {
+		if err != nil || a.status != http.StatusMethodNotAllowed || len(w.received()) > 0 {
 			t.Errorf("HTTP %d %s (%v)", a.status, a.body, err)
 		}
 	})

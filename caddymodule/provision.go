@@ -41,7 +41,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 		if err != nil {
 			return err
 		}
-		account.callback.secrets = secrets
+		account.endpoint.Secrets = secrets
 		a.accounts[merchant] = account
 		a.metrics.certificate(merchant)
 		all = append(all, merchant)

@@ -26,7 +26,7 @@ func TestRenamedMerchant(t *testing.T) {
 	renamed.name, renamed.notify, renamed.orders, renamed.form = "shop2", "pay_notify/shop2", w.orders.URL+"/paid/shop", none
 	load := func(sellers ...*seller) {
 		t.Helper()
-		if err := w.load(layout{sellers: sellers, options: w.outbox()}); err != nil {
+		if err := w.load(layout{sellers: sellers, options: w.store()}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,10 +40,10 @@ func TestRenamedMerchant(t *testing.T) {
 	if event := await(t, heard); event != shop.eventID("order-2") {
 		t.Errorf("the order service hears of %s", event)
 	}
-	log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
-	if err != nil || !strings.Contains(string(log), "events wait for a merchant that is not configured") {
-		t.Errorf("nothing is logged of what waits (%v)", err)
-	}
+	w.until("the log says what waits", func() bool {
+		log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+		return err == nil && strings.Contains(string(log), "events wait for a merchant that is not configured")
+	})
 	load(&renamed, shop)
 	if event := await(t, heard); event != shop.eventID("order-1") {
 		t.Errorf("the order service hears of %s", event)
@@ -56,7 +56,7 @@ func TestRenamedMerchant(t *testing.T) {
 	if err := w.load(layout{sellers: []*seller{&renamed}}); err != nil { // closes the file
 		t.Fatal(err)
 	}
-	text, err := w.caddy("wepay", "outbox", "--path", filepath.Join(w.dir, "outbox.db"))
+	text, err := w.caddy("wepay", "events", "--path", filepath.Join(w.dir, "events.db"))
 	if lines := strings.Fields(text); err != nil || strings.Join(lines, " ") != "MERCHANT STATE EVENTS shop delivered 1 shop2 delivered 2" {
 		t.Errorf("at last there is %s (%v)", text, err)
 	}

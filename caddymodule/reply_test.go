@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -137,8 +138,8 @@ func TestOutcome(t *testing.T) {
 		{wepay.ErrNotPayment, "not_a_payment", 400},
 		{errNoPartnerKey, "no_partner_key", 500},
 		{errNoAPIv3Key, "no_apiv3_key", 500},
-		{errNoCallback, "no_cb_notify_url", 500},
-		{errNotTaken, "not_taken", 503},
+		{delivery.ErrNoURL, "no_cb_notify_url", 500},
+		{delivery.ErrNotTaken, "not_taken", 503},
 		{errNotStored, "not_stored", 503},
 		{wepay.ErrNoAnswer, "no_certificates", 503},
 		{fmt.Errorf("%w: %w", wepay.ErrNoAnswer, wepay.ErrSignature), "no_certificates", 503},

@@ -9,44 +9,47 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/caddymodule/store/storetest"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
 // A start says of each merchant whose events wait if they are handed over.
-func TestReportOutbox(t *testing.T) {
-	o := newMemoryOutbox()
-	if err := o.Open(t.Context()); err != nil {
+func TestReportEvents(t *testing.T) {
+	o := storetest.NewMemory()
+	if err := o.Open(t.Context(), store.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	for _, e := range []*Event{
-		{Merchant: "served", State: Waiting},
-		{Merchant: "served", State: Waiting},
-		{Merchant: "served", State: Dead},
-		{Merchant: "unserved", State: Waiting},
-		{Merchant: "refunds", State: Waiting},
-		{Merchant: "gone", State: Waiting},
-		{Merchant: "done", State: Delivered},
-		{Merchant: "away", State: Dead},
+	for n, e := range []*store.Event{
+		{Merchant: "served", State: store.Waiting},
+		{Merchant: "served", State: store.Waiting},
+		{Merchant: "served", State: store.Dead},
+		{Merchant: "unserved", State: store.Waiting},
+		{Merchant: "refunds", State: store.Waiting},
+		{Merchant: "gone", State: store.Waiting},
+		{Merchant: "done", State: store.Delivered},
+		{Merchant: "away", State: store.Dead},
 	} {
-		e.ID, e.Kind, e.Due = fmt.Sprintf("evt_%d", len(o.events)), wepay.Payment, now
-		if err := o.Put(t.Context(), e); err != nil {
+		e.ID, e.Kind, e.Due = fmt.Sprintf("evt_%d", n), wepay.Payment, now
+		if _, err := o.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
 	kinds := []wepay.Kind{wepay.Payment, wepay.Refunded}
 	core, logs := observer.New(zap.InfoLevel)
-	a := &App{outbox: o, logger: zap.New(core), accounts: make(map[*wepay.Merchant]*account)}
-	for name, callback := range map[string]*callback{
-		"served":   {url: "http://orders", refundURL: "http://orders", kinds: kinds},
-		"unserved": {kinds: kinds},
-		"refunds":  {refundURL: "http://orders", kinds: kinds},
-		"done":     {kinds: kinds},
-		"away":     {kinds: kinds},
+	a := &App{store: o, logger: zap.New(core), accounts: make(map[*wepay.Merchant]*account)}
+	for name, endpoint := range map[string]*delivery.Endpoint{
+		"served":   {URL: "http://orders", RefundURL: "http://orders", Kinds: kinds},
+		"unserved": {Kinds: kinds},
+		"refunds":  {RefundURL: "http://orders", Kinds: kinds},
+		"done":     {Kinds: kinds},
+		"away":     {Kinds: kinds},
 	} {
-		a.accounts[&wepay.Merchant{Name: name}] = &account{callback: callback}
+		a.accounts[&wepay.Merchant{Name: name}] = &account{endpoint: endpoint}
 	}
-	a.reportOutbox(t.Context())
+	a.reportEvents(t.Context())
 	told := make(map[string]string)
 	for _, entry := range logs.All() {
 		fields := entry.ContextMap()

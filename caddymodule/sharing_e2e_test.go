@@ -101,7 +101,7 @@ func checkShareReturn(t *testing.T, w *world, shop, other *seller, orderID strin
 // and that receivers arrived as the caller wrote them.
 func checkSharingAtWeChat(t *testing.T, w *world, shop *seller) {
 	t.Helper()
-	for _, request := range w.wechat.Requests("") {
+	for _, request := range w.received() {
 		if strings.Contains(request.Path, "profitsharing") && request.Fields.Get("sign_type") != "HMAC-SHA256" {
 			t.Errorf("%s is signed with %q", request.Path, request.Fields.Get("sign_type"))
 		}

@@ -232,7 +232,7 @@ func TestSandbox(t *testing.T) {
 		checkSameEvent(t, w.orders.forget())
 	}
 	var paths []string
-	for _, request := range w.wechat.Requests("") {
+	for _, request := range w.received() {
 		paths = append(paths, request.Path)
 	}
 	const key, order = "/xdc/apiv2getsignkey/sign/getsignkey", "/xdc/apiv2sandbox/pay/unifiedorder"

@@ -67,7 +67,7 @@ func TestV3FromOrderToRefund(t *testing.T) {
 			})
 		})
 	}
-	for _, request := range w.wechat.Requests("") {
+	for _, request := range w.received() {
 		if !strings.HasPrefix(request.Path, "/v3/") {
 			t.Errorf("WeChat was asked for %s", request.Path)
 		}

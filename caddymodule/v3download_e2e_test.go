@@ -74,12 +74,12 @@ func TestStopWaitsForNoCertificates(t *testing.T) {
 // longer than that: WeChat hears that the key is not there yet, and sends again,
 // which finds what has arrived meanwhile.
 func TestSlowCertificates(t *testing.T) {
-	for _, name := range []string{"with an outbox", "without an outbox"} {
+	for _, name := range []string{"with a store", "without a store"} {
 		t.Run(name, func(t *testing.T) {
 			w, shop := newWorld(t), newV3Seller("shop", 1)
 			options := "call_timeout 1m\n"
-			if name == "with an outbox" {
-				options += w.outbox()
+			if name == "with a store" {
+				options += w.store()
 			}
 			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second, Standing: true})
 			w.serve(layout{sellers: []*seller{shop}, options: options, site: counting})

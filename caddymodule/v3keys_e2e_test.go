@@ -280,7 +280,7 @@ func TestValidatingFetchesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := len(w.wechat.Requests("")); got > 0 {
+	if got := len(w.received()); got > 0 {
 		t.Errorf("WeChat was asked %d times", got)
 	}
 }

@@ -85,6 +85,12 @@ func (w *world) linesV3(s *seller) (lines []string) {
 // fetches counts how often WeChat was asked for certificates.
 func (w *world) fetches() int { return len(w.wechat.Requests("/v3/certificates")) }
 
+// received is what WeChat was asked for but platform certificates, which are
+// fetched by themselves at any time.
+func (w *world) received() []wepaytest.Request {
+	return slices.DeleteFunc(w.wechat.Requests(""), func(r wepaytest.Request) bool { return r.Path == "/v3/certificates" })
+}
+
 // counts is how often the site counted a result of notifications for a merchant.
 func (w *world) counts(merchant, result string) (n int) {
 	w.t.Helper()

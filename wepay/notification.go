@@ -35,6 +35,9 @@ func (m *Merchant) Kinds() []Kind {
 type Notification struct {
 	Kind     Kind
 	Merchant *Merchant
+	// EventType is WeChat's own word for it, such as TRANSACTION.SUCCESS; "" in one
+	// of API v2, which has none.
+	EventType string
 	// Fields are every field under API v2's names, as WeChat wrote it; of API v3
 	// what has a name there.
 	Fields Fields

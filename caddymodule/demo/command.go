@@ -14,12 +14,12 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
-	"github.com/windsome/caddy-wepay/caddymodule"
+	"github.com/windsome/caddy-wepay/caddymodule/admin"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
 func init() {
-	caddymodule.AddCommand(demoCommand)
+	admin.AddCommand(demoCommand)
 }
 
 func demoCommand() *cobra.Command {

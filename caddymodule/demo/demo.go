@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	_ "github.com/windsome/caddy-wepay/caddymodule" // the module itself
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
@@ -131,9 +132,7 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			cb_notify_url {{.Orders}}/pay_notify
 			callback_secret {file.{{.Dir}}/callback_secret}
 		}
-		outbox bolt {
-			path {{.Dir}}/outbox.db
-		}
+		store sqlite {{.Dir}}/store.db
 	}
 }
 {{.Site}} {

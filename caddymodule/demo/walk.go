@@ -35,7 +35,7 @@ func (d *demo) walk(ctx context.Context) error {
 		{"转交: the order service hears of it, once", func(ctx context.Context) error { return d.showHandOver(ctx, order, paid) }},
 		{"退款: the site gives some of it back", func(ctx context.Context) error { return d.showRefund(ctx, order) }},
 		{"第二个商户: another merchant, with keys of its own", d.showSecondMerchant},
-		{"发件箱: the order service is away, and nothing is lost", d.showOutbox},
+		{"存储: the order service is away, and nothing is lost", d.showStore},
 		{"伪造: a forger is refused", func(ctx context.Context) error { return d.showForgery(ctx, paid) }},
 		{"陌生人: a stranger cannot refund", d.showStranger},
 	} {
@@ -74,7 +74,7 @@ func (d *demo) showPayment(order string) (*wepaytest.Delivery, error) {
 	}
 	say("The customer has paid. WeChat posts this to %s/apis/v1/wepay/pay_notify/shop:", d.site)
 	show(string(delivery.Body()))
-	say("Caddy checked the signature, found the merchant, put it into its outbox on disk, and answered:")
+	say("Caddy checked the signature, found the merchant, put it into its store on disk, and answered:")
 	showAnswers(delivery)
 	if !delivery.Taken() {
 		return nil, errors.New("WeChat did not hear SUCCESS")
@@ -153,7 +153,7 @@ func (d *demo) showSecondMerchant(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) showOutbox(ctx context.Context) error {
+func (d *demo) showStore(ctx context.Context) error {
 	const order = "demo-1002"
 	if _, err := d.ask(ctx, "get_pay_request_params", map[string]any{
 		"merchant": "shop", "id": order, "fee": 300, "body": "茶", "openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o",
@@ -170,9 +170,9 @@ func (d *demo) showOutbox(ctx context.Context) error {
 	}
 	showAnswers(delivery)
 	if !delivery.Taken() || len(d.orders.heardOf(order)) != 0 {
-		return errors.New("the payment is not in the outbox")
+		return errors.New("the payment is not in the store")
 	}
-	say("It is in the outbox, on disk, and is tried again and again. Now the order service is back:")
+	say("It is in the store, on disk, and is tried again and again. Now the order service is back:")
 	if err := d.orders.start(d.orders.address); err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Opened{key: apiV3Key, resource: plain}
+	o := &Opened{key: apiV3Key, eventType: s.eventType, resource: plain}
 	content, err := parse(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err)
@@ -118,11 +118,12 @@ func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
 
 // Opened is the content of a notification that WeChat signed.
 type Opened struct {
-	key      string
-	kind     wepay.Kind
-	fields   wepay.Fields
-	omitted  string
-	resource json.RawMessage
+	key       string
+	kind      wepay.Kind
+	eventType string
+	fields    wepay.Fields
+	omitted   string
+	resource  json.RawMessage
 }
 
 // Recipient returns whom the notification is for.
@@ -160,5 +161,7 @@ func (o *Opened) Notification(merchant *wepay.Merchant, appID string) *wepay.Not
 		fields = fields.Clone()
 		fields.Set("appid", appID)
 	}
-	return &wepay.Notification{Kind: o.kind, Merchant: merchant, Fields: fields, Omitted: o.omitted, Resource: o.resource}
+	return &wepay.Notification{
+		Kind: o.kind, Merchant: merchant, EventType: o.eventType, Fields: fields, Omitted: o.omitted, Resource: o.resource,
+	}
 }

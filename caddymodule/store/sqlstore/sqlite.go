@@ -160,7 +160,13 @@ func (c *conn) query(query string, each func(scan func(dest ...any) error) error
 	for err == nil && stmt.Step() {
 		err = each(scan)
 	}
-	return errors.Join(err, stmt.Reset())
+	if err == nil {
+		err = stmt.Err() // an interrupt, of which Reset may know nothing
+	}
+	if reset := stmt.Reset(); err == nil {
+		err = reset
+	}
+	return err
 }
 
 // transaction runs something in a transaction that writes.

@@ -33,7 +33,7 @@ type fault struct {
 	alter       func(*Memory) store.Store
 }
 
-// faults are outboxes that look like good ones.
+// faults are stores that look like good ones.
 var faults = []fault{
 	{"open from the start", "closed", func(m *Memory) store.Store { m.opened = true; return m }},
 	{"ignores contexts", "context", func(m *Memory) store.Store { return ignoresContexts{m} }},

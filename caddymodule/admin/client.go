@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+// client asks for what the admin API has of events: a running server, or this
+// process, of a file that no server has open.
+type client struct {
+	address, config, adapter, path string
+
+	out io.Writer
+	in  io.Reader
+}
+
+// within runs a command, with the file that it is about open.
+func (c *client) within(run func() error) (err error) {
+	if c.path == "" {
+		return run()
+	}
+	address, stop, err := serveFile(c.path)
+	if err != nil {
+		return err
+	}
+	c.address = address
+	return errors.Join(run(), stop())
+}
+
+// ask asks the server.
+func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error) {
+	uri = "/wepay/events" + uri
+	if c.path != "" && method != http.MethodGet {
+		return nil, errors.New("--path is for looking only: start the server to change something")
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
+	if err != nil {
+		return nil, fmt.Errorf("finding the admin endpoint: %w", err)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, uri, make(http.Header), body)
+	if err != nil {
+		if c.path != "" {
+			return nil, refusal(err)
+		}
+		return nil, fmt.Errorf("asking the server at %s: %w", address, refusal(err))
+	}
+	return resp, nil
+}
+
+// refusal is what the admin API says where it refuses, without what Caddy's
+// client puts around it. For any other error it says what may help.
+func refusal(err error) error {
+	_, answer, refused := strings.Cut(err.Error(), "caddy responded with error: HTTP ")
+	if !refused {
+		return fmt.Errorf("%w (is it running? --address or --config say where its admin endpoint is, --path reads the file of one that is stopped)", err)
+	}
+	if _, text, _ := strings.Cut(answer, ": "); said(text) != nil {
+		return said(text)
+	}
+	return fmt.Errorf("%s (is it a Caddy with this module?)", strings.TrimSpace(err.Error()))
+}
+
+// said reads an error as writeError writes it; nil: it is none.
+func said(text string) error {
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal([]byte(text), &answer) != nil || answer.Error == "" {
+		return nil
+	}
+	return errors.New(answer.Error)
+}
+
+// copy asks, and writes the answer as it comes.
+func (c *client) copy(method, uri string, body io.Reader, to io.Writer) error {
+	resp, err := c.ask(method, uri, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(to, resp.Body)
+	return err
+}
+
+// printOf asks something of an event, and prints the answer for people.
+func (c *client) printOf(id, method, what string, request any) error {
+	if !eventID.MatchString(id) {
+		return fmt.Errorf("%q is no event's id: `caddy wepay events list` has them", id)
+	}
+	return c.print(method, "/"+id+what, request)
+}
+
+// print asks with a JSON object, and prints the answer for people.
+func (c *client) print(method, uri string, request any) error {
+	var body io.Reader
+	if request != nil {
+		text, err := json.Marshal(request)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	var reply, text bytes.Buffer
+	if err := c.copy(method, uri, body, &reply); err != nil {
+		return err
+	}
+	if err := json.Indent(&text, reply.Bytes(), "", "  "); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	_, err := io.WriteString(c.out, plainJSON(text.Bytes()))
+	return err
+}
+
+func (c *client) get(uri string, reply any) error {
+	var text bytes.Buffer
+	if err := c.copy(http.MethodGet, uri, nil, &text); err != nil {
+		return err
+	}
+	return json.Unmarshal(text.Bytes(), reply)
+}

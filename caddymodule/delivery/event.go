@@ -1,0 +1,87 @@
+package delivery
+
+import (
+	"cmp"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// NewEvent returns what the order service is to get of a notification that came
+// with a header.
+func NewEvent(n *wepay.Notification, header http.Header, now time.Time) (*store.Event, error) {
+	payload, err := n.Payload()
+	if err != nil {
+		return nil, err
+	}
+	get := n.Fields.Get
+	e := &store.Event{
+		ID: n.EventID(), Merchant: n.Merchant.Name, Kind: n.Kind, EventType: cmp.Or(n.EventType, eventTypeV2(n)),
+		OutTradeNo:    cmp.Or(get("out_trade_no"), get("combine_out_trade_no"), get("out_bill_no"), get("out_batch_no"), get("out_order_no")),
+		TransactionID: cmp.Or(get("transaction_id"), get("transfer_bill_no"), get("batch_id")),
+		OutRefundNo:   get("out_refund_no"),
+		Amount:        amount(n), Currency: cmp.Or(get("fee_type"), get("fee_type_0"), "CNY"),
+		After: n.PrecedingID(), Payload: payload,
+		Received: now, State: store.Waiting, Due: now, Since: now,
+	}
+	for _, name := range []string{"Traceparent", "Tracestate"} {
+		if values := header[name]; len(values) > 0 {
+			if e.Trace == nil {
+				e.Trace = make(http.Header)
+			}
+			e.Trace[name] = values
+		}
+	}
+	return e, nil
+}
+
+// refundEvents are API v3's words for what became of a refund, by API v2's.
+var refundEvents = map[string]string{"SUCCESS": "REFUND.SUCCESS", "CHANGE": "REFUND.ABNORMAL", "REFUNDCLOSE": "REFUND.CLOSED"}
+
+// eventTypeV2 is API v3's word for what a notification of API v2 says.
+func eventTypeV2(n *wepay.Notification) string {
+	if n.Kind == wepay.Refunded {
+		return refundEvents[n.Fields.Get("refund_status")]
+	}
+	return "TRANSACTION.SUCCESS"
+}
+
+// amounts are the fields that say how much was paid, refunded, shared or
+// transferred.
+var amounts = map[wepay.Kind][]string{
+	wepay.Payment:      {"total_fee"},
+	wepay.Refunded:     {"refund_fee"},
+	wepay.Transferred:  {"transfer_amount", "total_amount"},
+	wepay.ProfitShared: {"receiver_amount"},
+}
+
+// amount is how much a notification is about; 0: it does not say. Of a combined
+// order it is the sum of its orders.
+func amount(n *wepay.Notification) (fen int64) {
+	if n.Kind == wepay.CombinedPayment {
+		for i := 0; ; i++ {
+			text, found := n.Fields.Lookup("total_fee_" + strconv.Itoa(i))
+			if !found {
+				return fen
+			}
+			fen += wholeFen(text)
+		}
+	}
+	for _, name := range amounts[n.Kind] {
+		if fen = wholeFen(n.Fields.Get(name)); fen != 0 {
+			return fen
+		}
+	}
+	return 0
+}
+
+func wholeFen(text string) int64 {
+	fen, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || fen < 0 {
+		return 0
+	}
+	return fen
+}
