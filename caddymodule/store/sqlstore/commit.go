@@ -105,13 +105,13 @@ func (c *committer) batch(first *job) (batch []*job) {
 // commit writes a batch. Events that there is no room for, or that could get lost,
 // are refused; what else there is to write is written all the same.
 func (c *committer) commit(batch []*job) {
-	bytes := 0
+	puts, bytes := false, 0
 	for _, j := range batch {
 		if j.event != nil {
-			bytes += len(j.event.Payload)
+			puts, bytes = true, bytes+len(j.event.Payload)
 		}
 	}
-	if bytes > 0 {
+	if puts {
 		if err := c.admit(bytes); err != nil {
 			batch = refusePuts(batch, err)
 		}

@@ -243,18 +243,27 @@ func (d *database) store(s session, e row) error {
 
 // list returns events, the latest received first.
 func (d *database) list(ctx context.Context, f store.Filter, after string, limit int) (events []*store.Event, next string, err error) {
-	where, args, err := conditions(f, after)
-	if err != nil {
-		return nil, "", err
+	var received, seq int64
+	if after != "" {
+		if received, seq, err = parsePageEnd(after); err != nil {
+			return nil, "", err
+		}
 	}
 	if !storable(f.Merchant+f.Number+string(f.State)) || limit < 1 {
 		return nil, "", nil
 	}
-	query := selectEvent + "(SELECT seq FROM wepay_event" + where + " ORDER BY received DESC, seq DESC LIMIT ?) page " +
-		"JOIN wepay_event USING (seq) ORDER BY received DESC, seq DESC"
 	var last row
 	err = d.look(ctx, func(s session) error {
+		where, args, err := conditions(s, f)
+		if err != nil {
+			return err
+		}
+		if after != "" {
+			where, args = where+" AND received <= ? AND (received < ? OR seq < ?)", append(args, received, received, seq)
+		}
 		events, next = nil, ""
+		query := selectEvent + "(SELECT seq FROM wepay_event WHERE 1 = 1" + where + " ORDER BY received DESC, seq DESC LIMIT ?) page " +
+			"JOIN wepay_event USING (seq) ORDER BY received DESC, seq DESC"
 		return s.query(query, func(scan func(...any) error) error {
 			e, err := scanEvent(scan)
 			switch {
@@ -274,40 +283,31 @@ func (d *database) list(ctx context.Context, f store.Filter, after string, limit
 	return events, next, nil
 }
 
-// conditions returns what selects the events of a filter from a page's end on.
-func conditions(f store.Filter, after string) (where string, args []any, err error) {
-	add := func(condition string, values ...any) {
-		where += " AND " + condition
-		args = append(args, values...)
-	}
-	if after != "" {
-		received, seq, err := parsePageEnd(after)
-		if err != nil {
-			return "", nil, err
-		}
-		add("received <= ? AND (received < ? OR seq < ?)", received, received, seq)
-	}
+// fewEvents is how many are sorted to list those in a state. Where there are more,
+// they are found faster by when they were received.
+const fewEvents = 10_000
+
+// conditions returns what selects the events of a filter.
+func conditions(s session, f store.Filter) (where string, args []any, err error) {
 	if f.Number != "" {
-		n := f.Number
-		add("seq IN (SELECT seq FROM wepay_event WHERE out_trade_no = ? UNION SELECT seq FROM wepay_event WHERE transaction_id = ? "+
-			"UNION SELECT seq FROM wepay_event WHERE out_refund_no = ?)", n, n, n)
+		where = " AND seq IN (SELECT seq FROM wepay_event WHERE out_trade_no = ? UNION SELECT seq FROM wepay_event WHERE transaction_id = ? " +
+			"UNION SELECT seq FROM wepay_event WHERE out_refund_no = ?)"
+		args = append(args, f.Number, f.Number, f.Number)
 	}
-	switch f.State {
-	case "":
-	case store.Delivered:
-		// Nearly all are: they are found faster by when they were received than by
-		// an index of states, which COALESCE keeps out of it.
-		add("COALESCE(state, '') = ?", string(f.State))
-	default:
-		add("state = ?", string(f.State))
+	if f.State != "" {
+		var n int64
+		err = s.query("SELECT COUNT(*) FROM (SELECT 1 FROM wepay_event WHERE state = ? LIMIT ?) some",
+			func(scan func(...any) error) error { return scan(&n) }, string(f.State), int64(fewEvents))
+		state := "state"
+		if n == fewEvents {
+			state = "COALESCE(state, '')" // which keeps the index of states out of it
+		}
+		where, args = where+" AND "+state+" = ?", append(args, string(f.State))
 	}
 	if f.Merchant != "" {
-		add("merchant = ?", f.Merchant)
+		where, args = where+" AND merchant = ?", append(args, f.Merchant)
 	}
-	if where == "" {
-		return "", nil, nil
-	}
-	return " WHERE " + strings.TrimPrefix(where, " AND "), args, nil
+	return where, args, err
 }
 
 // pageEnd is where a page ends, and parsePageEnd reads it.

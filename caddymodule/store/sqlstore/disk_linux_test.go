@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -39,16 +40,11 @@ func TestSQLiteFullDisk(t *testing.T) {
 		t.Run(size, func(t *testing.T) {
 			path := filepath.Join(disk(t, size), "store.db")
 			s, _ := openSQLiteAt(t, path)
-			var err error
-			stored := 0
-			for ; err == nil; stored++ {
-				_, err = s.Put(t.Context(), event(eventID(stored)))
-			}
-			stored--
+			stored, err := fillDisk(t, s)
 			if !errors.Is(err, store.ErrUnavailable) || !errors.Is(err, errFull) || !strings.Contains(err.Error(), path) || stored < 200 {
 				t.Fatalf("%d events fit (%v)", stored, err)
 			}
-			if got := drain(t, s, time.Second); len(got) != stored {
+			if got := drain(t, s); len(got) != stored {
 				t.Errorf("%d events are handed over, of %d", len(got), stored)
 			}
 			if err := s.Close(); err != nil {
@@ -65,6 +61,28 @@ func TestSQLiteFullDisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fillDisk puts events until one is refused, and returns how many were not.
+func fillDisk(t *testing.T, s store.Store) (stored int, refused error) {
+	t.Helper()
+	var next, added atomic.Int64
+	var first atomic.Pointer[error]
+	var puts sync.WaitGroup
+	for range 32 {
+		puts.Go(func() {
+			for first.Load() == nil {
+				_, err := s.Put(t.Context(), event(eventID(int(next.Add(1)))))
+				if err != nil {
+					first.CompareAndSwap(nil, &err)
+					return
+				}
+				added.Add(1)
+			}
+		})
+	}
+	puts.Wait()
+	return int(added.Load()), *first.Load()
 }
 
 // A file that something else fills the disk beside, to the last byte, is handed
@@ -108,7 +126,7 @@ func TestSQLiteDiskFilledByOthers(t *testing.T) {
 		t.Error(err)
 	}
 	s, _ = openSQLiteAt(t, path)
-	if got := drain(t, s, time.Second); len(got) != 100-settled {
+	if got := drain(t, s); len(got) != 100-settled {
 		t.Errorf("%d events are left, want %d", len(got), 100-settled)
 	}
 }
@@ -180,7 +198,7 @@ func TestSQLiteFailedSync(t *testing.T) {
 	if logs.FilterMessage("the store's file is open again, and whole").Len() != 1 {
 		t.Errorf("logged: %v", logs.All())
 	}
-	got := drain(t, s, time.Second)
+	got := drain(t, s)
 	if delete(got, "evt_1"); len(got) != 21 { // evt_1 was not acknowledged, and may be there
 		t.Errorf("%d events are handed over, want 21", len(got))
 	}

@@ -27,12 +27,18 @@ type file struct {
 	// those who look in.
 	writer, leaser, viewer *conn
 
-	opened   [2]fs.FileInfo        // the file and its log, as they were opened
-	broken   bool                  // a write or a sync failed: it is to be opened anew. The committer's
-	tried    time.Time             // when that was last tried
-	damaged  atomic.Pointer[error] // what is wrong with it, for good
-	astray   error                 // as it was last logged: the file is not where it was
-	checking int64                 // the row after which the slow check goes on
+	opened  atomic.Pointer[[2]fs.FileInfo] // the file and its log, as they were opened
+	damaged atomic.Pointer[error]          // what is wrong with it, for good
+
+	// Of the committer alone: a write or a sync failed, so that it is to be opened
+	// anew, and when that was last tried.
+	broken bool
+	tried  time.Time
+
+	// Of tend alone: that the file is not where it was, as it was last logged, and the
+	// row after which the slow check goes on.
+	astray   error
+	checking int64
 }
 
 // openFile opens a file, or makes one, checks it where it may have come to harm,
@@ -57,9 +63,6 @@ func openFile(path string, logger *zap.Logger) (f *file, err error) {
 	}
 	if err := guarded(func() error { return f.connect(suspect) }); err != nil {
 		return nil, f.explain(err)
-	}
-	if err := lock.mark(); err != nil {
-		return nil, errors.Join(err, f.disconnect())
 	}
 	return f, nil
 }
@@ -93,8 +96,6 @@ func (f *file) inspect() (suspect bool, err error) {
 // connect opens the connections, and makes sure of what they lead to. The caller
 // has their turns.
 func (f *file) connect(suspect bool) (err error) {
-	_, err = os.Stat(f.path)
-	made := errors.Is(err, fs.ErrNotExist)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.disconnect())
@@ -123,15 +124,14 @@ func (f *file) connect(suspect bool) (err error) {
 			return err
 		}
 	}
+	var opened [2]fs.FileInfo
 	for i, path := range f.places() {
-		if f.opened[i], err = os.Stat(path); err != nil {
+		if opened[i], err = os.Stat(path); err != nil {
 			return err
 		}
 	}
-	if made {
-		return syncNames(f.path)
-	}
-	return nil
+	f.opened.Store(&opened)
+	return errors.Join(syncNames(f.path), f.lock.mark())
 }
 
 // places are the files that the database consists of.
@@ -219,7 +219,7 @@ func (f *file) reopen() error {
 		<-c.turn
 		defer c.give()
 	}
-	if err := f.disconnect(); err != nil {
+	if err := errors.Join(f.lock.write("closing"), f.disconnect()); err != nil {
 		f.logger.Warn("closing the store's file after a write failed", zap.Error(err))
 	}
 	if err := guarded(func() error { return f.connect(true) }); err != nil {

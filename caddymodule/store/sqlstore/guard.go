@@ -25,7 +25,7 @@ const (
 )
 
 // written is how much a byte of events takes on its way into the file, at most: in
-// the log and in the file, with its indexes; perEvent comes on top for each batch.
+// the log and in the file, with its indexes. perBatch comes on top.
 const (
 	written  = 4
 	perBatch = 64 << 10
@@ -42,11 +42,24 @@ func (f *file) admit(bytes int) error {
 	}
 	free, size, ok := diskRoom(filepath.Dir(f.path))
 	reserved := min(size/reservedPart, mostReserved)
-	if ok && free < reserved+min(reserved, int64(bytes)*written+perBatch) {
+	needed := reserved + min(reserved, int64(bytes)*written+perBatch)
+	if ok && free < needed && free+f.within() < needed {
 		return fmt.Errorf("%w: %s: %w: it has %d bytes free, and %d are kept to hand over the events that are there. Make room",
 			store.ErrUnavailable, f.path, errFull, free, reserved)
 	}
 	return nil
+}
+
+// within returns how many bytes of the file may be written over.
+func (f *file) within() (bytes int64) {
+	if f.writer.Conn == nil {
+		return 0
+	}
+	_ = guarded(func() error { // what is wrong the transaction says
+		return f.writer.query("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+			func(scan func(...any) error) error { return scan(&bytes) })
+	})
+	return bytes
 }
 
 // checkpointPages returns how long the log may get before it is written to the
@@ -63,10 +76,11 @@ func (f *file) checkpointPages() int {
 // checkPlace makes sure that the paths still lead to what is open: what is written
 // to a file that was moved or removed is durable, but no later start finds it.
 func (f *file) checkPlace() error {
+	opened := f.opened.Load()
 	for i, path := range f.places() {
 		there, err := os.Stat(path)
 		switch {
-		case err == nil && os.SameFile(f.opened[i], there):
+		case err == nil && os.SameFile(opened[i], there):
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("%w: looking for the store's file: %w", store.ErrUnavailable, err)
 		default:

@@ -93,7 +93,7 @@ func TestSQLiteReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, next, 10, 20)
-	if got := drain(t, next, time.Second); len(got) != 20 {
+	if got := drain(t, next); len(got) != 20 {
 		t.Errorf("%d events are handed over, want 20", len(got))
 	}
 }

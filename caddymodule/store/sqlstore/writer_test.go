@@ -144,7 +144,7 @@ func killWriter(t *testing.T, engine, place string, puts int) map[string]map[str
 
 // checkTakenOver makes sure that what a process made safe is there, and that a store
 // hands over all of it but what was settled.
-func checkTakenOver(t *testing.T, s store.Store, events map[string]map[string]bool, term time.Duration) {
+func checkTakenOver(t *testing.T, s store.Store, events map[string]map[string]bool) {
 	t.Helper()
 	for id := range events["put"] {
 		e, err := s.Get(t.Context(), id)
@@ -152,7 +152,7 @@ func checkTakenOver(t *testing.T, s store.Store, events map[string]map[string]bo
 			t.Errorf("%s: %v (%v)", id, e, err)
 		}
 	}
-	taken := drain(t, s, term+time.Second)
+	taken := drain(t, s)
 	for id := range events["put"] {
 		if !taken[id] && !events["settled"][id] {
 			if e, err := s.Get(t.Context(), id); err != nil || e.State != store.Delivered {
@@ -178,7 +178,7 @@ func TestSQLiteKilled(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "store.db")
 		events := killWriter(t, "sqlite", path, 300*(round+1))
 		s, _ := openSQLiteAt(t, path)
-		checkTakenOver(t, s, events, 0)
+		checkTakenOver(t, s, events)
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -196,7 +196,7 @@ func TestFleetKilled(t *testing.T) {
 			place := dsn(t)
 			s := provisioned(t, storeOf(engine, place))
 			open(t, s, store.Options{})
-			checkTakenOver(t, s, killWriter(t, engine, place, 300), writerTerm+time.Second)
+			checkTakenOver(t, s, killWriter(t, engine, place, 300))
 		})
 	}
 }
@@ -248,7 +248,7 @@ func TestFleetFailover(t *testing.T) {
 	primary.Kill()
 	standby.Promote(t)
 	count.Wait()
-	got := drain(t, stores[1], 3*time.Second)
+	got := drain(t, stores[1])
 	n := 0
 	acknowledged.Range(func(id, _ any) bool {
 		n++
