@@ -85,7 +85,7 @@ func (c *callback) deliver(ctx context.Context, e *Event) error {
 	if err != nil {
 		return &notTaken{err: err}
 	}
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := wepay.RoundTrip(c.transport, req)
 	if err != nil {
 		return &notTaken{err: err}
 	}

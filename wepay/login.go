@@ -119,7 +119,10 @@ func (l *Login) ask(ctx context.Context, m *Merchant, code string) (*loginReply,
 	if err != nil {
 		return nil, errors.New("the login endpoint is no URL") // the cause would hold the secret
 	}
-	resp, err := l.Transport.RoundTrip(req)
+	// A connection that is kept is watched: what a server says unasked goes to the
+	// standard log, and that may be the URL with the secret.
+	req.Close = true
+	resp, err := RoundTrip(l.Transport, req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.URL.Host, err)
 	}
