@@ -34,7 +34,7 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		url:       merchant.CallbackURL(wepay.Payment),
 		refundURL: merchant.CallbackURL(wepay.Refunded),
 		kinds:     merchant.Kinds(),
-		transport: s.callbacks,
+		transport: orderTransport{s.callbacks, merchant.Quoter()},
 		timeout:   time.Duration(a.CallbackTimeout),
 	}}
 	timeout := time.Duration(a.CallTimeout)

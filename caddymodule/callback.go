@@ -85,7 +85,7 @@ func (c *callback) deliver(ctx context.Context, e *Event) error {
 	if err != nil {
 		return &notTaken{err: err}
 	}
-	resp, err := wepay.RoundTrip(c.transport, req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return &notTaken{err: err}
 	}
@@ -181,7 +181,7 @@ func taken(status int, reply []byte) *notTaken {
 		return not("errcode is no number")
 	}
 	if number, err := errcode.Float64(); err != nil || number != 0 {
-		refusal := not("errcode %s", errcode)
+		refusal := not("errcode %.20s", errcode)
 		refusal.errcode = true
 		return refusal
 	}

@@ -30,6 +30,9 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), limit)
 	defer cancel()
+	body := &intake{ReadCloser: r.Body}
+	defer body.release()
+	r.Body = body
 	in, err := h.readNotification(ctx, w, r, name)
 	if err == nil {
 		err = h.app.take(ctx, in.notification, r.Header)

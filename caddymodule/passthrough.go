@@ -38,9 +38,10 @@ func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
 	h.app.metrics.operation(merchant, apiv3.Pass, 0)
 	maps.Copy(w.Header(), passed.Header)
 	w.Header().Set("Cache-Control", "no-store")
+	boundReading(w)
 	w.WriteHeader(passed.Status)
 	if _, err := io.Copy(w, passed.Body); err != nil {
-		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", merchant.Name), zap.Error(err))
+		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", merchant.Name), zap.Error(merchant.Quoter().QuoteError(err)))
 		panic(http.ErrAbortHandler) // the way that net/http has to end an answer short of its end
 	}
 	return nil

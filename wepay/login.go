@@ -62,7 +62,7 @@ func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, err
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	reply, err := l.ask(ctx, m, in.Get("code"))
 	if err != nil {
-		failed := &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
+		failed := &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: m.Quoter().QuoteError(fmt.Errorf("%w: %w", ErrNoAnswer, err), in.Get("code"))}
 		if !sent.Load() {
 			failed.Verdict = Again // the code is unused
 		}
@@ -73,10 +73,10 @@ func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, err
 		if !known {
 			verdict = Fix
 		}
-		return nil, &Error{Merchant: m.Name, Operation: OpenID, Code: strconv.Itoa(reply.Errcode), Message: reply.Errmsg, Verdict: verdict}
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Code: strconv.Itoa(reply.Errcode), Message: m.Quoter().Quote(reply.Errmsg, in.Get("code")), Verdict: verdict}
 	}
-	if reply.OpenID == "" {
-		return nil, &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: the reply lacks openid", ErrNoAnswer)}
+	if reply.OpenID == "" || strings.Contains(reply.OpenID+reply.UnionID+reply.SessionKey, m.AppSecret) {
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: the reply lacks openid, or repeats app_secret", ErrNoAnswer)}
 	}
 	result := Fields{{Name: "openid", Value: reply.OpenID}}
 	if reply.UnionID != "" {

@@ -96,7 +96,7 @@ func encryptPayee(ctx context.Context, c *Client, _ *wepay.Merchant, in wepay.Fi
 
 // bankKey returns the bank's public key, fetching it once for all who wait.
 func (c *Client) bankKey(ctx context.Context) (*rsa.PublicKey, error) {
-	return c.bank.get(ctx, c.now, func(ctx context.Context) (*rsa.PublicKey, error) {
+	return c.bank.get(ctx, c.now, 0, func(ctx context.Context) (*rsa.PublicKey, error) {
 		reply, err := c.Do(ctx, bankPublicKey, nil)
 		var failed *wepay.Error
 		if errors.As(err, &failed) {

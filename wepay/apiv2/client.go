@@ -31,6 +31,7 @@ type Client struct {
 	risk      *endpoints.Endpoints
 	sandbox   kept[string]
 	bank      kept[*rsa.PublicKey]
+	quoter    *wepay.Quoter
 }
 
 // Option changes how a client works.
@@ -78,6 +79,7 @@ func NewClient(merchant *wepay.Merchant, options ...Option) *Client {
 		riskURL:   DefaultRiskEndpoint,
 		sandbox:   kept[string]{lives: sandboxKeyAge},
 		bank:      kept[*rsa.PublicKey]{lives: bankKeyAge},
+		quoter:    merchant.Quoter(),
 	}
 	for _, option := range options {
 		option(c)

@@ -18,19 +18,25 @@ const (
 // WeChat's answer quoted in binarywang/WxJava#2505.
 const sandboxKeyAge = 60 * time.Hour
 
-// sandboxKey returns the key that the sandbox signs with.
-func (c *Client) sandboxKey(ctx context.Context) (string, error) {
-	return c.sandbox.get(ctx, c.now, func(ctx context.Context) (string, error) {
+// askForNotification is the least time between two questions for the key that are
+// asked for a notification's sake, which anybody may send.
+const askForNotification = 10 * time.Second
+
+// sandboxKey returns the key that the sandbox signs with, unless it could not be
+// fetched less than a time ago.
+func (c *Client) sandboxKey(ctx context.Context, again time.Duration) (string, error) {
+	return c.sandbox.get(ctx, c.now, again, func(ctx context.Context) (string, error) {
 		reply, err := c.Do(ctx, wepay.SandboxKey, nil)
 		return reply.Get("sandbox_signkey"), err
 	})
 }
 
 // NotificationKey returns the key that notifications to the merchant are signed
-// with: the merchant's own, or the sandbox's.
+// with: the merchant's own, or the sandbox's. Where WeChat did not tell that it is
+// not asked again for a while.
 func (c *Client) NotificationKey(ctx context.Context) (string, error) {
 	if c.merchant.Sandbox {
-		return c.sandboxKey(ctx)
+		return c.sandboxKey(ctx, askForNotification)
 	}
 	return c.merchant.PartnerKey, nil
 }

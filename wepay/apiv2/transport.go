@@ -24,7 +24,7 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 	if call.risk {
 		access = c.risk
 	}
-	return access.Send(ctx, endpoints.Request{
+	err := access.Send(ctx, endpoints.Request{
 		Method: http.MethodPost, URI: c.path(call), Body: body,
 		Repeatable: call.repeatable, Timeout: cmp.Or(call.timeout, c.timeout),
 		Header: func(h http.Header) error {
@@ -34,6 +34,18 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 		},
 		Open: open,
 	}, read)
+	return c.quoteError(err)
+}
+
+// quote repeats what WeChat, or whoever answers in its place, says.
+func (c *Client) quote(text string) string {
+	key, _ := c.sandbox.cached(c.now())
+	return c.quoter.Quote(text, key)
+}
+
+func (c *Client) quoteError(err error) error {
+	key, _ := c.sandbox.cached(c.now())
+	return c.quoter.QuoteError(err, key)
 }
 
 // readReply takes an HTTP answer for a reply of WeChat's only when it is 200

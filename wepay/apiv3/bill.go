@@ -109,7 +109,7 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 		return bill, nil
 	}
 	told, _ := refused.refusal() // read takes nothing else but a success, which is no bill
-	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, told.Code, told.Message)
+	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, x.client.quoter.Quote(told.Code), x.client.quoter.Quote(told.Message))
 	return nil, x.unanswered(x.failure(), err)
 }
 

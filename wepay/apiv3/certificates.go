@@ -109,7 +109,7 @@ func (p *Platform) Refresh(ctx context.Context) error {
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
 func (p *Platform) fetch(ctx context.Context) error {
 	failing := func(err error) error {
-		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, err)
+		return fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, p.merchant.Name, p.quoter.QuoteError(err))
 	}
 	if err := p.merchant.RequireV3(); err != nil {
 		return failing(err)
@@ -121,7 +121,7 @@ func (p *Platform) fetch(ctx context.Context) error {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.Code, told.Message, p.hint(told.Code)))
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", p.quoter.Quote(told.Code), p.quoter.Quote(told.Message), p.hint(told.Code)))
 	}
 	fresh, err := p.open(answer.body)
 	if err != nil {

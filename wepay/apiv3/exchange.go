@@ -33,7 +33,7 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.open = func(err error) { x.open = append(x.open, err) }
+	r.open = func(err error) { x.open = append(x.open, x.client.quoter.QuoteError(err)) }
 	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {
 		return nil, x.unanswered(x.failure(), err)
@@ -166,13 +166,13 @@ func (x *exchange) unanswered(failed *wepay.Error, err error) error {
 // refused fills in what WeChat said. What it did not sign stops the call and
 // proves nothing: that an order does not exist, say, or that it is closed.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
-	verdict := x.call.verdict(answer.status, told.Code)
+	verdict, quote := x.call.verdict(answer.status, told.Code), x.client.quoter.Quote
 	if answer.unsigned && !provesItself(answer.status) {
-		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d: %s %s", wepay.ErrNoAnswer, answer.status, told.Code, told.Message)
+		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d: %s %s", wepay.ErrNoAnswer, answer.status, quote(told.Code), quote(told.Message))
 		failed.Verdict = x.call.unknown
 		return failed
 	}
-	failed.Code, failed.V3Code, failed.Message, failed.Verdict = codeInV2(x.op, told.Code), told.Code, told.message(), verdict
+	failed.Code, failed.V3Code, failed.Message, failed.Verdict = quote(codeInV2(x.op, told.Code)), quote(told.Code), quote(told.message()), verdict
 	if answer.status == http.StatusUnauthorized {
 		failed.Err = x.client.skew(answer)
 	}

@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"context"
 	"crypto/rsa"
 	"time"
 
@@ -33,10 +34,12 @@ func Decrypt(key *rsa.PrivateKey, value string) (string, error) { return decrypt
 func CheckPath(path string) error { return checkPath(path) }
 
 // Search has somebody try the keys of all accounts, until it is ended.
-func Search() (end func()) {
-	searching <- struct{}{}
-	return func() { <-searching }
-}
+func Search(ctx context.Context) (end func(), err error) { return search(ctx) }
+
+// Waiting is how many wait for that, and Room how many may.
+func Waiting() int { return len(waiting) }
+
+func Room() int { return cap(waiting) }
 
 // Untold has a platform tell nobody that its certificates are others, as long as
 // it would be about to.

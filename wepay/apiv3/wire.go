@@ -28,6 +28,7 @@ type wire struct {
 	endpoints *endpoints.Endpoints
 	omission  func(Omission)               // nil: nobody wants to know
 	unusable  func(*wepay.Merchant, error) // nil: the same
+	quoter    *wepay.Quoter
 }
 
 // Option changes how a client or a platform works.
@@ -71,7 +72,7 @@ func WithUnusable(report func(merchant *wepay.Merchant, err error)) Option {
 }
 
 func newWire(merchant *wepay.Merchant, options []Option) wire {
-	w := wire{merchant: merchant, timeout: DefaultTimeout, now: time.Now}
+	w := wire{merchant: merchant, timeout: DefaultTimeout, now: time.Now, quoter: merchant.Quoter()}
 	for _, option := range options {
 		option(&w)
 	}
@@ -103,10 +104,11 @@ func (w *wire) send(ctx context.Context, r request, read func(*http.Response) er
 	if timeout == 0 {
 		timeout = w.timeout
 	}
-	return w.endpoints.Send(ctx, endpoints.Request{
+	err := w.endpoints.Send(ctx, endpoints.Request{
 		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: timeout,
 		Header: func(h http.Header) error { return w.header(r, h) }, Open: r.open,
 	}, read)
+	return w.quoter.QuoteError(err)
 }
 
 // header puts in what every request has to say.
