@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
@@ -88,6 +89,7 @@ type App struct {
 	opened     chan struct{} // closed once the outbox is open
 	dispatcher *dispatcher
 	keeper     *keeper // nil where no merchant has API v3
+	refused    sampler.Sampler
 
 	ctx         caddy.Context
 	events      *caddyevents.App
@@ -127,6 +129,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if a.outbox != nil {
 			a.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
 		}
+	}
+	a.refused.Counted = func(more map[string]int) {
+		a.logger.Warn("more was refused in the last minute", zap.Any("refused", more))
 	}
 	a.metrics = newMetrics()
 	if err := registerMetrics(ctx); err != nil {
@@ -308,6 +313,7 @@ func (a *App) Stop() error {
 	if a.dispatcher != nil {
 		a.dispatcher.stop(a.grace(caddy.Exiting()))
 	}
+	a.refused.Flush()
 	return nil
 }
 

@@ -35,7 +35,11 @@ func (h *Handler) fail(w http.ResponseWriter, merchant *wepay.Merchant, op wepay
 	if failed.Errcode != codeNoSuchAPI {
 		h.app.metrics.operation(merchant, op, failed.Errcode)
 	}
-	if c := h.logger.Check(failed.level(), "operation failed"); c != nil {
+	level := failed.level()
+	if failed.Errcode == codeUnauthorized && !h.app.refused.Log(string(op)+": not allowed") {
+		level = zap.DebugLevel // anybody can ask
+	}
+	if c := h.logger.Check(level, "operation failed"); c != nil {
 		c.Write(zap.String("operation", string(op)), zap.Int("errcode", failed.Errcode), zap.Error(err))
 	}
 	return writeJSON(w, failed.status, failed)

@@ -243,15 +243,7 @@ func newEvent(n *wepay.Notification, header http.Header, now time.Time) (*Event,
 	}
 	e := &Event{
 		ID: n.EventID(), Merchant: n.Merchant.Name, Kind: n.Kind, After: n.PrecedingID(), Payload: payload,
-		Received: now, State: Waiting, Due: now, Since: now,
-	}
-	for _, name := range []string{"Traceparent", "Tracestate"} {
-		if values := header[name]; len(values) > 0 {
-			if e.Trace == nil {
-				e.Trace = make(http.Header)
-			}
-			e.Trace[name] = values
-		}
+		Received: now, State: Waiting, Due: now, Since: now, Trace: traceOf(header),
 	}
 	return e, nil
 }
