@@ -25,6 +25,7 @@ import (
 // all do that.
 type besieged struct {
 	*world
+	names   []string // of the misbehaviours
 	servers *hostileServer
 	opening *seller // whose notifications open with the merchants' APIv3 key
 }
@@ -40,9 +41,9 @@ const (
 const shortTimes = "call_timeout 400ms\ncallback_timeout 400ms\n"
 
 // besiege registers nobody but the one whose certificate all present.
-func besiege(t *testing.T) *besieged {
+func besiege(t *testing.T, names []string) *besieged {
 	t.Helper()
-	b := &besieged{world: newWorld(t), opening: moving("opening", 99, "v3")}
+	b := &besieged{world: newWorld(t), names: names, opening: moving("opening", 99, "v3")}
 	b.register(b.opening)
 	b.servers = newHostileServer(t, b.does)
 	return b
@@ -62,7 +63,7 @@ func (b *besieged) does(r *http.Request) string {
 		}
 		id = asked.MchID
 	}
-	for n, name := range names() {
+	for n, name := range b.names {
 		if first == name || id == appID(n) || id == mchID(n) {
 			return name
 		}
@@ -78,7 +79,7 @@ func mchID(n int) string { return fmt.Sprintf("19000099%02d", n) }
 func (b *besieged) merchants() string {
 	var all strings.Builder
 	file := b.dir + "/opening "
-	for n, name := range names() {
+	for n, name := range b.names {
 		common := fmt.Sprintf("\tapp_id %s\n\tmch_id %s\n\tendpoint %[3]s/%[4]s\n\tcb_notify_url %[3]s/%[4]s/paid\n\tnotify_url http://m.example.cn/\n\tpayouts\n\tpassthrough\n",
 			appID(n), mchID(n), b.servers.URL, name)
 		pair := fmt.Sprintf("\tcert %q %q\n", file+"cert.pem", file+"key.pem")
@@ -215,16 +216,15 @@ var lasting = map[string]bool{"file": true, "upload": true, oldKind + "download_
 // Whatever others do on a connection, whoever asked has an answer soon, and the
 // connection is closed.
 func TestHostileUpstreams(t *testing.T) {
-	b := besiege(t)
+	b := besiege(t, names())
 	before := goleak.IgnoreCurrent()
 	if err := b.load(layout{options: shortTimes + b.merchants()}); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	const patience = 10 * time.Second
 	var asks errgroup.Group
 	asks.SetLimit(32)
-	for n, misbehaviour := range names() {
+	for n, misbehaviour := range b.names {
 		for _, ask := range everyAsk() {
 			if ask.name == "upload" && !strings.HasPrefix(misbehaviour, "s") {
 				continue // it takes its time
@@ -255,9 +255,7 @@ func TestHostileUpstreams(t *testing.T) {
 	if err := asks.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println("asked", time.Since(start))
 	b.servers.untilClosed(t, "connected", "more-than-said", "unmodified", "no-content", "no-reset", "redirect", "proxied")
-	fmt.Println("closed", time.Since(start))
 	if err := caddy.Stop(); err != nil {
 		t.Error(err)
 	}
