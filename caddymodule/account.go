@@ -35,7 +35,7 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		URL:       merchant.CallbackURL(wepay.Payment),
 		RefundURL: merchant.CallbackURL(wepay.Refunded),
 		Kinds:     merchant.Kinds(),
-		Transport: s.callbacks,
+		Transport: orderTransport{s.callbacks, merchant.Quoter()},
 		Timeout:   time.Duration(a.CallbackTimeout),
 	}}
 	options := wepay.ClientOptions{

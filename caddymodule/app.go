@@ -17,6 +17,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/caddymodule/admin"
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -98,6 +99,7 @@ type App struct {
 	dispatcher *delivery.Dispatcher
 	reporting  *task
 	keeper     *keeper // nil where no merchant has API v3
+	refused    sampler.Sampler
 
 	ctx         caddy.Context
 	events      *caddyevents.App
@@ -141,6 +143,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if a.store != nil {
 			a.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
 		}
+	}
+	a.refused.Counted = func(more map[string]int) {
+		a.logger.Warn("more was refused in the last minute", zap.Any("refused", more))
 	}
 	a.metrics = newMetrics()
 	if err := admin.RegisterMetrics(ctx); err != nil {
@@ -186,6 +191,7 @@ func (a *App) Stop() error {
 	if a.dispatcher != nil {
 		a.dispatcher.Stop(a.grace(caddy.Exiting()))
 	}
+	a.refused.Flush()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -31,6 +32,7 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	case answer.bill.Gzip:
 		contentType = "application/gzip"
 	}
+	boundReading(w)
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	var err error
@@ -42,6 +44,7 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	if err == nil {
 		return nil
 	}
+	err = answer.merchant.Quoter().QuoteError(err)
 	h.logger.Log(brokenLevel(r), "bill broke off", zap.String("merchant", answer.merchant.Name), zap.Error(err))
 	if asJSON {
 		verdict := wepay.Again
@@ -56,6 +59,13 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 	}
 	// The way that net/http has to end an answer short of its end.
 	panic(http.ErrAbortHandler)
+}
+
+// boundReading has who asked for a stream read it in the time that WeChat has to
+// send it.
+func boundReading(w http.ResponseWriter) {
+	// What has no deadlines (HTTP/3) ends with its connection.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wepay.BillTimeout))
 }
 
 // brokenLevel is how loudly an answer that broke off is logged.

@@ -63,6 +63,7 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the handler.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	inFlight.stopWith(ctx)
 	h.positions = positionsOf(h)
 	repl := caddy.NewReplacer()
 	prefix, err := replace(repl, "path_prefix", cmp.Or(h.PathPrefix, defaultPathPrefix))

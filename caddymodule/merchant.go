@@ -151,6 +151,12 @@ func (c *MerchantConfig) load(endpoints []string, at time.Time) (*wepay.Merchant
 	if err := merchant.Validate(at); err != nil {
 		return nil, nil, err
 	}
+	for _, secret := range resolved.CallbackSecret {
+		merchant.Secrets = append(merchant.Secrets, strings.TrimPrefix(secret, secretPrefix))
+	}
+	if resolved.Passphrase != merchant.MchID {
+		merchant.Secrets = append(merchant.Secrets, resolved.Passphrase)
+	}
 	secrets, err := parseSecrets(resolved.CallbackSecret)
 	return merchant, secrets, err
 }
@@ -290,6 +296,9 @@ func (c *MerchantConfig) merchantType() (wepay.Type, error) {
 	}
 }
 
+// secretPrefix begins secrets of Standard Webhooks.
+const secretPrefix = "whsec_"
+
 // parseSecrets reads secrets of Standard Webhooks. Its library takes text
 // without the prefix, too, which may be anything, so the prefix is asked for
 // here.
@@ -297,7 +306,7 @@ func parseSecrets(secrets []string) ([]*standardwebhooks.Webhook, error) {
 	var webhooks []*standardwebhooks.Webhook
 	for _, secret := range secrets {
 		webhook, err := standardwebhooks.NewWebhook(secret)
-		if err != nil || !strings.HasPrefix(secret, "whsec_") || len(secret) == len("whsec_") {
+		if err != nil || !strings.HasPrefix(secret, secretPrefix) || len(secret) == len(secretPrefix) {
 			return nil, &wepay.FieldError{Field: "callback_secret", Reason: "must be whsec_ and base64"}
 		}
 		webhooks = append(webhooks, webhook)

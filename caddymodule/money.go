@@ -10,7 +10,6 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -19,25 +18,25 @@ import (
 // its name.
 func (h *Handler) serveOperation(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) error {
 	q, result, err := h.operate(w, r, op, path)
+	defer func() { inFlight.done(q.call) }()
 	if err == nil {
 		h.app.metrics.operation(q.merchant, op, 0)
+		h.logUnheard(r, q)
 		if bill, isBill := result.(*billAnswer); isBill {
 			return h.streamBill(w, r, bill)
 		}
 		return writeJSON(w, http.StatusOK, success{Result: result})
 	}
-	return h.fail(w, q.merchant, op, err)
+	return h.fail(w, q, err)
 }
 
 // fail says why an operation was not done.
-func (h *Handler) fail(w http.ResponseWriter, merchant *wepay.Merchant, op wepay.Operation, err error) error {
+func (h *Handler) fail(w http.ResponseWriter, q question, err error) error {
 	failed := newFailure(err)
 	if failed.Errcode != codeNoSuchAPI {
-		h.app.metrics.operation(merchant, op, failed.Errcode)
+		h.app.metrics.operation(q.merchant, q.op, failed.Errcode)
 	}
-	if c := h.logger.Check(failed.level(), "operation failed"); c != nil {
-		c.Write(zap.String("operation", string(op)), zap.Int("errcode", failed.Errcode), zap.Error(err))
-	}
+	h.logFailure(q, failed, err)
 	return writeJSON(w, failed.status, failed)
 }
 
@@ -81,7 +80,18 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	case ask == nil:
 		ask = askGateway
 	}
-	result, err := ask(r.Context(), h, q)
+	ctx := r.Context()
+	if movesMoney[op] {
+		if q.call, err = inFlight.begin(ctx, q, h); err != nil {
+			return q, nil, err
+		}
+		ctx = q.call.ctx
+	}
+	var result any
+	err = h.guard(q, func() (err error) {
+		result, err = ask(ctx, h, q)
+		return err
+	})
 	return q, result, route.rename(err)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,9 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), limit)
 	defer cancel()
+	body := &intake{ReadCloser: r.Body}
+	defer body.release()
+	r.Body = body
 	in, err := h.readNotification(ctx, w, r, name)
 	if err == nil {
 		err = h.app.take(ctx, in.notification, r.Header)
@@ -41,13 +45,23 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	}
 	h.app.metrics.notifications.WithLabelValues(merchant, outcome.result).Inc()
 	if err != nil {
-		if c := h.logger.Check(outcome.level(), "notification refused"); c != nil {
-			c.Write(zap.String("merchant", merchant), zap.String("reason", outcome.result), zap.Error(err))
-		}
+		h.logRefused(merchant, outcome, in.notification != nil, err)
 	} else {
 		h.logTaken(in.notification)
 	}
 	return writeHeard(w, in.api, outcome, err == nil)
+}
+
+// logRefused says why a notification was not taken. What is refused before it is
+// verified anybody can send: the first in a minute is logged, the others counted.
+func (h *Handler) logRefused(merchant string, o outcome, verified bool, err error) {
+	level := o.level()
+	if !verified && !h.app.refused.Log(strings.TrimPrefix(merchant+": "+o.result, ": ")) {
+		level = zap.DebugLevel
+	}
+	if c := h.logger.Check(level, "notification refused"); c != nil {
+		c.Write(zap.String("merchant", merchant), zap.String("reason", o.result), zap.Error(err))
+	}
 }
 
 // logTaken is quiet, unless the order service misses something that WeChat may

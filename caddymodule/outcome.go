@@ -36,6 +36,7 @@ var outcomes = []struct {
 	err error
 	outcome
 }{
+	{wepay.ErrBusy, outcome{"busy", http.StatusServiceUnavailable}},
 	{wepay.ErrTooLarge, outcome{"too_large", http.StatusRequestEntityTooLarge}},
 	{errNoPartnerKey, outcome{"no_partner_key", http.StatusInternalServerError}},
 	{errNoAPIv3Key, outcome{"no_apiv3_key", http.StatusInternalServerError}},

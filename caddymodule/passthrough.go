@@ -30,49 +30,52 @@ var passMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http
 
 // servePass passes a call of API v3 on, and WeChat's answer back, as it comes.
 func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
-	merchant, passed, err := h.pass(w, r)
+	q, passed, err := h.pass(w, r)
+	defer func() { inFlight.done(q.call) }()
 	if err != nil {
-		return h.fail(w, merchant, apiv3.Pass, err)
+		return h.fail(w, q, err)
 	}
 	defer passed.Body.Close()
-	h.app.metrics.operation(merchant, apiv3.Pass, 0)
+	h.app.metrics.operation(q.merchant, apiv3.Pass, 0)
+	h.logUnheard(r, q)
 	maps.Copy(w.Header(), passed.Header)
 	w.Header().Set("Cache-Control", "no-store")
+	boundReading(w)
 	w.WriteHeader(passed.Status)
 	if _, err := io.Copy(w, passed.Body); err != nil {
-		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", merchant.Name), zap.Error(err))
+		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", q.merchant.Name), zap.Error(q.merchant.Quoter().QuoteError(err)))
 		panic(http.ErrAbortHandler) // the way that net/http has to end an answer short of its end
 	}
 	return nil
 }
 
 // pass asks WeChat for what a request says, if it may.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (*wepay.Merchant, *apiv3.Passed, error) {
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (question, *apiv3.Passed, error) {
+	q := question{op: apiv3.Pass}
 	path, found := h.escapedRoute(r.URL)
 	switch {
 	case !found:
-		return nil, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+		return q, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
 	case !slices.Contains(passMethods, r.Method):
 		w.Header().Set("Allow", strings.Join(passMethods, ", "))
-		return nil, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
+		return q, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
 	}
 	if err := h.access.check(r); err != nil {
-		return nil, nil, refuseAccess(w, err)
+		return q, nil, refuseAccess(w, err)
 	}
 	selector, query, err := splitQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, nil, err
+		return q, nil, err
 	}
-	merchant, err := h.merchants.Select(selector)
-	if err != nil {
-		return nil, nil, err
+	if q.merchant, err = h.merchants.Select(selector); err != nil {
+		return q, nil, err
 	}
-	account := h.app.accounts[merchant]
+	account := h.app.accounts[q.merchant]
 	switch {
-	case !merchant.Passthrough:
-		return merchant, nil, merchant.NotAble("passthrough")
+	case !q.merchant.Passthrough:
+		return q, nil, q.merchant.NotAble("passthrough")
 	case account.v3 == nil:
-		return merchant, nil, merchant.RequireV3()
+		return q, nil, q.merchant.RequireV3()
 	}
 	limit := int64(maxPassBody)
 	if apiv3.IsUpload(r.Header.Get("Content-Type")) {
@@ -83,16 +86,28 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (*wepay.Merchant,
 		err = checkCharset(r.Header.Get("Content-Type"), body)
 	}
 	if err != nil {
-		return merchant, nil, err
+		return q, nil, err
 	}
 	if query != "" {
 		path += "?" + query
 	}
-	passed, err := account.v3.Pass(r.Context(), apiv3.PassRequest{
-		Method: r.Method, Path: path, ContentType: r.Header.Get("Content-Type"),
-		Serial: r.Header.Get("Wechatpay-Serial"), Body: body,
+	ctx := r.Context()
+	if r.Method != http.MethodGet {
+		q.fields = passedNumbers(body)
+		if q.call, err = inFlight.begin(ctx, q, h); err != nil {
+			return q, nil, err
+		}
+		ctx = q.call.ctx
+	}
+	var passed *apiv3.Passed
+	err = h.guard(q, func() (err error) {
+		passed, err = account.v3.Pass(ctx, apiv3.PassRequest{
+			Method: r.Method, Path: path, ContentType: r.Header.Get("Content-Type"),
+			Serial: r.Header.Get("Wechatpay-Serial"), Body: body,
+		})
+		return err
 	})
-	return merchant, passed, err
+	return q, passed, err
 }
 
 // escapedRoute returns what stands behind the path prefix as the caller escaped

@@ -28,18 +28,22 @@ const (
 )
 
 // readBody reads a whole body of at most so many bytes, within its time. Errors
-// wrap wepay.ErrTooLarge or wepay.ErrMalformed.
+// wrap wepay.ErrTooLarge or wepay.ErrMalformed, or are the body's own
+// wepay.ErrBusy.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	// Where the connection cannot have a deadline (HTTP/3) the server's own
 	// time-outs stand.
 	controller := http.NewResponseController(w)
 	patience := max(bodyTimeout, time.Duration(limit/bodyRate)*time.Second)
-	if controller.SetReadDeadline(time.Now().Add(patience)) == nil {
-		defer func() { _ = controller.SetReadDeadline(time.Time{}) }()
-	}
+	bounded := controller.SetReadDeadline(time.Now().Add(patience)) == nil
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil && bounded { // else it goes for what net/http reads of the rest
+		_ = controller.SetReadDeadline(time.Time{})
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
+	case errors.Is(err, wepay.ErrBusy):
+		return nil, err
 	case errors.As(err, &tooLarge):
 		return nil, fmt.Errorf("%w: a body of more than %d bytes", wepay.ErrTooLarge, limit)
 	case err != nil:

@@ -32,8 +32,9 @@ type question struct {
 	op       wepay.Operation
 	merchant *wepay.Merchant
 	fields   wepay.Fields
-	path     string // of a pass-through, with its slash
-	format   string // of a bill
+	path     string     // of a pass-through, with its slash
+	format   string     // of a bill
+	call     *moneyCall // nil: no money moves
 }
 
 // orderNames are the names of an order's fields in our JSON.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,12 +57,13 @@ func (c ownContext) Value(key any) any {
 // loadTransport loads a guest of its own from a transport block, or the default
 // one without a block. It ends with the config's context.
 func loadTransport(ctx caddy.Context, raw json.RawMessage) (*transport, error) {
-	if raw == nil {
-		raw = json.RawMessage(`{"protocol":"http"}`)
+	raw, err := withDefaults(raw, bounds)
+	if err != nil {
+		return nil, err
 	}
 	host := &struct {
 		Raw json.RawMessage `caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
-	}{slices.Clone(raw)}
+	}{raw}
 	loaded, err := ctx.LoadModule(host, "Raw")
 	if err != nil {
 		return nil, err
@@ -70,13 +72,17 @@ func loadTransport(ctx caddy.Context, raw json.RawMessage) (*transport, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T is not the http transport", loaded)
 	}
+	// A connection goes on being made when its request is given up.
+	if guest.Transport.TLSHandshakeTimeout == 0 {
+		guest.Transport.TLSHandshakeTimeout = 5 * time.Second
+	}
 	return &transport{guest, caddy.NewReplacer()}, nil
 }
 
 // loadMerchantTransport loads a merchant's own connections to WeChat Pay, which
 // present its certificate and are shared with no other merchant.
 func loadMerchantTransport(ctx caddy.Context, raw json.RawMessage, merchant *wepay.Merchant) (*transport, error) {
-	raw, err := withWeChatDefaults(raw)
+	raw, err := withDefaults(raw, weChatDefaults)
 	if err != nil {
 		return nil, err
 	}
@@ -91,22 +97,31 @@ func loadMerchantTransport(ctx caddy.Context, raw json.RawMessage, merchant *wep
 	if rt.TLSClientConfig == nil {
 		rt.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	if rt.TLSHandshakeTimeout == 0 {
-		rt.TLSHandshakeTimeout = 5 * time.Second
-	}
 	merchant.ConfigureTLS(rt.TLSClientConfig)
 	return t, nil
 }
 
-// withWeChatDefaults fills in what a transport block leaves open. WeChat's
-// documents speak of HTTP/1.1, whose TLS alone knows renegotiation, and WeChat
-// closes idle connections after about a minute.
-func withWeChatDefaults(raw json.RawMessage) (json.RawMessage, error) {
-	fields := map[string]json.RawMessage{
-		"protocol":   json.RawMessage(`"http"`),
-		"versions":   json.RawMessage(`["1.1"]`),
-		"keep_alive": json.RawMessage(`{"idle_timeout":"50s"}`),
-	}
+// bounds hold for every server. Those of time are for what no request's context
+// ends: how long a SOCKS proxy may take to greet, and a server to read. (TLS 1.3
+// lets a server demand writes, and crypto/tls closes no connection before the
+// write to it has ended.)
+var bounds = map[string]json.RawMessage{
+	"protocol":                 json.RawMessage(`"http"`),
+	"max_response_header_size": json.RawMessage(strconv.Itoa(wepay.MaxResponseHeader)),
+	"read_timeout":             json.RawMessage(`"10m"`),
+	"write_timeout":            json.RawMessage(`"5s"`),
+}
+
+// weChatDefaults: WeChat's documents speak of HTTP/1.1, whose TLS alone knows
+// renegotiation, and WeChat closes idle connections after about a minute.
+var weChatDefaults = map[string]json.RawMessage{
+	"versions":   json.RawMessage(`["1.1"]`),
+	"keep_alive": json.RawMessage(`{"idle_timeout":"50s"}`),
+}
+
+// withDefaults fills in what a transport block leaves open.
+func withDefaults(raw json.RawMessage, defaults map[string]json.RawMessage) (json.RawMessage, error) {
+	fields := maps.Clone(defaults)
 	if raw != nil {
 		var given map[string]json.RawMessage
 		if err := json.Unmarshal(raw, &given); err != nil {

@@ -11,6 +11,7 @@ import (
 var (
 	ErrMalformed   = errors.New("malformed message")
 	ErrTooLarge    = errors.New("message too large")
+	ErrBusy        = errors.New("too much to do at once")
 	ErrUnsigned    = errors.New("no signature")
 	ErrSignature   = errors.New("wrong signature")
 	ErrProbe       = errors.New("a probe of WeChat Pay's, which signs wrongly to see whether that is noticed")

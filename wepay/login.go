@@ -63,7 +63,7 @@ func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, err
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	reply, err := l.ask(ctx, m, in.Get("code"))
 	if err != nil {
-		failed := &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: %w", ErrNoAnswer, err)}
+		failed := &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: m.Quoter().QuoteError(fmt.Errorf("%w: %w", ErrNoAnswer, err), in.Get("code"))}
 		if !sent.Load() {
 			failed.Verdict = Again // the code is unused
 		}
@@ -74,10 +74,10 @@ func (l *Login) OpenID(ctx context.Context, m *Merchant, in Fields) (Fields, err
 		if !known {
 			verdict = Fix
 		}
-		return nil, &Error{Merchant: m.Name, Operation: OpenID, Code: strconv.Itoa(reply.Errcode), Message: reply.Errmsg, Verdict: verdict}
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Code: strconv.Itoa(reply.Errcode), Message: m.Quoter().Quote(reply.Errmsg, in.Get("code")), Verdict: verdict}
 	}
-	if reply.OpenID == "" {
-		return nil, &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: the reply lacks openid", ErrNoAnswer)}
+	if reply.OpenID == "" || strings.Contains(reply.OpenID+reply.UnionID+reply.SessionKey, m.AppSecret) {
+		return nil, &Error{Merchant: m.Name, Operation: OpenID, Verdict: Never, Err: fmt.Errorf("%w: the reply lacks openid, or repeats app_secret", ErrNoAnswer)}
 	}
 	result := Fields{{Name: "openid", Value: reply.OpenID}}
 	if reply.UnionID != "" {
@@ -120,7 +120,10 @@ func (l *Login) ask(ctx context.Context, m *Merchant, code string) (*loginReply,
 	if err != nil {
 		return nil, errors.New("the login endpoint is no URL") // the cause would hold the secret
 	}
-	resp, err := l.Transport.RoundTrip(req)
+	// A connection that is kept is watched: what a server says unasked goes to the
+	// standard log, and that may be the URL with the secret.
+	req.Close = true
+	resp, err := RoundTrip(l.Transport, req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.URL.Host, err)
 	}

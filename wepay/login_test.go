@@ -3,6 +3,7 @@ package wepay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -202,6 +204,40 @@ func TestOpenIDNoAnswer(t *testing.T) {
 			keeps(t, err)
 			if len(l.urls()) != 1 {
 				t.Errorf("asked %d times", len(l.urls()))
+			}
+		})
+	}
+}
+
+// A login server that repeats what it was asked has nobody else told.
+func TestOpenIDEchoed(t *testing.T) {
+	reply := func(format string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { says(fmt.Sprintf(format, r.URL.String()))(w, r) }
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"refused": reply(`{"errcode":40013,"errmsg":"invalid appid in %[1]s%[1]s%[1]s%[1]s"}`),
+		"openid":  reply(`{"openid":%q}`),
+		"unionid": reply(`{"openid":"o1","unionid":%q}`),
+		"a page":  reply("<title>%s</title>"),
+		"a status": func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s %s\r\n\r\n", r.URL, r.URL)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := loginServer(t, answer)
+			got, err := l.OpenID(t.Context(), direct(secret, env(wepay.WXAPP)), aCode)
+			if err == nil || got != nil {
+				t.Errorf("got %v, %v", got, err)
+			}
+			keeps(t, err)
+			if failed, ok := errors.AsType[*wepay.Error](err); !ok || utf8.RuneCountInString(failed.Message) > 201 || strings.Contains(failed.Message, appSecret) {
+				t.Errorf("got %q", failed.Message)
 			}
 		})
 	}

@@ -118,6 +118,10 @@ type Merchant struct {
 	AppSecret string
 	// SessionKey: a mini program's session_key may be handed out.
 	SessionKey bool
+
+	// Secrets are further ones of the merchant's, which nothing here uses and no
+	// error repeats.
+	Secrets []string
 }
 
 // Validate returns what is wrong with a merchant, as a *FieldError that names the

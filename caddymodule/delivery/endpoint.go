@@ -190,7 +190,7 @@ func taken(status int, reply []byte) *notTaken {
 		return not("errcode is no number")
 	}
 	if number, err := errcode.Float64(); err != nil || number != 0 {
-		refusal := not("errcode %s", errcode)
+		refusal := not("errcode %.20s", errcode)
 		refusal.errcode = true
 		return refusal
 	}

@@ -97,7 +97,7 @@ func TestEndpointRequest(t *testing.T) {
 	c := &Endpoint{URL: "https://orders.example.cn:8443/apis/v1/mqtt/pay_notify?from=wepay"}
 	before := time.Now().Unix()
 	r, body := deliver(t, c, payment(), http.Header{
-		"Content-Type": {"text/xml"}, "Cookie": {"a=b"}, "Authorization": {"Bearer " + "token-of-the-order-service"}, "Traceparent": {"00-1-2-01"}, "Tracestate": {"a=1", "b=2"},
+		"Content-Type": {"text/xml"}, "Cookie": {"a=b"}, "Authorization": {"Bearer " + "token-of-the-order-service"}, "Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "Tracestate": {"a=1,b=2"},
 	})
 	const want = `{"appid":"wx00112233445566aa","attach":"袜子 & <手套> \"🧦\"\n","coupon_id_0":"","mch_id":"1900000109",` +
 		`"out_trade_no":"5ba27cc3a70db45dd108b53f","result_code":"SUCCESS","total_fee":"1200","transaction_id":"4200000000202001010000000001"}`
@@ -114,7 +114,7 @@ func TestEndpointRequest(t *testing.T) {
 	wantHeader := map[string]string{
 		"Content-Type": "application/json", "User-Agent": "caddy-wepay/" + wepay.Version,
 		"Webhook-Id": payment().EventID(), "Webhook-Timestamp": r.Header.Get("Webhook-Timestamp"),
-		"Traceparent": "00-1-2-01", "Tracestate": "a=1,b=2",
+		"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate": "a=1,b=2",
 		"Idempotency-Key": "", // for net/http, which repeats the request by it; not sent
 	}
 	got := make(map[string]string)

@@ -25,15 +25,7 @@ func NewEvent(n *wepay.Notification, header http.Header, now time.Time) (*store.
 		OutRefundNo:   get("out_refund_no"),
 		Amount:        amount(n), Currency: cmp.Or(get("fee_type"), get("fee_type_0"), "CNY"),
 		After: n.PrecedingID(), Payload: payload,
-		Received: now, State: store.Waiting, Due: now, Since: now,
-	}
-	for _, name := range []string{"Traceparent", "Tracestate"} {
-		if values := header[name]; len(values) > 0 {
-			if e.Trace == nil {
-				e.Trace = make(http.Header)
-			}
-			e.Trace[name] = values
-		}
+		Received: now, State: store.Waiting, Due: now, Since: now, Trace: traceOf(header),
 	}
 	return e, nil
 }

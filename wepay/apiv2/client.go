@@ -23,6 +23,7 @@ type Client struct {
 	sandbox   *flight.Flight[string]
 	bank      *flight.Flight[*rsa.PublicKey]
 	refunds   confirmations
+	quoter    *wepay.Quoter
 }
 
 // DefaultRiskEndpoint is the server that gives the public key of bank payouts.
@@ -39,6 +40,7 @@ func NewClient(merchant *wepay.Merchant, options wepay.ClientOptions) *Client {
 		endpoints: endpoints.New(options.Transport, options.Now, merchant.Endpoints...),
 		risk:      endpoints.New(options.Transport, options.Now, cmp.Or(options.RiskEndpoint, DefaultRiskEndpoint)),
 		refunds:   confirmations{places: make(chan struct{}, maxConfirmations)},
+		quoter:    merchant.Quoter(),
 	}
 	c.sandbox = flight.New("the sandbox's key", options.Now, c.fetchSandboxKey)
 	c.bank = flight.New("the bank's public key", options.Now, c.fetchBankKey)

@@ -24,7 +24,7 @@ type signing struct {
 // it WeChat assumes MD5.
 func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (signing, error) {
 	if c.merchant.Sandbox && op != wepay.SandboxKey {
-		key, err := c.sandboxKey(ctx)
+		key, err := c.sandboxKey(ctx, 0)
 		return signing{wepay.MD5, key}, err
 	}
 	return signing{cmp.Or(call.signType, c.merchant.SignType), c.merchant.PartnerKey}, nil
@@ -40,7 +40,7 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	}
 	var reply wepay.Fields
 	var open []error
-	err = c.send(ctx, call, body, func(err error) { open = append(open, err) }, func(resp *http.Response) (err error) {
+	err = c.send(ctx, call, body, func(err error) { open = append(open, c.quoteError(err)) }, func(resp *http.Response) (err error) {
 		defer resp.Body.Close()
 		reply, err = call.readReply(resp.StatusCode, resp.Body)
 		return err
@@ -122,7 +122,9 @@ func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 			failed.Verdict = wepay.Again
 		}
 	}
-	if c.merchant.Sandbox && strings.Contains(failed.Message, "验证签名失败") {
+	refusedSandboxKey := c.merchant.Sandbox && strings.Contains(failed.Message, "验证签名失败")
+	failed.Code, failed.Message = c.quote(failed.Code), c.quote(failed.Message)
+	if refusedSandboxKey {
 		c.sandbox.Forget()
 		failed.Verdict = wepay.Again
 	}

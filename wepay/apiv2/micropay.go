@@ -101,7 +101,7 @@ func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fiel
 		case "PAYERROR", "CLOSED", "REVOKED", "NOPAY":
 			return nil, &wepay.Error{
 				Merchant: c.merchant.Name, Operation: op, Verdict: wepay.Never,
-				Code: state.Get("trade_state"), Message: state.Get("trade_state_desc"),
+				Code: state.Get("trade_state"), Message: c.quote(state.Get("trade_state_desc")),
 			}
 		}
 	}

@@ -18,9 +18,14 @@ const (
 // WeChat's answer quoted in binarywang/WxJava#2505.
 const sandboxKeyAge = 60 * time.Hour
 
-// sandboxKey returns the key that the sandbox signs with.
-func (c *Client) sandboxKey(ctx context.Context) (string, error) {
-	return c.sandbox.Get(ctx, sandboxKeyAge, 0)
+// askForNotification is the least time between two questions for the key that are
+// asked for a notification's sake, which anybody may send.
+const askForNotification = 10 * time.Second
+
+// sandboxKey returns the key that the sandbox signs with, unless fetching it failed
+// less than a time ago.
+func (c *Client) sandboxKey(ctx context.Context, retry time.Duration) (string, error) {
+	return c.sandbox.Get(ctx, sandboxKeyAge, retry)
 }
 
 func (c *Client) fetchSandboxKey(ctx context.Context) (string, error) {
@@ -29,10 +34,11 @@ func (c *Client) fetchSandboxKey(ctx context.Context) (string, error) {
 }
 
 // notificationKey returns the key that notifications to the merchant are signed
-// with: the merchant's own, or the sandbox's.
+// with: the merchant's own, or the sandbox's. If WeChat did not return that it is
+// not asked again for a while.
 func (c *Client) notificationKey(ctx context.Context) (string, error) {
 	if c.merchant.Sandbox {
-		return c.sandboxKey(ctx)
+		return c.sandboxKey(ctx, askForNotification)
 	}
 	return c.merchant.PartnerKey, nil
 }

@@ -183,6 +183,32 @@ func TestSandboxKeyFails(t *testing.T) {
 	do(t, c, wepay.QueryOrder)
 }
 
+// Notifications, which anybody may send, have WeChat asked no more often than once
+// in ten seconds while it does not tell the key. A call asks in any case.
+func TestNotificationsAskOnceInAWhile(t *testing.T) {
+	away := serve(t, func(w http.ResponseWriter, _ asked) { w.WriteHeader(http.StatusBadGateway) })
+	m := merchant(away.URL)
+	m.Sandbox = true
+	now := newClock()
+	c := client(t, m, wepay.ClientOptions{Now: now.now})
+	for _, step := range []struct {
+		turn time.Duration
+		want int
+	}{{0, 1}, {0, 1}, {9 * time.Second, 1}, {time.Second, 2}, {9 * time.Second, 2}} {
+		now.turn(step.turn)
+		if _, err := c.Verify(t.Context(), apiv2.NewUnverified(nil)); !errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("got %v", err)
+		}
+		if n := len(away.asked()); n != step.want {
+			t.Errorf("after %s more WeChat was asked %d times, wants %d", step.turn, n, step.want)
+		}
+	}
+	_, err := c.Do(t.Context(), wepay.QueryOrder, aQuery)
+	if wantError(t, err, wepay.Again); len(away.asked()) != 3 {
+		t.Errorf("WeChat was asked %d times, with a call", len(away.asked()))
+	}
+}
+
 func TestSandboxKeyOperation(t *testing.T) {
 	s, m := sandbox(t, nil)
 	m.Sandbox = false

@@ -24,7 +24,7 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 	if call.risk {
 		access = c.risk
 	}
-	return access.Send(ctx, endpoints.Request{
+	err := access.Send(ctx, endpoints.Request{
 		Method: http.MethodPost, URI: c.path(call), Body: body,
 		Repeatable: call.Repeatable, Timeout: cmp.Or(call.timeout, c.options.Timeout),
 		Header: func(h http.Header) error {
@@ -34,6 +34,18 @@ func (c *Client) send(ctx context.Context, call call, body []byte, open func(err
 		},
 		Open: open,
 	}, read)
+	return c.quoteError(err)
+}
+
+// quote repeats what WeChat, or whoever answers in its place, says.
+func (c *Client) quote(text string) string {
+	key, _ := c.sandbox.Peek(sandboxKeyAge)
+	return c.quoter.Quote(text, key)
+}
+
+func (c *Client) quoteError(err error) error {
+	key, _ := c.sandbox.Peek(sandboxKeyAge)
+	return c.quoter.QuoteError(err, key)
 }
 
 // readReply accepts an HTTP answer only if it is 200 and XML, as WeChat's errors

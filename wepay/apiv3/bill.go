@@ -129,7 +129,7 @@ func (x *exchange) fetch(ctx context.Context, uri string, want billDigest) (*wep
 		return bill, nil
 	}
 	told, _ := refused.refusal() // read takes nothing else but a success, which is no bill
-	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, told.code, told.text())
+	err = fmt.Errorf("%w: fetching the bill: HTTP status %d: %s %s", wepay.ErrNoAnswer, refused.status, x.client.quoter.Quote(told.code), x.client.quoter.Quote(told.text()))
 	return nil, x.call.Unanswered(x.failure(), err)
 }
 

@@ -107,7 +107,7 @@ func (k *KeyRing) Refresh(ctx context.Context) error {
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
 func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 	failing := func(err error) (struct{}, error) {
-		return none, fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, k.merchant.Name, err)
+		return none, fmt.Errorf("%w: fetching platform certificates of merchant %q: %w", wepay.ErrNoAnswer, k.merchant.Name, k.quoter.QuoteError(err))
 	}
 	if err := k.merchant.RequireV3(); err != nil {
 		return failing(err)
@@ -119,7 +119,7 @@ func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", told.code, told.text(), k.hint(told.code)))
+		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", k.quoter.Quote(told.code), k.quoter.Quote(told.text()), k.hint(told.code)))
 	}
 	fresh, err := k.open(answer.body)
 	if err != nil {

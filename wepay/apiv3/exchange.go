@@ -31,7 +31,7 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.open = func(err error) { x.open = append(x.open, err) }
+	r.open = func(err error) { x.open = append(x.open, x.client.quoter.QuoteError(err)) }
 	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {
 		return nil, x.call.Unanswered(x.failure(), err)
@@ -175,7 +175,8 @@ func (c *Client) verify(ctx context.Context, answer *reply) error {
 // refused fills in WeChat's reason. An unsigned refusal ends the call and proves
 // nothing, such as that an order does not exist.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
-	failed.Code, failed.V3Code, failed.Message = codeInV2(x.op, told.code), told.code, told.text()
+	quote := x.client.quoter.Quote
+	failed.Code, failed.V3Code, failed.Message = quote(codeInV2(x.op, told.code)), quote(told.code), quote(told.text())
 	failed.Unsigned = answer.unsigned
 	if answer.unsigned && !provesItself(answer.status) {
 		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d", wepay.ErrNoAnswer, answer.status)

@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"context"
 	"crypto/rsa"
 	"time"
 
@@ -32,11 +33,13 @@ func Decrypt(key *rsa.PrivateKey, value string) (string, error) { return decrypt
 // CheckPath is what Client.Pass takes for a path.
 func CheckPath(path string) error { return checkPath(path) }
 
-// Search holds the turn to try the keys of all accounts until it is ended.
-func Search() (end func()) {
-	searching <- struct{}{}
-	return func() { <-searching }
-}
+// Search has somebody try the keys of all accounts, until it is ended.
+func Search(ctx context.Context) (end func(), err error) { return search(ctx) }
+
+// Waiting is how many wait for that, and Room how many may.
+func Waiting() int { return len(waiting) }
+
+func Room() int { return cap(waiting) }
 
 // Untold makes a key ring not report that its certificates were replaced, as between
 // the two.

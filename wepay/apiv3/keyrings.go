@@ -35,7 +35,7 @@ func (ks *KeyRings) All() []*KeyRing { return ks.all }
 // Find returns the accounts that hold the key that a notification is signed with.
 // For a certificate that none holds it is the account whose APIv3 key opens the
 // content, about which WeChat is asked on the terms of KeyRing.Key; the errors
-// are Key's, too.
+// are Key's, too, or wrap wepay.ErrBusy where too many look for that account.
 func (ks *KeyRings) Find(ctx context.Context, u *Unverified) ([]*KeyRing, error) {
 	serial := u.Serial()
 	if holders := ks.holding(serial); len(holders) > 0 {
@@ -64,20 +64,22 @@ func (ks *KeyRings) opening(ctx context.Context, u *Unverified) ([]*KeyRing, err
 	if len(ks.all) == 0 || !namesCertificate(u.Serial()) {
 		return nil, nil
 	}
+	if err := u.signature.fresh(ks.all[0].options.Now()); err != nil {
+		return nil, err
+	}
+	end, err := search(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	t, err := u.trialDecryption(ks.all[0].options.Now())
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case searching <- struct{}{}:
-		defer func() { <-searching }()
-	case <-ctx.Done():
-		return nil, unsearched(ctx)
-	}
 	var opening []*KeyRing
 	for _, k := range ks.all {
 		if ctx.Err() != nil {
-			return nil, unsearched(ctx)
+			return nil, unsearched(context.Cause(ctx))
 		}
 		if t.opens(k) {
 			opening = append(opening, k)
@@ -87,14 +89,33 @@ func (ks *KeyRings) opening(ctx context.Context, u *Unverified) ([]*KeyRing, err
 }
 
 // searching is held by whoever tries the keys of all accounts: one at a time in a
-// process, so that strangers keep one processor busy at most.
-var searching = make(chan struct{}, 1)
+// process, so that strangers keep one processor busy at most. Waiting is held by
+// those who wait for it as well, each with a notification in memory.
+var (
+	searching = make(chan struct{}, 1)
+	waiting   = make(chan struct{}, 64)
+)
+
+// search waits for the turn to try keys, which lasts until it is ended.
+func search(ctx context.Context) (end func(), err error) {
+	select {
+	case waiting <- struct{}{}:
+	default:
+		return nil, unsearched(errors.New("too many wait for that"))
+	}
+	select {
+	case searching <- struct{}{}:
+		return func() { <-searching; <-waiting }, nil
+	case <-ctx.Done():
+		<-waiting
+		return nil, unsearched(context.Cause(ctx))
+	}
+}
 
 // unsearched is for who had no time for that. Strangers can bring it about, so
 // that it is no failure to get an answer.
-func unsearched(ctx context.Context) error {
-	return fmt.Errorf("%w: too many notifications came that name unknown keys, to try each merchant's apiv3_key on them (name the merchant in notify_url): %w",
-		wepay.ErrUnknownKey, context.Cause(ctx))
+func unsearched(why error) error {
+	return fmt.Errorf("%w: to try each merchant's apiv3_key on notifications that name unknown keys (name the merchant in notify_url): %w", wepay.ErrBusy, why)
 }
 
 // holding returns those that hold a key now.

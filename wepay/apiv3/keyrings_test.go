@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,23 +183,45 @@ func TestFindWhatHasJustCome(t *testing.T) {
 	}
 }
 
-// Who finds no time to try all keys is refused as a stranger.
+// Who finds no time to try all keys is refused, and so is who would be one too many
+// of those that wait: at once. What is known, or named, waits for nobody.
 func TestFindWaitsForOthers(t *testing.T) {
 	a := newLister(t, "a", keyOf(1), 1)
 	ps := apiv3.NewKeyRings(a.KeyRing)
 	u := naming(t, serialOf(1), keyOf(1), start)
-	end := apiv3.Search()
-	defer end()
+	busy := func(ctx context.Context, cause error) {
+		t.Helper()
+		if found, err := ps.Find(ctx, u); !errors.Is(err, wepay.ErrBusy) || !errors.Is(err, cause) || errors.Is(err, wepay.ErrNoAnswer) {
+			t.Errorf("got %v, %v", found, err)
+		}
+	}
+	end, err := apiv3.Search(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if found, err := ps.Find(ctx, u); !errors.Is(err, wepay.ErrUnknownKey) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, wepay.ErrNoAnswer) {
-		t.Errorf("got %v, %v", found, err)
+	busy(ctx, context.DeadlineExceeded)
+	waiting, leave := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for range apiv3.Room() - 1 {
+		others.Go(func() { busy(waiting, context.Canceled) })
 	}
+	for apiv3.Waiting() < apiv3.Room() {
+		runtime.Gosched()
+	}
+	busy(t.Context(), wepay.ErrBusy)
+	leave()
+	others.Wait()
 	if _, err := a.Key(t.Context(), u); err != nil { // one that is named waits for nobody
 		t.Error(err)
 	}
 	if found, err := ps.Find(ctx, u); err != nil || len(found) != 1 {
 		t.Errorf("what is known: got %v, %v", found, err)
+	}
+	end()
+	if apiv3.Waiting() > 0 {
+		t.Errorf("%d wait for ever", apiv3.Waiting())
 	}
 }
 

@@ -22,11 +22,12 @@ type wire struct {
 	merchant  *wepay.Merchant
 	options   wepay.ClientOptions
 	endpoints *endpoints.Endpoints
+	quoter    *wepay.Quoter
 }
 
 func newWire(merchant *wepay.Merchant, options wepay.ClientOptions) wire {
 	options = options.WithDefaults(merchant)
-	return wire{merchant, options, endpoints.New(options.Transport, options.Now, merchant.Endpoints...)}
+	return wire{merchant, options, endpoints.New(options.Transport, options.Now, merchant.Endpoints...), merchant.Quoter()}
 }
 
 // request is one request before it is signed.
@@ -46,10 +47,11 @@ type request struct {
 // send signs and sends a request, again for each endpoint. Read closes the answer.
 // Errors are those of endpoints.Send.
 func (w *wire) send(ctx context.Context, r request, read func(*http.Response) error) error {
-	return w.endpoints.Send(ctx, endpoints.Request{
+	err := w.endpoints.Send(ctx, endpoints.Request{
 		Method: r.method, URI: r.uri, Body: r.body, Repeatable: r.repeatable, Timeout: cmp.Or(r.timeout, w.options.Timeout),
 		Header: func(h http.Header) error { return w.header(r, h) }, Open: r.open,
 	}, read)
+	return w.quoter.QuoteError(err)
 }
 
 // header sets the headers of every request.

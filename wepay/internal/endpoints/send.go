@@ -123,7 +123,7 @@ func (e *Endpoints) attempt(ctx context.Context, req *http.Request, timeout time
 		GetConn: func(string) { dials.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	resp, err := e.transport.RoundTrip(req.WithContext(ctx))
+	resp, err := wepay.RoundTrip(e.transport, req.WithContext(ctx))
 	if err != nil {
 		cancel()
 		// A transport that does not report looking for a connection does not report

@@ -122,6 +122,15 @@ func (f *Flight[T]) Last() (began time.Time, err error) {
 	return f.began, f.err
 }
 
+// Peek returns the result of the last fetch if it succeeded less than fresh ago. It
+// does not fetch.
+func (f *Flight[T]) Peek(fresh time.Duration) (value T, found bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	value, err, found := f.last(fresh, fresh)
+	return value, found && err == nil
+}
+
 // Assume stores a value as if fetched at a time, unless there is a result already
 // or the time is in the future.
 func (f *Flight[T]) Assume(value T, at time.Time) {
