@@ -169,7 +169,7 @@ func TestConfigFileValidate(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := writeFile(t, dir, "config.json", []byte(row.text))
-			cert, err := os.ReadFile("../wepay/testdata/wechat.p12")
+			cert, err := os.ReadFile("../testdata/certificates/wechat.p12")
 			if err != nil {
 				t.Fatal(err)
 			}
