@@ -217,7 +217,7 @@ func TestConfigFileValidate(t *testing.T) {
 			t.Setenv("WEPAY_TEST_P12", "cert")
 			dir := t.TempDir()
 			path := writeFile(t, dir, "config.json", []byte(row.text))
-			cert, err := os.ReadFile("../wepay/testdata/wechat.p12")
+			cert, err := os.ReadFile("../testdata/certificates/wechat.p12")
 			if err != nil {
 				t.Fatal(err)
 			}

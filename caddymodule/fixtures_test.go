@@ -23,7 +23,7 @@ func (o orders) RoundTrip(r *http.Request) (*http.Response, error) { return o(r)
 // notificationXML is a notification of 27 fields, signed with testKey.
 func notificationXML(t testing.TB) []byte {
 	t.Helper()
-	text, err := os.ReadFile("../wepay/apiv2/testdata/v20.xml")
+	text, err := os.ReadFile("../testdata/notifications/v20.xml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func credentialFiles(t *testing.T) (dir string) {
 		writeFile(t, dir, prefix+"key.pem", c.KeyPEM)
 	}
 	// All of wepaytest's certificates have one key.
-	stranger, err := os.ReadFile("../wepay/testdata/other-key.pem")
+	stranger, err := os.ReadFile("../testdata/certificates/other-key.pem")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func ExampleParsePKCS12() {
-	file, err := os.ReadFile("testdata/wechat.p12")
+	file, err := os.ReadFile("../testdata/certificates/wechat.p12")
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -13,7 +13,7 @@ import (
 // key is nobody's: the one of the vectors in apiv2/testdata.
 const key = "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga"
 
-// now lies inside the validity of every certificate in testdata but the
+// now lies inside the validity of every certificate in ../testdata but the
 // expired one.
 var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -54,7 +54,7 @@ func callback(url string) func(*wepay.Merchant) {
 
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", name))
+	data, err := os.ReadFile(filepath.Join("..", "testdata", "certificates", name))
 	if err != nil {
 		t.Fatal(err)
 	}

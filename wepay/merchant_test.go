@@ -102,7 +102,7 @@ func TestValidateCertificate(t *testing.T) {
 	})
 }
 
-// certificate gives a merchant a .p12 file of testdata, which has mch_id
+// certificate gives a merchant a .p12 file of ../testdata, which has mch_id
 // 1900000109 for a passphrase.
 func certificate(t *testing.T, file string) func(*wepay.Merchant) {
 	t.Helper()

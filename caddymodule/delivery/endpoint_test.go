@@ -52,7 +52,7 @@ func answering(status int, reply io.Reader, got *http.Request, body *[]byte) ord
 // notificationXML is a notification of 27 fields, signed with testKey.
 func notificationXML(t testing.TB) []byte {
 	t.Helper()
-	text, err := os.ReadFile("../../wepay/apiv2/testdata/v20.xml")
+	text, err := os.ReadFile("../../testdata/notifications/v20.xml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func ExampleReadNotification() {
 		fmt.Println(err)
 		return
 	}
-	body, err := os.ReadFile("testdata/v20.xml") // of the request that WeChat sent
+	body, err := os.ReadFile("../../testdata/notifications/v20.xml") // of the request that WeChat sent
 	if err != nil {
 		fmt.Println(err)
 		return

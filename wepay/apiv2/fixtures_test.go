@@ -26,7 +26,11 @@ const (
 
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", name))
+	dir := "testdata"
+	if filepath.Ext(name) == ".xml" { // which other packages' tests need as well
+		dir = "../../testdata/notifications"
+	}
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +60,11 @@ func merchant(endpoints ...string) *wepay.Merchant {
 	}
 }
 
-// withCertificate gives a merchant the file of ../testdata that has its mch_id
+// withCertificate gives a merchant the file of ../../testdata/certificates that has its mch_id
 // for a passphrase.
 func withCertificate(t *testing.T, m *wepay.Merchant, file string) *wepay.Merchant {
 	t.Helper()
-	cert, err := wepay.ParsePKCS12(testdata(t, filepath.Join("..", "..", "testdata", file)), m.MchID)
+	cert, err := wepay.ParsePKCS12(testdata(t, filepath.Join("..", "..", "..", "testdata", "certificates", file)), m.MchID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func sealed(t testing.TB, key, text string) string {
 
 // WeChat's usable certificates are accepted.
 func TestListOfCertificates(t *testing.T) {
-	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	own := privateKey(t, testdata(t, "../certificates/key.pem"))
 	good := listed{serial: 0x0A1B}
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -177,7 +177,7 @@ func TestUnusableCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	own := privateKey(t, testdata(t, "../certificates/key.pem"))
 	for name, test := range map[string]struct {
 		other listed
 		text  string

@@ -8,7 +8,7 @@ import (
 )
 
 func TestEncrypt(t *testing.T) {
-	key := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	key := privateKey(t, testdata(t, "../certificates/key.pem"))
 	for _, plain := range []string{"张三", strings.Repeat("字", 71), strings.Repeat("a", 214), ""} {
 		sealed, err := apiv3.Encrypt(&key.PublicKey, plain)
 		if err != nil || len(sealed) != 344 {

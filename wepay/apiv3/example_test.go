@@ -73,7 +73,7 @@ func ExampleReadNotification() {
 
 // receivedRequest is one that WeChat sent, the key that signed it, and the time when.
 func receivedRequest() (header http.Header, body, publicKey []byte, at time.Time) {
-	text, err := os.ReadFile("testdata/vectors.json")
+	text, err := os.ReadFile("../../testdata/apiv3/vectors.json")
 	if err != nil {
 		panic(err)
 	}

@@ -34,14 +34,14 @@ var start = time.Date(2026, 1, 1, 4, 0, 0, 0, time.UTC)
 
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", name))
+	data, err := os.ReadFile(filepath.Join("..", "..", "testdata", "apiv3", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data
 }
 
-// vector is one row of testdata/vectors.json.
+// vector is one row of ../../testdata/apiv3/vectors.json.
 type vector struct {
 	Method, URL, Timestamp, Nonce, Body, Message, Signature string
 	Headers                                                 map[string]string

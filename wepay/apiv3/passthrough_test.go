@@ -141,7 +141,7 @@ func TestPassUpload(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		pairs := authorizationPairs.FindStringSubmatch(r.Header.Get("Authorization"))
 		message := "POST\n/v3/merchant/media/upload\n" + pairs[4] + "\n" + pairs[2] + "\n" + v.Body + "\n"
-		if !verifies(&privateKey(t, testdata(t, "../../testdata/key.pem")).PublicKey, message, pairs[3]) || !bytes.Equal(body, upload.Bytes()) || r.Header.Get("Content-Type") != form.FormDataContentType() {
+		if !verifies(&privateKey(t, testdata(t, "../certificates/key.pem")).PublicKey, message, pairs[3]) || !bytes.Equal(body, upload.Bytes()) || r.Header.Get("Content-Type") != form.FormDataContentType() {
 			t.Errorf("sent %q with %v", body, r.Header)
 		}
 		return answer{body: `{"media_id":"1"}`}
@@ -250,7 +250,7 @@ func TestPassIsSentAsItIs(t *testing.T) {
 		w := newWechat(t, func(_ http.ResponseWriter, r *http.Request) answer {
 			got = r.RequestURI
 			pairs := authorizationPairs.FindStringSubmatch(r.Header.Get("Authorization"))
-			if !verifies(&privateKey(t, testdata(t, "../../testdata/key.pem")).PublicKey, "GET\n"+r.RequestURI+"\n"+pairs[4]+"\n"+pairs[2]+"\n\n", pairs[3]) {
+			if !verifies(&privateKey(t, testdata(t, "../certificates/key.pem")).PublicKey, "GET\n"+r.RequestURI+"\n"+pairs[4]+"\n"+pairs[2]+"\n\n", pairs[3]) {
 				t.Errorf("%s: what is signed is not what is sent", uri)
 			}
 			return answer{body: "{}"}

@@ -146,7 +146,7 @@ func wechatsKey(t testing.TB) *rsa.PrivateKey {
 }
 
 func strangersKey(t testing.TB) *rsa.PrivateKey {
-	return privateKey(t, testdata(t, "../../testdata/other-key.pem"))
+	return privateKey(t, testdata(t, "../certificates/other-key.pem"))
 }
 
 // signedBy are headers that sign a body with a key.

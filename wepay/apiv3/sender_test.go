@@ -18,7 +18,7 @@ import (
 // sent is when the vectors' notifications were signed.
 var sent = time.Unix(1700000000, 0)
 
-// notificationVector is what one of testdata/vectors.json has of a notification.
+// notificationVector is what one of ../../testdata/apiv3/vectors.json has of a notification.
 type notificationVector struct {
 	Headers   map[string]string `json:"headers"`
 	Body      string            `json:"body"`
@@ -33,7 +33,7 @@ func (v notificationVector) header() http.Header {
 	return header
 }
 
-// keyVectors are the keys of testdata/vectors.json.
+// keyVectors are the keys of ../../testdata/apiv3/vectors.json.
 type keyVectors struct {
 	PlatformPublicKey  string `json:"platform_public_key"`
 	PlatformPrivateKey string `json:"platform_private_key"`
@@ -42,10 +42,10 @@ type keyVectors struct {
 	APIv3Key           string `json:"apiv3_key"`
 }
 
-// vectorInto reads one of testdata/vectors.json.
+// vectorInto reads one of ../../testdata/apiv3/vectors.json.
 func vectorInto[T any](tb testing.TB, name string) T {
 	tb.Helper()
-	text, err := os.ReadFile("testdata/vectors.json")
+	text, err := os.ReadFile("../../testdata/apiv3/vectors.json")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 // and compare BenchmarkSign/request with BenchmarkSign/RSA of the same run.
 
 func BenchmarkSign(b *testing.B) {
-	v, key := vectors(b)["R1"], privateKey(b, testdata(b, "../../testdata/key.pem"))
+	v, key := vectors(b)["R1"], privateKey(b, testdata(b, "../certificates/key.pem"))
 	m := &wepay.Merchant{MchID: mchID, PrivateKey: key, MchSerial: "048D5A6B7C8D9E0F1A2B3C4D5E6F708192A3B4C5"}
 	b.Run("RSA", func(b *testing.B) {
 		digest := sha256.Sum256([]byte(v.Message))

@@ -47,7 +47,7 @@ func TestVectorsOfRequests(t *testing.T) {
 			}
 			message := fmt.Sprintf("%s\n%s\n%s\n%s\n%s\n", r.Method, r.RequestURI, pairs[4], pairs[2], body)
 			if r.Method != v.Method || r.RequestURI != v.URL || string(body) != v.Body || pairs[4] != v.Timestamp || pairs[1] != k.MchID ||
-				!verifies(&privateKey(t, testdata(t, "../../testdata/key.pem")).PublicKey, message, pairs[3]) {
+				!verifies(&privateKey(t, testdata(t, "../certificates/key.pem")).PublicKey, message, pairs[3]) {
 				t.Errorf("%s: sent %q, %s", id, message, pairs[0])
 			}
 			sent = true
@@ -112,7 +112,7 @@ func TestHeaders(t *testing.T) {
 // The parameters of a client are signed in the form of C1 and C2.
 func TestVectorsOfClients(t *testing.T) {
 	merchantKey := publicKey(t, vectorKeys(t).MerchantPublic)
-	own := &privateKey(t, testdata(t, "../../testdata/key.pem")).PublicKey
+	own := &privateKey(t, testdata(t, "../certificates/key.pem")).PublicKey
 	const prepayID = "wx201410272009395522657a690389285100"
 	messages := map[string]func(appID, at, nonce string) string{
 		"C1": func(appID, at, nonce string) string {

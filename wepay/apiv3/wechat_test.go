@@ -101,7 +101,7 @@ func (s *wechat) merchant(t testing.TB, more ...string) *wepay.Merchant {
 	return &wepay.Merchant{
 		Name: "shop", Env: wepay.NATIVE, Type: wepay.Direct, API: wepay.V3, SignType: wepay.MD5,
 		AppID: appID, MchID: mchID, APIv3Key: apiV3Key,
-		PrivateKey: privateKey(t, testdata(t, "../../testdata/key.pem")), MchSerial: "048D5A6B7C8D9E0F1A2B3C4D5E6F708192A3B4C5",
+		PrivateKey: privateKey(t, testdata(t, "../certificates/key.pem")), MchSerial: "048D5A6B7C8D9E0F1A2B3C4D5E6F708192A3B4C5",
 		PublicKeyID: s.keys.PublicKeyID, PublicKey: publicKey(t, s.keys.PlatformPublic),
 		NotifyURL: "https://pay.example.cn/apis/v1/wepay/pay_notify",
 		Endpoints: append([]string{s.URL}, more...),
@@ -127,7 +127,7 @@ func (s *wechat) client(t testing.TB, m *wepay.Merchant, given ...wepay.ClientOp
 // sealFor encrypts a field for the merchant of merchant.
 func sealFor(t testing.TB, plain string) string {
 	t.Helper()
-	key := privateKey(t, testdata(t, "../../testdata/key.pem"))
+	key := privateKey(t, testdata(t, "../certificates/key.pem"))
 	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &key.PublicKey, []byte(plain), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ type vector struct {
 
 func readVectors(t *testing.T) map[string]vector {
 	t.Helper()
-	raw, err := os.ReadFile("../apiv3/testdata/vectors.json")
+	raw, err := os.ReadFile("../../testdata/apiv3/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
