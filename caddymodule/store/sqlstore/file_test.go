@@ -169,6 +169,19 @@ func corrupt(t testing.TB, path string) {
 	}
 }
 
+// corruptPageOf overwrites the start of the page that has an event's payload, which
+// is read only when that is.
+func corruptPageOf(t testing.TB, path, id string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(content, []byte(`{"out_trade_no":"`+id)) &^ 4095
+	copy(content[at:], bytes.Repeat([]byte{0xa5}, 8))
+	write(t, path, string(content))
+}
+
 // A file that is damaged, or lacks something, refuses the start by its name, with
 // what to do, and is left as it is.
 func TestSQLiteRefused(t *testing.T) {
@@ -185,11 +198,12 @@ func TestSQLiteRefused(t *testing.T) {
 		harm func(t *testing.T, path string)
 		want string
 	}{
-		"overwritten":     {func(t *testing.T, path string) { corrupt(t, path) }, ".recover"},
-		"cut off":         {func(t *testing.T, path string) { truncate(t, path, 40_000) }, ".recover"},
-		"something else":  {func(t *testing.T, path string) { write(t, path, "hello") }, ".recover"},
-		"emptied":         {func(t *testing.T, path string) { truncate(t, path, 0) }, "is empty"},
-		"without its log": {func(t *testing.T, path string) { kill(t, path) }, "-wal"},
+		"overwritten":          {func(t *testing.T, path string) { corrupt(t, path) }, ".recover"},
+		"one page overwritten": {func(t *testing.T, path string) { corruptPageOf(t, path, eventID(50)) }, ".recover"},
+		"cut off":              {func(t *testing.T, path string) { truncate(t, path, 40_000) }, ".recover"},
+		"something else":       {func(t *testing.T, path string) { write(t, path, "hello") }, ".recover"},
+		"emptied":              {func(t *testing.T, path string) { truncate(t, path, 0) }, "is empty"},
+		"without its log":      {func(t *testing.T, path string) { kill(t, path) }, "-wal"},
 		"of a newer version": {func(t *testing.T, path string) {
 			db, err := sqlite3.Open(path)
 			if err != nil {

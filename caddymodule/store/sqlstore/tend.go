@@ -23,14 +23,14 @@ func (d *database) tend() {
 	defer ticker.Stop()
 	retention := time.NewTimer(d.retentionPause())
 	defer retention.Stop()
-	trusted := newTrustedClock(clock.System(), d.logger)
+	even := clock.System()
 	for {
 		select {
 		case <-ticker.C:
-			trusted.Now()
+			even.Now() // which follows the system's by being read
 			d.engine.tend(d)
 		case <-retention.C:
-			d.retain(ctx, trusted)
+			d.retain(ctx, even)
 			retention.Reset(d.retentionPause())
 		case <-ctx.Done():
 			return
@@ -73,13 +73,13 @@ func (d *database) retentionPause() time.Duration {
 	return min(max(keep/10, portionPause), longestRetentionPause)
 }
 
-// retain removes the payloads and the rows that have been kept for long enough,
-// unless the clock was set a short time ago: a wrong one would remove everything.
-func (d *database) retain(ctx context.Context, c *trustedClock) {
+// retain removes the payloads and the rows that have been kept for long enough, by
+// a clock that goes on evenly: one that is set to a wrong time removes nothing.
+func (d *database) retain(ctx context.Context, even *clock.Clock) {
 	o := d.options.Load()
-	now, trusted := c.now(o.Now())
-	if !trusted {
-		return
+	now := even.Now()
+	if other := o.Now(); other.Before(now) {
+		now = other
 	}
 	if o.KeepRows > 0 {
 		before := millis(now.Add(-o.KeepRows))
@@ -131,31 +131,4 @@ func (d *database) removePortion(ctx context.Context, write string, before int64
 		return err
 	})
 	return len(rows) == portion, err
-}
-
-// trustAfter is how long a clock that was set is not trusted.
-const trustAfter = time.Hour
-
-// trustedClock tells whether the system's clock was set a short time ago.
-type trustedClock struct {
-	*clock.Clock
-	setAt time.Duration // by the monotonic clock
-}
-
-func newTrustedClock(c *clock.Clock, logger *zap.Logger) *trustedClock {
-	t := &trustedClock{Clock: c, setAt: -trustAfter}
-	c.OnStep(func(step, _ time.Duration) {
-		t.setAt = c.Running()
-		logger.Warn("the system's clock was set: nothing is removed from the store for an hour", zap.Duration("by", step))
-	})
-	return t
-}
-
-// now returns the earlier of a time and the clock's, and whether it is trusted.
-func (t *trustedClock) now(other time.Time) (now time.Time, trusted bool) {
-	now = t.Now()
-	if other.Before(now) {
-		now = other
-	}
-	return now, t.Running()-t.setAt >= trustAfter
 }
