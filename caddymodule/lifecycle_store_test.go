@@ -215,6 +215,9 @@ func TestRequestsDuringReloads(t *testing.T) {
 	if a, err := w.send(http.MethodGet, "http://"+admin+"/wepay/events/counts", ""); err != nil || !strings.Contains(a.body, `"merchant":"shop"`) {
 		t.Errorf("the admin API answers HTTP %d %s (%v)", a.status, a.body, err)
 	}
+	if text, err := w.caddy("wepay", "nosuch"); err == nil || !strings.Contains(text, `unknown command "nosuch"`) {
+		t.Errorf("a command that there is none of says %s (%v)", text, err)
+	}
 	if text, err := w.caddy("wepay", "events", "--address", admin); err != nil || !strings.Contains(text, "shop") {
 		t.Errorf("the command says %s (%v)", text, err)
 	}

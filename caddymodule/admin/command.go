@@ -28,6 +28,9 @@ func init() {
 		Usage: "<command>",
 		Short: "Commands of the WeChat Pay module",
 		CobraFunc: func(cmd *cobra.Command) {
+			// Cobra shows its help for a command that it does not know, as if all were well.
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(eventsCommand())
 			for _, command := range commands {
 				cmd.AddCommand(command())
