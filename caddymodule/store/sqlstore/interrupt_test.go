@@ -16,9 +16,13 @@ func TestSQLiteInterrupted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	found := 0
+	query := func() error { return c.query("SELECT 1", func(func(...any) error) error { found++; return nil }) }
+	if err := query(); err != nil || found != 1 { // so that it is prepared
+		t.Fatalf("a query finds %d rows (%v)", found, err)
+	}
 	err := c.within(ctx, func() error {
 		cancel()
-		return c.query("SELECT 1", func(func(...any) error) error { found++; return nil })
+		return query()
 	})
 	if err == nil {
 		t.Errorf("an interrupted query finds %d rows, and no error", found)
