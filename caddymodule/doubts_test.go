@@ -71,7 +71,7 @@ func TestDoubtAccess(t *testing.T) {
 func TestDoubtTransports(t *testing.T) {
 	const shop, insecure = "cb_notify_url https://orders.example/", ": tls_insecure_skip_verify lets anybody on the way pass for the server"
 	file := func(lines string) string {
-		return options(lines+"\n"+merchantBlock("shop", shop)+merchantBlock("mini", shop+"\napp_id wx2")) + aSite
+		return options(lines+"\n"+merchantBlock("shop", shop)+merchantBlock("mini", shop+"\napp_id wx00112233445566bb")) + aSite
 	}
 	checkDoubts(t, file(""))
 	checkDoubts(t, file("transport http {\ntls_server_name pay.example\n}"))
@@ -107,7 +107,7 @@ func TestDoubtCallbacks(t *testing.T) {
 // What JSON and the Node service's file say is doubted, too.
 func TestDoubtJSON(t *testing.T) {
 	config := testConfig(t, ":8080\n")
-	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx1","mch_id":"1900000109","partner_key":"` + testKey + `","cb_notify_url":"http://orders.example.cn/"}],"transport":{"protocol":"http","tls":{"insecure_skip_verify":true}}}`)
+	config.AppsRaw["wepay"] = json.RawMessage(`{"merchants":[{"name":"shop","app_id":"wx00112233445566aa","mch_id":"1900000109","partner_key":"` + testKey + `","cb_notify_url":"http://orders.example.cn/"}],"transport":{"protocol":"http","tls":{"insecure_skip_verify":true}}}`)
 	config.AppsRaw["http"] = json.RawMessage(`{"servers":{"srv0":{"listen":[":8080"],"routes":[{"handle":[{"handler":"wepay","allow":"0.0.0.0/0","token":"short"}]}]}}}`)
 	warnings, err := validateConfig(t, config)
 	if err != nil {

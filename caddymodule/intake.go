@@ -1,8 +1,12 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -42,6 +46,20 @@ func (in *intake) Read(p []byte) (int, error) {
 	n, err := in.ReadCloser.Read(p)
 	in.read += n
 	return n, err
+}
+
+// busyPause is how long, at least, whoever is refused for want of room waits to
+// hear of it. A flood would come again at once, and leave no time for others;
+// WeChat waits longer.
+const busyPause = 2 * time.Second
+
+// holdOff waits as long as that, and has net/http read nothing of what comes.
+func holdOff(ctx context.Context, w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	select {
+	case <-time.After(busyPause + rand.N(busyPause)):
+	case <-ctx.Done():
+	}
 }
 
 // release gives the room back.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,6 +49,10 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 		h.logRefused(merchant, outcome, in.notification != nil, err)
 	} else {
 		h.logTaken(in.notification)
+	}
+	if errors.Is(err, wepay.ErrBusy) {
+		body.release()
+		holdOff(ctx, w)
 	}
 	return writeHeard(w, in.api, outcome, err == nil)
 }

@@ -14,10 +14,10 @@ var (
 	ErrBusy        = errors.New("too much to do at once")
 	ErrUnsigned    = errors.New("no signature")
 	ErrSignature   = errors.New("wrong signature")
-	ErrProbe       = errors.New("a probe of WeChat Pay's, which signs wrongly to see whether that is noticed")
-	ErrUnknownKey  = errors.New("signed with a key that is not known here")
-	ErrAmbiguous   = errors.New("signed, but nobody can tell what it says: it reads in more than one way")
-	ErrUnconfirmed = errors.New("a notification without a signature, which WeChat Pay did not confirm")
+	ErrProbe       = errors.New("a signature probe of WeChat Pay's, wrong on purpose")
+	ErrUnknownKey  = errors.New("signed with an unknown key")
+	ErrAmbiguous   = errors.New("signed, but ambiguous: it reads in more than one way")
+	ErrUnconfirmed = errors.New("an unsigned notification that WeChat Pay did not confirm")
 	ErrStale       = errors.New("signed too long ago, or ahead of this machine's clock")
 	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not decrypt it")
 	ErrForeign     = errors.New("not about this merchant")
@@ -73,14 +73,14 @@ var billAdvice = map[Verdict]string{
 	Never: "downloading it again will give the same",
 }
 
-// Error is what came of an operation that did not succeed at WeChat Pay.
+// Error is the error of an operation that did not succeed at WeChat Pay.
 type Error struct {
 	Merchant  string    // the merchant's name
 	Operation Operation // what was requested
 	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
 	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
-	Unsigned  bool      // nobody signed that refusal although API v3 signs: Code and Message are unproven
+	Unsigned  bool      // the refusal is not signed although API v3 signs: Code and Message are unproven
 	Verdict   Verdict   // whether the same call may be sent again
 	Ask       Operation // the operation that tells the outcome, where there is one
 	Err       error     // the cause, where it was not WeChat that refused

@@ -20,11 +20,14 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 	if err != nil || start.Name.Local != root {
 		return nil, fmt.Errorf("%w: another root element", wepay.ErrMalformed)
 	}
-	fields := wepay.Fields{}
+	fields := []wepay.Field{}
 	err = children(d, func(name string) error {
+<<<<<<< HEAD
 		if _, twice := fields.Lookup(name); twice {
 			return syntaxError("an element occurs twice")
 		}
+=======
+>>>>>>> hostile
 		text, items, err := element(d)
 		if err != nil {
 			return err
@@ -38,13 +41,13 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 		if items != nil {
 			text, err = marshalItems(items)
 		}
-		fields.Set(name, text)
+		fields = append(fields, wepay.Field{Name: name, Value: text})
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", wepay.ErrMalformed, err)
 	}
-	return fields, nil
+	return inOrder(fields)
 }
 
 func firstElement(d *xml.Decoder) (xml.StartElement, error) {
@@ -91,17 +94,21 @@ func element(d *xml.Decoder) (text string, items []wepay.Fields, err error) {
 		case xml.CharData:
 			b.Write(token)
 		case xml.StartElement:
-			item := wepay.Fields{}
+			item := []wepay.Field{}
 			err := children(d, func(name string) error {
 				var value string
 				err := d.DecodeElement(&value, &xml.StartElement{Name: xml.Name{Local: name}})
-				item.Set(name, value)
+				item = append(item, wepay.Field{Name: name, Value: value})
 				return err
 			})
 			if err != nil {
 				return "", nil, err
 			}
-			items = append(items, item)
+			sorted, err := inOrder(item)
+			if err != nil {
+				return "", nil, err
+			}
+			items = append(items, sorted)
 		case xml.EndElement:
 			return b.String(), items, nil
 		}

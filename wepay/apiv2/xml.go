@@ -28,6 +28,11 @@ func Decode(root string, document []byte) (wepay.Fields, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s at byte %d", wepay.ErrMalformed, err, d.size-len(d.rest))
 	}
+	return inOrder(fields)
+}
+
+// inOrder makes Fields of what stands there in any order, once each.
+func inOrder(fields []wepay.Field) (wepay.Fields, error) {
 	slices.SortStableFunc(fields, func(a, b wepay.Field) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(fields); i++ {
 		if fields[i].Name == fields[i-1].Name {
@@ -209,7 +214,7 @@ func isNameByte(c byte, first bool) bool {
 
 // text reads an element's value: text and CDATA sections, joined.
 func (d *decoder) text() (string, error) {
-	var joined string
+	var joined pieces
 	for {
 		end := strings.IndexByte(d.rest, '<')
 		if end < 0 {
@@ -220,12 +225,12 @@ func (d *decoder) text() (string, error) {
 			if err != nil {
 				return "", err
 			}
-			joined = join(joined, piece)
+			joined.add(piece)
 			d.rest = d.rest[end:]
 		}
 		section, found := strings.CutPrefix(d.rest, "<![CDATA[")
 		if !found {
-			return joined, nil
+			return joined.text(), nil
 		}
 		piece, rest, found := strings.Cut(section, "]]>")
 		if !found {
@@ -234,17 +239,42 @@ func (d *decoder) text() (string, error) {
 		if err := checkCharacters(piece); err != nil {
 			return "", err
 		}
-		joined = join(joined, lineEnds(piece))
+		joined.add(lineEnds(piece))
 		d.rest = rest
 	}
 }
 
+<<<<<<< HEAD
 // join avoids a copy in the usual case, a single piece.
 func join(a, b string) string {
 	if a == "" {
 		return b
+=======
+// pieces are joined to a text. The usual one, which alone is all of it, is not
+// copied.
+type pieces struct {
+	only string
+	all  strings.Builder // of more than one
+}
+
+func (p *pieces) add(piece string) {
+	switch {
+	case p.only == "" && p.all.Len() == 0:
+		p.only = piece
+	case p.all.Len() == 0:
+		p.all.WriteString(p.only)
+		fallthrough
+	default:
+		p.all.WriteString(piece)
+>>>>>>> hostile
 	}
-	return a + b
+}
+
+func (p *pieces) text() string {
+	if p.all.Len() > 0 {
+		return p.all.String()
+	}
+	return p.only
 }
 
 // unescape gives character data its meaning: references resolved, line ends

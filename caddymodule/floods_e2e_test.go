@@ -1,0 +1,102 @@
+package caddymodule_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/caddymodule"
+	"github.com/windsome/caddy-wepay/wepay/wepaytest"
+)
+
+// What anybody can send is logged once in a minute, by merchant and reason, and then
+// how often it came; what WeChat sends is logged each time.
+func TestRefusalsAreSampled(t *testing.T) {
+	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
+	w.serve(layout{sellers: []*seller{shop, other}, site: "\n\twepay {\n\t\tallow 192.0.2.1\n\t}"})
+	const times = 20
+	for range times {
+		for _, s := range []*seller{shop, other} {
+			checkRefused(t, w, w.post("pay_notify", strings.Replace(s.notification(t, "o1"), "1200", "1", 1)), "wrong_signature")
+		}
+		checkRefused(t, w, w.post("pay_notify", "<xml>"), "malformed")
+		if a := w.ask("refund", shop.refund("o1", "r1", 1)); a.status != http.StatusForbidden {
+			t.Errorf("HTTP %d %s", a.status, a.body)
+		}
+	}
+	w.orders.answers(replying(http.StatusBadGateway, ""))
+	for range times {
+		checkRefusedAfterAll(t, w.post("pay_notify", shop.notification(t, "o1")))
+	}
+	for _, test := range []struct {
+		texts []string
+		want  int
+	}{
+		{[]string{`"merchant":"shop"`, `"reason":"wrong_signature"`}, 1},
+		{[]string{`"merchant":"other"`, `"reason":"wrong_signature"`}, 1},
+		{[]string{`"merchant":""`, `"reason":"malformed"`}, 1},
+		{[]string{`"operation":"refund"`, `"errcode":401`}, 1},
+		{[]string{`"merchant":"shop"`, `"reason":"not_taken"`}, times},
+	} {
+		if n := w.logs(append(test.texts, `"level":"warn"`)...); n != test.want {
+			t.Errorf("%v is logged %d times, wants %d", test.texts, n, test.want)
+		}
+		if n := w.logs(append(test.texts, `"level":"debug"`)...); n != times-test.want {
+			t.Errorf("%v is logged %d times for who wants to know, wants %d", test.texts, n, times-test.want)
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`{"malformed":%[1]d,"other: wrong_signature":%[1]d,"refund: not allowed":%[1]d,"shop: wrong_signature":%[1]d}`, times-1)
+	if n := w.logs("more was refused in the last minute", want); n != 1 {
+		t.Errorf("the log does not say how much more there was:\n%s", strings.Join(w.caddyLog(), "\n"))
+	}
+}
+
+func checkRefusedAfterAll(t *testing.T, a answer) {
+	t.Helper()
+	if a.body != refused("not_taken") {
+		t.Errorf("WeChat hears %s", a.body)
+	}
+}
+
+// Large notifications have a room of their own, which is bounded, and those of
+// WeChat's come in beside it.
+func TestRoomForLargeNotifications(t *testing.T) {
+	w, shop := newWorld(t), moving("shop", 1, "v2")
+	shop.v3.publicKey = true
+	w.serve(layout{sellers: []*seller{shop}, site: counting})
+	large := padded("<xml>", 9000)
+	release := caddymodule.HoldLargeNotifications(t)
+	checkRefused(t, w, w.post("pay_notify", large), "busy")
+	v3 := w.paidEvent(shop, shop.paid3("o2"))
+	checkAnswerV3(t, w.deliverBody("pay_notify", mustHeader(t, v3), []byte(padded("{", 9000))), http.StatusServiceUnavailable, "busy")
+	if a := w.post("pay_notify", shop.notification(t, "o1")); a.body != taken {
+		t.Errorf("WeChat hears %s", a.body)
+	}
+	if a := w.deliver("pay_notify", v3, nil); a.status != http.StatusNoContent {
+		t.Errorf("WeChat hears %d %s", a.status, a.body)
+	}
+	if n := w.counts("", "busy"); n != 2 {
+		t.Errorf("%d are counted", n)
+	}
+	release()
+	for range 2 * 16 << 20 / maxBody { // each gives its room back
+		if a := w.post("pay_notify", large); a.body != refused("malformed") {
+			t.Fatalf("WeChat hears %s", a.body)
+		}
+	}
+}
+
+func mustHeader(t *testing.T, d *wepaytest.Delivery) http.Header {
+	t.Helper()
+	header, err := d.Header()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header
+}
