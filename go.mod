@@ -15,11 +15,8 @@ require (
 	go.opentelemetry.io/otel v1.46.0
 	go.uber.org/goleak v1.3.0
 	go.uber.org/zap v1.28.0
-<<<<<<< HEAD
 	golang.org/x/crypto v0.58.0
-=======
 	golang.org/x/net v0.60.0
->>>>>>> hostile
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	software.sslmate.com/src/go-pkcs12 v0.7.4

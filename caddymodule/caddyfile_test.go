@@ -174,7 +174,7 @@ func TestMerchantLines(t *testing.T) {
 		{"partner_key " + testKey + "x", `merchant "shop": partner_key: must be 32 characters, has 33, at Caddyfile:4`},
 		{`partner_key "` + testKey[:31] + ` "`, `merchant "shop": partner_key: must be letters and digits, at Caddyfile:4`},
 		{"partner_key " + testKey[:29] + "密", `merchant "shop": partner_key: must be letters and digits, at Caddyfile:4`},
-		{`app_id "wx0011 66aa"`, `merchant "shop": app_id: may hold digits and letters only, at Caddyfile:4`},
+		{`app_id "wx0011 66aa"`, `merchant "shop": app_id: must be wx (a company's of WeCom: ww) and 16 letters and digits, at Caddyfile:4`},
 		{"app_id wx00112233445566aa00112233445566a", `merchant "shop": app_id: must be wx (a company's of WeCom: ww) and 16 letters and digits, at Caddyfile:4`},
 		{"mch_id 1900000109.0", `merchant "shop": mch_id: may hold digits and letters only, at Caddyfile:4`},
 		{"sub_app_id wx00112233/445566aa", `merchant "shop": sub_app_id: must be wx (a company's of WeCom: ww) and 16 letters and digits, at Caddyfile:4`},

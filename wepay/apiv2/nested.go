@@ -22,12 +22,6 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 	}
 	fields := []wepay.Field{}
 	err = children(d, func(name string) error {
-<<<<<<< HEAD
-		if _, twice := fields.Lookup(name); twice {
-			return syntaxError("an element occurs twice")
-		}
-=======
->>>>>>> hostile
 		text, items, err := element(d)
 		if err != nil {
 			return err

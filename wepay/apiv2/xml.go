@@ -244,12 +244,6 @@ func (d *decoder) text() (string, error) {
 	}
 }
 
-<<<<<<< HEAD
-// join avoids a copy in the usual case, a single piece.
-func join(a, b string) string {
-	if a == "" {
-		return b
-=======
 // pieces are joined to a text. The usual one, which alone is all of it, is not
 // copied.
 type pieces struct {
@@ -266,7 +260,6 @@ func (p *pieces) add(piece string) {
 		fallthrough
 	default:
 		p.all.WriteString(piece)
->>>>>>> hostile
 	}
 }
 
