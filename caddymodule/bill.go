@@ -62,7 +62,7 @@ func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *bil
 }
 
 // boundReading has who asked for a stream read it in the time that WeChat has to
-// send it.
+// send it. For the next request net/http takes the deadline back.
 func boundReading(w http.ResponseWriter) {
 	// What has no deadlines (HTTP/3) ends with its connection.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wepay.BillTimeout))

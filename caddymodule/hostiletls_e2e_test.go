@@ -8,14 +8,13 @@ import (
 	"time"
 )
 
-// holding listens, and has a way to serve each connection, until the end of the
-// test. It tells of each that its client has closed.
-func holding(t *testing.T, serve func(net.Conn)) (address string, closed <-chan struct{}) {
+// holding listens, and says nothing, until the end of the test. It tells of each
+// connection that its client has closed it.
+func holding(t *testing.T) (address string, closed <-chan struct{}) {
 	t.Helper()
 	s := &hostileServer{conns: make(map[net.Conn]string)}
 	ended := make(chan struct{}, 100)
 	s.listen(t, func(conn net.Conn) {
-		serve(conn)
 		_, _ = io.Copy(io.Discard, conn)
 		ended <- struct{}{}
 	})
@@ -26,14 +25,11 @@ func holding(t *testing.T, serve func(net.Conn)) (address string, closed <-chan 
 // dials it when the request has been.
 func TestTLSThatNeverBegins(t *testing.T) {
 	w, shop := newWorld(t), newSeller("shop", 1)
-	address, closed := holding(t, func(net.Conn) {})
+	address, closed := holding(t)
 	shop.endpoint, shop.orders = "https://"+address, "https://"+address
-	w.serve(w.stalls(stall{shop, []string{"app_secret " + appSecret}}))
 	l := w.stalls(stall{shop, []string{"app_secret " + appSecret}})
 	l.options = shortTimes + strings.ReplaceAll(l.options, w.wechat.URL, "https://"+address)
-	if err := w.load(l); err != nil {
-		t.Fatal(err)
-	}
+	w.serve(l)
 	checkNoAnswer(t, w.ask("order_query", map[string]any{"out_trade_no": "o1"}), "AGAIN")
 	checkNoAnswer(t, w.ask("openid", map[string]any{"code": "c1"}), "AGAIN")
 	checkRefused(t, w, w.post("pay_notify", shop.notification(t, "o1")), "not_taken")

@@ -45,7 +45,7 @@ func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name 
 	}
 	merchant := h.merchants.Named(name)
 	if merchant == nil {
-		return nil, fmt.Errorf("%w: there is no merchant %q here", wepay.ErrForeign, name)
+		return nil, fmt.Errorf("%w: there is no merchant %.64q here", wepay.ErrForeign, name)
 	}
 	platform := h.app.accounts[merchant].platform
 	switch {
