@@ -16,7 +16,6 @@ import (
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
-	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // movesMoney are the operations that may, or that may keep it from moving.
@@ -25,7 +24,7 @@ var movesMoney = map[wepay.Operation]bool{
 	wepay.SendRedPacket: true, wepay.SendGroupRedPacket: true, wepay.Transfer: true, wepay.PayBank: true,
 	wepay.ProfitShare: true, wepay.ProfitShareMulti: true, wepay.ProfitShareFinish: true, wepay.ProfitShareReturn: true,
 	wepay.CombineOrder: true, wepay.CloseCombined: true, wepay.CancelTransfer: true, wepay.TransferBatch: true,
-	apiv2.Pass: true, apiv3.Pass: true, // but for GET
+	apiv2.Pass: true, // and apiv3.Pass, but for GET and uploads
 }
 
 // moneyCall is an operation that may move money, until the log has what came of

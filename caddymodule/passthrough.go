@@ -77,8 +77,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (question, *apiv3
 	case account.v3 == nil:
 		return q, nil, q.merchant.RequireV3()
 	}
-	limit := int64(maxPassBody)
-	if apiv3.IsUpload(r.Header.Get("Content-Type")) {
+	limit, upload := int64(maxPassBody), apiv3.IsUpload(r.Header.Get("Content-Type"))
+	if upload {
 		limit = maxUpload
 	}
 	body, err := readAsked(w, r, limit)
@@ -92,7 +92,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (question, *apiv3
 		path += "?" + query
 	}
 	ctx := r.Context()
-	if r.Method != http.MethodGet {
+	if r.Method != http.MethodGet && !upload {
 		q.fields = passedNumbers(body)
 		if q.call, err = inFlight.begin(ctx, q, h); err != nil {
 			return q, nil, err
