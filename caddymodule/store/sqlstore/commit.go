@@ -34,7 +34,7 @@ type committer struct {
 	ending chan struct{}
 	ended  chan struct{}
 	write  func(ctx context.Context, batch []*job) error
-	admit  func(bytes int) error
+	admit  func(events, bytes int) error
 }
 
 // commitTimeout is how long a database may take for a transaction: WeChat waits
@@ -44,6 +44,9 @@ const commitTimeout = 4 * time.Second
 // do has a job done, and waits until that is durable. Once a job is taken its end
 // is waited for, so that nobody is left in doubt.
 func (c *committer) do(j *job) error {
+	if err := j.ctx.Err(); err != nil {
+		return err
+	}
 	j.done = make(chan struct{})
 	select {
 	case c.jobs <- j:
@@ -105,14 +108,14 @@ func (c *committer) batch(first *job) (batch []*job) {
 // commit writes a batch. Events that there is no room for, or that could get lost,
 // are refused; what else there is to write is written all the same.
 func (c *committer) commit(batch []*job) {
-	puts, bytes := false, 0
+	events, bytes := 0, 0
 	for _, j := range batch {
 		if j.event != nil {
-			puts, bytes = true, bytes+len(j.event.Payload)
+			events, bytes = events+1, bytes+len(j.event.Payload)
 		}
 	}
-	if puts {
-		if err := c.admit(bytes); err != nil {
+	if events > 0 {
+		if err := c.admit(events, bytes); err != nil {
 			batch = refusePuts(batch, err)
 		}
 	}

@@ -21,8 +21,9 @@ type engine interface {
 	update(ctx context.Context, run func(session) error) error
 	view(ctx context.Context, run func(session) error) error
 
-	// admit refuses new events of some bytes where they would not be safe.
-	admit(bytes int) error
+	// admit refuses a number of new events, of some bytes in all, where they would not
+	// be safe.
+	admit(events, bytes int) error
 
 	// lease leases what is due of a queue to an instance. If nothing is it says when
 	// something will be; zero: nobody knows.
@@ -296,7 +297,7 @@ func conditions(s session, f store.Filter) (where string, args []any, err error)
 	}
 	if f.State != "" {
 		var n int64
-		err = s.query("SELECT COUNT(*) FROM (SELECT 1 FROM wepay_event WHERE state = ? LIMIT ?) some",
+		err = s.query("SELECT COUNT(*) FROM (SELECT 1 FROM wepay_event WHERE state = ? LIMIT ?) few",
 			func(scan func(...any) error) error { return scan(&n) }, string(f.State), int64(fewEvents))
 		state := "state"
 		if n == fewEvents {

@@ -150,11 +150,15 @@ func (f *file) explain(err error) error {
 	case errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, errFault):
 		return fmt.Errorf("%w: %s is damaged: %w. Nothing is written to it any more. Stop the server, recover what can be read with "+
 			"`sqlite3 %[2]s .recover | sqlite3 recovered.db`, and put that, or a backup, in its place", store.ErrUnavailable, f.path, err)
-	case errors.Is(err, sqlite3.FULL):
+	case f.isFull(err):
 		return fmt.Errorf("%w: %s: %w: %w. Make room", store.ErrUnavailable, f.path, errFull, err)
 	case errors.Is(err, sqlite3.INTERRUPT):
 		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, f.path, context.DeadlineExceeded)
 	default:
+		var code sqlite3.ExtendedErrorCode
+		if errors.As(err, &code) {
+			err = fmt.Errorf("%w (code %d)", err, code)
+		}
 		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, f.path, err)
 	}
 }
@@ -190,7 +194,7 @@ func (f *file) update(_ context.Context, run func(session) error) error {
 	}
 	err := guarded(func() error { return f.writer.transaction(run) })
 	switch {
-	case errors.Is(err, sqlite3.FULL):
+	case f.isFull(err):
 		// What the log has takes no more room in the file, and leaves some.
 		err = errors.Join(err, guarded(f.writer.checkpoint))
 	case errors.Is(err, sqlite3.IOERR):

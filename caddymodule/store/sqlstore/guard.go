@@ -24,30 +24,48 @@ const (
 	mostReserved = 8 << 20
 )
 
-// written is how much a byte of events takes on its way into the file, at most: in
-// the log and in the file, with its indexes. perBatch comes on top.
+// What a batch takes on its way into the file, at most: pages of the log for each
+// event and its indexes, and what all of them share.
 const (
-	written  = 4
-	perBatch = 64 << 10
+	pageSize  = 4096
+	perEvent  = 5 * pageSize
+	perBatch  = 16 * pageSize
+	perByte   = 2
+	mostPages = 1000 // SQLite's default
 )
 
 // admit refuses new events where they could get lost, or would take the room that
 // is kept.
-func (f *file) admit(bytes int) error {
+func (f *file) admit(events, bytes int) error {
 	if err := f.isDamaged(); err != nil {
 		return err
 	}
 	if err := f.checkPlace(); err != nil {
 		return err
 	}
-	free, size, ok := diskRoom(filepath.Dir(f.path))
-	reserved := min(size/reservedPart, mostReserved)
-	needed := reserved + min(reserved, int64(bytes)*written+perBatch)
+	free, reserved, ok := f.room()
+	needed := reserved + int64(events)*perEvent + int64(bytes)*perByte + perBatch
 	if ok && free < needed && free+f.within() < needed {
 		return fmt.Errorf("%w: %s: %w: it has %d bytes free, and %d are kept to hand over the events that are there. Make room",
 			store.ErrUnavailable, f.path, errFull, free, reserved)
 	}
 	return nil
+}
+
+// room returns how many bytes the file's disk has free, and how many are kept.
+func (f *file) room() (free, reserved int64, ok bool) {
+	free, size, ok := diskRoom(filepath.Dir(f.path))
+	return free, min(size/reservedPart, mostReserved), ok
+}
+
+// isFull reports whether an error says that the disk is full. The driver says only
+// that a write failed.
+func (f *file) isFull(err error) bool {
+	if errors.Is(err, sqlite3.FULL) {
+		return true
+	}
+	free, reserved, ok := f.room()
+	return errors.Is(err, sqlite3.IOERR_WRITE) && ok && free < reserved
 }
 
 // within returns how many bytes of the file may be written over.
@@ -65,12 +83,11 @@ func (f *file) within() (bytes int64) {
 // checkpointPages returns how long the log may get before it is written to the
 // file: what it has may make the file longer, for which there has to be room.
 func (f *file) checkpointPages() int {
-	const page, most, least = 4096, 1000, 8
-	_, size, ok := diskRoom(filepath.Dir(f.path))
+	_, reserved, ok := f.room()
 	if !ok {
-		return most
+		return mostPages
 	}
-	return int(max(least, min(size/reservedPart/page/2, most)))
+	return int(max(8, min(reserved/pageSize/2, mostPages)))
 }
 
 // checkPlace makes sure that the paths still lead to what is open: what is written

@@ -181,7 +181,7 @@ func (s *server) explain(err error) error {
 }
 
 // admit refuses nothing: what there is no room for the server refuses itself.
-func (s *server) admit(int) error { return nil }
+func (s *server) admit(int, int) error { return nil }
 
 // unless returns an error unless it is another one.
 func unless(expected, err error) error {
