@@ -12,5 +12,6 @@ require (
 require (
 	github.com/go-json-experiment/json v1.27.2 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	software.sslmate.com/src/go-pkcs12 v0.7.4 // indirect
 )
