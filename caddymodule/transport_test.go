@@ -1,0 +1,46 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Connections are bounded in what no request's context ends, unless the
+// configuration says otherwise.
+func TestTransportBounds(t *testing.T) {
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	for _, test := range []struct {
+		name, block string
+		header      int64
+		read, write time.Duration
+	}{
+		{"without a block", "", wepay.MaxResponseHeader, 10 * time.Minute, 5 * time.Second},
+		{"with another option", `{"protocol":"http","compression":false}`, wepay.MaxResponseHeader, 10 * time.Minute, 5 * time.Second},
+		{"with its own", `{"max_response_header_size":1000,"read_timeout":"1m","write_timeout":"2s"}`, 1000, time.Minute, 2 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var raw json.RawMessage
+			if test.block != "" {
+				raw = json.RawMessage(test.block)
+			}
+			transport, err := loadTransport(ctx, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			guest := transport.guest
+			if guest.MaxResponseHeaderSize != test.header || time.Duration(guest.ReadTimeout) != test.read || time.Duration(guest.WriteTimeout) != test.write {
+				t.Errorf("the header may have %d bytes, a read may take %v and a write %v", guest.MaxResponseHeaderSize, guest.ReadTimeout, guest.WriteTimeout)
+			}
+			if got := guest.Transport.TLSHandshakeTimeout; got != 5*time.Second {
+				t.Errorf("a TLS handshake may take %v", got)
+			}
+		})
+	}
+}
