@@ -3,13 +3,13 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/caddymodule/admin"
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
@@ -42,11 +42,9 @@ func (liveMetrics) Collect(metrics chan<- prometheus.Metric) {
 
 // storeMetrics tell how many events a store has, asked when somebody looks.
 type storeMetrics struct {
-	store  store.Store
-	logger *zap.Logger
-
-	mu   sync.Mutex
-	told time.Time // when it was last said that counting fails
+	store    store.Store
+	logger   *zap.Logger
+	failures sampler.Sampler
 }
 
 var (
@@ -55,9 +53,6 @@ var (
 	storeUp = prometheus.NewDesc("caddy_wepay_store_up",
 		"Whether the store could be asked for its events: 1, or 0, and then caddy_wepay_store_events is not there.", nil, nil)
 )
-
-// countTold is how often it is said that counting still fails.
-const countTold = time.Minute
 
 // scrapeTimeout bounds how long a store may take to count: whoever asks for
 // the metrics wants the others, too, and soon.
@@ -81,21 +76,12 @@ func (c *storeMetrics) Collect(metrics chan<- prometheus.Metric) {
 	up := 1.0
 	if err != nil {
 		up = 0
-		c.tell(err)
+		if c.failures.Log("counting") {
+			c.logger.Error("counting the store's events for the metrics failed", zap.Error(err))
+		}
 	}
 	metrics <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
 	for _, count := range counts {
 		metrics <- prometheus.MustNewConstMetric(storeEvents, prometheus.GaugeValue, float64(count.Events), count.Merchant, string(count.State))
 	}
-}
-
-// tell says that counting fails, unless that was said lately.
-func (c *storeMetrics) tell(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.told) < countTold {
-		return
-	}
-	c.told = time.Now()
-	c.logger.Error("counting the store's events for the metrics failed", zap.Error(err))
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
@@ -33,17 +34,17 @@ const precedingWait = time.Second
 func (w *queueWorker) run() {
 	var deliveries sync.WaitGroup
 	defer deliveries.Wait()
-	var told time.Time // when it was last said that leasing fails; zero: it does not
+	var failures sampler.Sampler
 	for w.leasing.Err() == nil {
 		leases, err := w.lease()
 		if err != nil {
 			if w.leasing.Err() == nil {
-				told = w.tell(told, err)
+				w.logLeasing(&failures, err)
 				pause(w.leasing, time.Second)
 			}
 			continue
 		}
-		told = w.tell(told, nil)
+		w.logLeasing(&failures, nil)
 		until := time.Now().Add(w.term())
 		for _, lease := range leases {
 			deliveries.Go(func() {
@@ -54,21 +55,16 @@ func (w *queueWorker) run() {
 	}
 }
 
-// tellEvery is how often it is said that leasing still fails.
-const tellEvery = time.Minute
-
-// tell says that leasing fails, or does no more, unless that was said lately.
-func (w *queueWorker) tell(told time.Time, err error) time.Time {
-	if err == nil && told.IsZero() || err != nil && time.Since(told) < tellEvery {
-		return told
-	}
+// logLeasing logs that leasing fails, once a minute, or works again.
+func (w *queueWorker) logLeasing(failures *sampler.Sampler, err error) {
+	const leasing = "leasing"
 	logger := w.Logger.With(zap.String("merchant", w.queue.Merchant), zap.String("kind", string(w.queue.Kind)))
-	if err == nil {
+	switch {
+	case err == nil && failures.Over(leasing):
 		logger.Info("events are leased again")
-		return time.Time{}
+	case err != nil && failures.Log(leasing):
+		logger.Error("leasing events fails: it is tried again each second", zap.Error(err))
 	}
-	logger.Error("leasing events fails: it is tried again each second", zap.Error(err))
-	return time.Now()
 }
 
 // term is how long a lease lasts: time to wait for a worker, and to deliver.
