@@ -218,8 +218,9 @@ type foldsNames struct{ *Memory }
 func (f foldsNames) Lease(ctx context.Context, queue store.Queue, limit int, term time.Duration) ([]*store.Lease, error) {
 	f.mu.Lock()
 	for _, k := range f.events {
-		if strings.EqualFold(k.Merchant, queue.Merchant) && k.State == store.Waiting {
+		if strings.EqualFold(k.Merchant, queue.Merchant) && k.Merchant != queue.Merchant && k.State == store.Waiting {
 			queue.Merchant = k.Merchant
+			break
 		}
 	}
 	f.mu.Unlock()
