@@ -33,7 +33,7 @@ const billsReady = 10 * time.Hour
 // as nothing was traded that day, or Later while the bill may still be to come,
 // which WeChat does not always tell apart.
 func NoBill(date string, now time.Time) Verdict {
-	day, err := time.ParseInLocation("20060102", date, time.FixedZone("", 8*60*60))
+	day, err := time.ParseInLocation("20060102", date, Beijing)
 	if err != nil || now.Before(day.AddDate(0, 0, 1).Add(billsReady)) {
 		return Later
 	}

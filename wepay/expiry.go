@@ -8,7 +8,8 @@ import (
 // timeLayout is how API v2 writes a time, in Beijing time.
 const timeLayout = "20060102150405"
 
-var beijing = time.FixedZone("", 8*60*60) // UTC+8, without daylight saving
+// Beijing is the zone of all times of API v2: UTC+8, without daylight saving.
+var Beijing = time.FixedZone("", 8*60*60)
 
 // CheckExpiry refuses an order that could not be paid any more: its time_expire,
 // where it has one, is past, as UTC in the place of Beijing time is. It says nothing
@@ -23,13 +24,13 @@ func CheckExpiry(in Fields, now time.Time) error {
 	if err := Time(given); err != nil {
 		return &FieldError{Field: "time_expire", Reason: err.Error()}
 	}
-	expires, err := time.ParseInLocation(timeLayout, given, beijing)
+	expires, err := time.ParseInLocation(timeLayout, given, Beijing)
 	if err != nil {
 		return fmt.Errorf("reading time_expire: %w", err)
 	}
 	if !expires.After(now) {
 		return &FieldError{Field: "time_expire", Reason: fmt.Sprintf(
-			"is past: it must be Beijing time, which by this machine's clock is %s (an order that was placed before is to be queried)", now.In(beijing).Format(timeLayout))}
+			"is past: it must be Beijing time, which by this machine's clock is %s (an order that was placed before is to be queried)", now.In(Beijing).Format(timeLayout))}
 	}
 	return nil
 }

@@ -66,14 +66,11 @@ func words(v2 map[string]string, other string) form {
 
 const unchanged = "*"
 
-// beijing is the zone of all times in API v2.
-var beijing = time.FixedZone("", 8*60*60)
-
 // timeForm translates times between two layouts.
 func timeForm(v2Layout, v3Layout string) form {
 	return form{
 		write: func(v2 string) (any, error) {
-			at, err := time.ParseInLocation(v2Layout, v2, beijing)
+			at, err := time.ParseInLocation(v2Layout, v2, wepay.Beijing)
 			if err != nil {
 				return nil, fmt.Errorf("must be a time as %s", v2Layout)
 			}
@@ -88,7 +85,7 @@ func timeForm(v2Layout, v3Layout string) form {
 			if err != nil {
 				return "", errors.New("is no time as RFC 3339 has them")
 			}
-			return at.In(beijing).Format(v2Layout), nil
+			return at.In(wepay.Beijing).Format(v2Layout), nil
 		},
 	}
 }
