@@ -18,7 +18,7 @@ type access struct {
 	allow  *caddyhttp.MatchClientIP // nil: no addresses are named
 	tokens [][sha256.Size]byte
 	origin *http.CrossOriginProtection
-	doubts []*wepay.FieldError // what is valid and hardly meant
+	doubts []*wepay.FieldError // what is valid but probably a mistake
 }
 
 // privateRanges among addresses stands for all private ones, as elsewhere in
@@ -28,7 +28,7 @@ const privateRanges = "private_ranges"
 // Reasons for refusing access.
 var (
 	errShut      = errors.New("this route moves money or shows keys, and is shut until the wepay directive says who may ask: add allow <addresses> or token <token>")
-	errEarly     = errors.New("the request came before the TLS handshake was complete, where anybody can repeat it: send it again")
+	errEarly     = errors.New("the request came before the TLS handshake was complete, where it can be replayed: send it again")
 	errAddress   = errors.New("the client's address is not among those of allow")
 	errBadToken  = errors.New("the request needs the header Authorization: Bearer <token> with one of the tokens of token")
 	errOtherSite = errors.New("the request was made by a page of another site")
@@ -69,7 +69,7 @@ func newAccess(ctx caddy.Context, allow, tokens []string) (*access, error) {
 	return a, nil
 }
 
-// shut says whether nobody may ask.
+// shut reports whether no one may ask.
 func (a *access) shut() bool { return a.allow == nil && len(a.tokens) == 0 }
 
 // check says why a request may not ask for operations. A browser is sent away

@@ -20,7 +20,7 @@ type account struct {
 	merchant *wepay.Merchant
 	v2       *apiv2.Client  // nil without partner_key
 	v3       *apiv3.Client  // nil without what API v3's calls need
-	platform *apiv3.KeyRing // what WeChat is known by over API v3; nil: by nothing
+	keyRing  *apiv3.KeyRing // what WeChat is known by over API v3; nil: by nothing
 	endpoint *delivery.Endpoint
 }
 
@@ -45,11 +45,11 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 	if merchant.Uses(wepay.V2) {
 		account.v2 = apiv2.NewClient(merchant, options)
 	}
-	account.platform = s.platforms.of(merchant, options)
+	account.keyRing = s.keyRings.of(merchant, options)
 	switch {
-	case account.platform != nil && merchant.RequireV3() == nil:
-		account.v3 = apiv3.NewClient(merchant, account.platform, options)
-	case account.platform == nil && merchant.Uses(wepay.V3):
+	case account.keyRing != nil && merchant.RequireV3() == nil:
+		account.v3 = apiv3.NewClient(merchant, account.keyRing, options)
+	case account.keyRing == nil && merchant.Uses(wepay.V3):
 		a.doubt(merchant, "apiv3_key stands without public_key, and without private_key and mch_serial (or pfx, or cert): notifications of API v3 cannot be verified")
 	}
 	return account, nil
@@ -60,7 +60,7 @@ type shared struct {
 	ctx       caddy.Context
 	risk      string // where bank payouts' public key comes from
 	callbacks *transport
-	platforms *platforms
+	keyRings  *keyRings
 }
 
 // api says which API carries an operation: the merchant's own, unless only the

@@ -69,7 +69,7 @@ type App struct {
 	// transport.
 	CallbackTransportRaw json.RawMessage `json:"callback_transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
-	// Where notifications are kept from the moment WeChat hears SUCCESS until
+	// Where notifications are stored from before WeChat hears SUCCESS until
 	// the order service has taken them, and for a while after. Default: nowhere;
 	// then WeChat hears SUCCESS once the order service has taken them.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=wepay.store inline_key=engine"`
@@ -89,7 +89,7 @@ type App struct {
 	metrics   *metrics
 	merchants *wepay.Merchants
 	accounts  map[*wepay.Merchant]*account
-	platforms *platforms
+	keyRings  *keyRings
 	login     *wepay.Login
 
 	policy     delivery.Policy
@@ -98,7 +98,7 @@ type App struct {
 	opened     chan struct{} // closed once the store is open
 	dispatcher *delivery.Dispatcher
 	reporting  *task
-	keeper     *keeper // nil where no merchant has API v3
+	refresher  *refresher // nil where no merchant has API v3
 	refused    sampler.Sampler
 
 	ctx         caddy.Context
@@ -173,8 +173,8 @@ func (a *App) Start() error {
 			return err
 		}
 	}
-	if len(a.platforms.all) > 0 {
-		a.keeper = startKeeper(a.platforms, a.logger, a.metrics)
+	if len(a.keyRings.all) > 0 {
+		a.refresher = startRefresher(a.keyRings, a.logger, a.metrics)
 	}
 	return nil
 }
@@ -182,8 +182,8 @@ func (a *App) Start() error {
 // Stop ends the handing over, and the keeping of certificates. The store stays
 // open for requests that are still being answered.
 func (a *App) Stop() error {
-	if a.keeper != nil {
-		a.keeper.stop()
+	if a.refresher != nil {
+		a.refresher.stop()
 	}
 	if a.reporting != nil {
 		a.reporting.stop()
@@ -198,8 +198,8 @@ func (a *App) Stop() error {
 // Cleanup ends the fetching of certificates, and closes the store, if this app
 // has opened it.
 func (a *App) Cleanup() error {
-	if a.platforms != nil {
-		a.platforms.close()
+	if a.keyRings != nil {
+		a.keyRings.close()
 	}
 	if a.store == nil {
 		return nil

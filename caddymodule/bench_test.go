@@ -59,7 +59,7 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 		tb.Fatal(err)
 	}
 	app := &App{CallbackTimeout: caddy.Duration(defaultCallbackTimeout), metrics: newMetrics(), merchants: merchants, accounts: make(map[*wepay.Merchant]*account)}
-	app.platforms = newPlatforms(nil)
+	app.keyRings = newKeyRings(nil)
 	taken := &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody}
 	service := orders(func(r *http.Request) (*http.Response, error) {
 		_, err := io.Copy(io.Discard, r.Body)
@@ -68,14 +68,14 @@ func (s signed) among(tb testing.TB, others int) *Handler {
 	options := wepay.ClientOptions{Transport: service}
 	for _, m := range all {
 		app.accounts[m] = &account{
-			merchant: m, platform: app.platforms.of(m, options),
+			merchant: m, keyRing: app.keyRings.of(m, options),
 			endpoint: &delivery.Endpoint{URL: m.CbNotifyURL, Secrets: secrets, Timeout: defaultCallbackTimeout, Transport: service},
 		}
 		if m.Uses(wepay.V2) {
 			app.accounts[m].v2 = apiv2.NewClient(m, wepay.ClientOptions{})
 		}
 	}
-	app.platforms.KeyRings = apiv3.NewKeyRings(app.platforms.all...)
+	app.keyRings.KeyRings = apiv3.NewKeyRings(app.keyRings.all...)
 	return &Handler{prefix: defaultPathPrefix, merchants: merchants, logger: zap.NewNop(), app: app}
 }
 

@@ -15,12 +15,12 @@ import (
 
 // billAnswer is a bill on its way to who asked for it.
 type billAnswer struct {
-	question
+	operation
 	bill *wepay.Bill
 }
 
 // streamBill passes a bill on as it comes. One that breaks off, or that does
-// not add up, breaks our answer off as well, so that nobody takes it for whole;
+// not add up, breaks our answer off as well, so that it is not taken for whole;
 // as JSON its last line says why.
 func (h *Handler) streamBill(w http.ResponseWriter, r *http.Request, answer *billAnswer) error {
 	defer answer.bill.Close()

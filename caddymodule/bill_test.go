@@ -27,7 +27,7 @@ func (d *deadline) SetWriteDeadline(until time.Time) error {
 func TestBillIsReadInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &deadline{ResponseRecorder: httptest.NewRecorder()}
-		bill := &billAnswer{question{}, &wepay.Bill{Reader: strings.NewReader("a bill"), Closer: io.NopCloser(nil)}}
+		bill := &billAnswer{operation{}, &wepay.Bill{Reader: strings.NewReader("a bill"), Closer: io.NopCloser(nil)}}
 		if err := new(Handler).streamBill(w, httptest.NewRequest(http.MethodPost, "/", nil), bill); err != nil || w.Body.String() != "a bill" {
 			t.Errorf("got %s (%v)", w.Body, err)
 		}

@@ -14,13 +14,13 @@ import (
 
 // Reasons for refusing a caller from whom no token is asked.
 var (
-	errBrowser = errors.New("the request was made by a browser, whose pages may be anybody's: have the site's own services ask, or ask for a token")
+	errBrowser = errors.New("the request was made by a browser, whose pages may come from anywhere: call from the site's own services, or configure a token")
 	errHost    = errors.New("the request's Host is neither an address, nor localhost, nor a name of this site's, so that it may be a stranger's which DNS rebinding points here: put the name before the site's block, as in http://caddy:8081 { … } (where :8081 stands beside it no name counts), or ask for a token")
 )
 
 // checkCaller says why a request may be a stranger's although it comes from one
 // of the site's own machines: a page can have its own name point to the site,
-// and make the browser of anybody who looks at it ask there.
+// and make the browsers of its visitors ask there.
 func checkCaller(r *http.Request) error {
 	switch host, ok := hostname(r.Host); {
 	case byBrowser(r):

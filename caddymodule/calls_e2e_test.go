@@ -12,20 +12,20 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-// stall is a seller whose block of the Caddyfile has further lines.
+// stall is a merchant whose block of the Caddyfile has further lines.
 type stall struct {
-	*seller
+	*merchant
 	lines []string
 }
 
-// stalls registers sellers and is the layout with their blocks, in which all
-// of WeChat's servers are the world's.
-func (w *world) stalls(all ...stall) layout {
-	w.t.Helper()
-	options := fmt.Sprintf("\t\trisk_endpoint %[1]s\n\t\tlogin_endpoint %[1]s\n", w.wechat.URL)
+// stalls registers merchants and is the layout with their blocks, in which all
+// of WeChat's servers are the environment's.
+func (env *environment) stalls(all ...stall) layout {
+	env.t.Helper()
+	options := fmt.Sprintf("\t\trisk_endpoint %[1]s\n\t\tlogin_endpoint %[1]s\n", env.wechat.URL)
 	for _, s := range all {
-		w.register(s.seller)
-		block := strings.TrimSuffix(w.block(s.seller), "\t\t}\n")
+		env.register(s.merchant)
+		block := strings.TrimSuffix(env.block(s.merchant), "\t\t}\n")
 		for _, line := range s.lines {
 			block += "\t\t\t" + line + "\n"
 		}
@@ -34,12 +34,12 @@ func (w *world) stalls(all ...stall) layout {
 	return layout{options: options}
 }
 
-// newStall is a world with one merchant, whose block has further lines.
-func newStall(t *testing.T, lines ...string) (*world, *seller) {
+// newStall is an environment with one merchant, whose block has further lines.
+func newStall(t *testing.T, lines ...string) (*environment, *merchant) {
 	t.Helper()
-	w, shop := newWorld(t), newSeller("shop", 1)
-	w.serve(w.stalls(stall{shop, lines}))
-	return w, shop
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
+	env.serve(env.stalls(stall{shop, lines}))
+	return env, shop
 }
 
 // full is an answer whose result may hold more than text.
@@ -61,14 +61,14 @@ func (f full) text(t *testing.T, name string) string {
 
 // fetch asks with a body and returns the answer as it came, which may end in an
 // error.
-func (w *world) fetch(route, body string) (answer, error) {
-	w.t.Helper()
-	resp, err := w.web.Post(w.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
-	for n := 0; err != nil && n < w.patience; n++ {
-		resp, err = w.web.Post(w.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
+func (env *environment) fetch(route, body string) (answer, error) {
+	env.t.Helper()
+	resp, err := env.web.Post(env.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
+	for n := 0; err != nil && n < env.patience; n++ {
+		resp, err = env.web.Post(env.site+"/apis/v1/wepay/"+route, "application/json", strings.NewReader(body))
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -76,72 +76,72 @@ func (w *world) fetch(route, body string) (answer, error) {
 }
 
 // try asks for an operation with whatever comes of it.
-func (w *world) try(route string, request map[string]any) full {
-	w.t.Helper()
-	a, err := w.fetch(route, toJSON(w.t, request))
+func (env *environment) try(route string, request map[string]any) full {
+	env.t.Helper()
+	a, err := env.fetch(route, toJSON(env.t, request))
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	f := full{answer: a}
 	if err := json.Unmarshal([]byte(a.body), &f); err != nil {
-		w.t.Fatalf("%s: %v: %s", route, err, a.body)
+		env.t.Fatalf("%s: %v: %s", route, err, a.body)
 	}
 	return f
 }
 
 // done asks for an operation that has to succeed.
-func (w *world) done(route string, request map[string]any) full {
-	w.t.Helper()
-	f := w.try(route, request)
+func (env *environment) done(route string, request map[string]any) full {
+	env.t.Helper()
+	f := env.try(route, request)
 	if f.status != http.StatusOK || f.Errcode != 0 {
-		w.t.Fatalf("%s: HTTP %d %s", route, f.status, f.body)
+		env.t.Fatalf("%s: HTTP %d %s", route, f.status, f.body)
 	}
 	return f
 }
 
 // refuses demands that a request fails before WeChat hears of it, for a reason.
-func (w *world) refuses(route string, request map[string]any, errcode int, says string) {
-	w.t.Helper()
-	before := len(w.received())
-	a := w.try(route, request)
+func (env *environment) refuses(route string, request map[string]any, errcode int, says string) {
+	env.t.Helper()
+	before := len(env.received())
+	a := env.try(route, request)
 	if a.status != http.StatusOK || a.Errcode != errcode || !strings.Contains(a.XOrigMsg, says) || a.Verdict != "" {
-		w.t.Errorf("%s: HTTP %d %s, wants %d and %q", route, a.status, a.body, errcode, says)
+		env.t.Errorf("%s: HTTP %d %s, wants %d and %q", route, a.status, a.body, errcode, says)
 	}
-	if got := w.received()[before:]; len(got) > 0 {
-		w.t.Errorf("%s: WeChat got %s %s", route, got[0].Path, got[0].Body)
+	if got := env.received()[before:]; len(got) > 0 {
+		env.t.Errorf("%s: WeChat got %s %s", route, got[0].Path, got[0].Body)
 	}
 }
 
 // declines demands that WeChat refuses a request.
-func (w *world) declines(route string, request map[string]any, code, verdict string) full {
-	w.t.Helper()
-	a := w.try(route, request)
+func (env *environment) declines(route string, request map[string]any, code, verdict string) full {
+	env.t.Helper()
+	a := env.try(route, request)
 	if a.status != http.StatusOK || a.Errcode != 40000 || a.ErrCode != code || a.Verdict != verdict {
-		w.t.Errorf("%s: HTTP %d %s, wants %s and %s", route, a.status, a.body, code, verdict)
+		env.t.Errorf("%s: HTTP %d %s, wants %s and %s", route, a.status, a.body, code, verdict)
 	}
 	return a
 }
 
 // last is the last request that WeChat got at a path.
-func (w *world) last(path string) wepaytest.Request {
-	w.t.Helper()
-	requests := w.wechat.Requests(path)
+func (env *environment) last(path string) wepaytest.Request {
+	env.t.Helper()
+	requests := env.wechat.Requests(path)
 	if len(requests) == 0 {
-		w.t.Fatalf("WeChat got nothing at %s", path)
+		env.t.Fatalf("WeChat got nothing at %s", path)
 	}
 	return requests[len(requests)-1]
 }
 
 // paid is an order that was placed with further fields and paid; nobody
 // remembers its notification.
-func (w *world) paid(s *seller, id string, further map[string]any) (transactionID string) {
-	w.t.Helper()
-	order := s.order(id)
+func (env *environment) paid(m *merchant, id string, further map[string]any) (transactionID string) {
+	env.t.Helper()
+	order := m.order(id)
 	maps.Copy(order, further)
-	w.get("get_pay_request_params", order)
-	checkTaken(w.t, w.pay(s, id))
-	w.orders.forget()
-	placed, _ := w.wechat.Order(s.mchID, id)
+	env.get("get_pay_request_params", order)
+	checkTaken(env.t, env.pay(m, id))
+	env.orders.forget()
+	placed, _ := env.wechat.Order(m.mchID, id)
 	return placed.TransactionID
 }
 
@@ -167,14 +167,14 @@ type call struct {
 
 // everyCall is every route that sends something to WeChat Pay. Two of them wait
 // when WeChat does not tell what happened.
-func everyCall(s *seller) []call {
+func everyCall(m *merchant) []call {
 	type object = map[string]any
 	share := object{
 		"transaction_id": "4200000001", "out_order_no": "s1",
 		"receivers": []object{{"type": "MERCHANT_ID", "account": "1900000102", "amount": 1, "description": "分账"}},
 	}
 	packet := object{
-		"mch_billno": s.mchID + "202601010000000001", "send_name": "商店", "re_openid": openID, "total_amount": 300,
+		"mch_billno": m.mchID + "202601010000000001", "send_name": "商店", "re_openid": openID, "total_amount": 300,
 		"wishing": "恭喜", "act_name": "新年", "remark": "茶",
 	}
 	with := func(of object, further object) object {
@@ -189,10 +189,10 @@ func everyCall(s *seller) []call {
 	order, day := object{"out_trade_no": "o1"}, object{"bill_date": "20260101"}
 	const again, query, wait = "AGAIN", "QUERY", ""
 	return []call{
-		{route: "get_pay_request_params", path: "/pay/unifiedorder", request: s.order("o1"), open: query, ask: "order_query"},
+		{route: "get_pay_request_params", path: "/pay/unifiedorder", request: m.order("o1"), open: query, ask: "order_query"},
 		{route: "order_query", path: "/pay/orderquery", request: order, open: again},
 		{route: "close_order", path: "/pay/closeorder", request: order, open: again},
-		{route: "refund", path: "/secapi/pay/refund", request: s.refund("o1", "r1", 1), certificate: true, open: query, ask: "refund_query"},
+		{route: "refund", path: "/secapi/pay/refund", request: m.refund("o1", "r1", 1), certificate: true, open: query, ask: "refund_query"},
 		{route: "refund_query", path: "/pay/refundquery", request: order, open: again},
 		{route: "micropay", path: "/pay/micropay", request: with(order, object{"auth_code": "134567890123456789", "total_fee": 1, "body": "茶"}), open: wait},
 		{route: "reverse", path: "/secapi/pay/reverse", request: order, certificate: true, open: wait},
@@ -222,15 +222,15 @@ func everyCall(s *seller) []call {
 // what changes something open, and a question is not to be asked again and again.
 // No answer leaves everything open, and the caller hears which route tells.
 func TestEveryCallsOpenOutcome(t *testing.T) {
-	w, shop := newStall(t, "payouts")
+	env, shop := newStall(t, "payouts")
 	for _, c := range everyCall(shop) {
 		if c.open == "" {
 			continue
 		}
 		t.Run(c.route, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			if c.route != "download_bill" { // whose errors have no code
-				w.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.Refused, Code: "NEWS_OF_TOMORROW", Message: "新 <&>", NoEffect: true})
+				env.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.Refused, Code: "NEWS_OF_TOMORROW", Message: "新 <&>", NoEffect: true})
 				want, ask := "QUERY", c.ask
 				switch c.route {
 				case "close_order", "reverse":
@@ -240,17 +240,17 @@ func TestEveryCallsOpenOutcome(t *testing.T) {
 						want = "FIX"
 					}
 				}
-				if a := w.declines(c.route, c.request, "NEWS_OF_TOMORROW", want); a.ErrCodeDes != "新 <&>" || a.Ask != ask {
+				if a := env.declines(c.route, c.request, "NEWS_OF_TOMORROW", want); a.ErrCodeDes != "新 <&>" || a.Ask != ask {
 					t.Errorf("%s, wants to hear of %q", a.body, ask)
 				}
 			}
-			w.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.HTML, Status: http.StatusBadGateway, NoEffect: true})
-			a := w.try(c.route, c.request)
+			env.wechat.Misbehave(c.path, wepaytest.Fault{Kind: wepaytest.HTML, Status: http.StatusBadGateway, NoEffect: true})
+			a := env.try(c.route, c.request)
 			checkNoAnswer(t, a.answer, c.open, "HTTP status 502")
 			if a.Ask != c.ask {
 				t.Errorf("%s, wants to hear of %q", a.body, c.ask)
 			}
-			request := w.last(c.path)
+			request := env.last(c.path)
 			if serial := request.Serial(); serial != shop.credential.Serial {
 				t.Errorf("%s came with the certificate %q", c.path, serial)
 			}
@@ -261,12 +261,12 @@ func TestEveryCallsOpenOutcome(t *testing.T) {
 // What a merchant lacks is said before anything is sent, and so is a field that
 // nobody knows.
 func TestEveryCallsNeeds(t *testing.T) {
-	w, bare, poor, rich := newWorld(t), newSeller("bare", 1), newSeller("poor", 2), newSeller("rich", 3)
+	env, bare, poor, rich := newEnvironment(t), newMerchant("bare", 1), newMerchant("poor", 2), newMerchant("rich", 3)
 	bare.form = none
-	w.serve(w.stalls(stall{bare, []string{"payouts"}}, stall{poor, nil}, stall{rich, []string{"payouts"}}))
-	of := func(s *seller, c call, further ...string) map[string]any {
+	env.serve(env.stalls(stall{bare, []string{"payouts"}}, stall{poor, nil}, stall{rich, []string{"payouts"}}))
+	of := func(m *merchant, c call, further ...string) map[string]any {
 		request := maps.Clone(c.request)
-		request["merchant"] = s.name
+		request["merchant"] = m.name
 		for _, name := range further {
 			request[name] = "1"
 		}
@@ -274,18 +274,18 @@ func TestEveryCallsNeeds(t *testing.T) {
 	}
 	for _, c := range everyCall(rich) {
 		t.Run(c.route, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			if c.certificate {
-				w.refuses(c.route, of(bare, c), 40010, "pfx")
+				env.refuses(c.route, of(bare, c), 40010, "pfx")
 			}
 			if c.payout {
-				w.refuses(c.route, of(poor, c), 40010, "payouts")
+				env.refuses(c.route, of(poor, c), 40010, "payouts")
 			}
 			if c.route != "get_pay_request_params" { // which leaves out what it does not know
-				w.refuses(c.route, of(rich, c, "a_field_of_nobodys"), 40003, "a_field_of_nobodys: ")
+				env.refuses(c.route, of(rich, c, "a_field_of_nobodys"), 40003, "a_field_of_nobodys: ")
 			}
-			w.refuses(c.route, of(rich, c, "sub_mch_id"), 40003, "sub_mch_id: ")
-			w.refuses(c.route, map[string]any{"merchant": "rich"}, 40008, ": is required")
+			env.refuses(c.route, of(rich, c, "sub_mch_id"), 40003, "sub_mch_id: ")
+			env.refuses(c.route, map[string]any{"merchant": "rich"}, 40008, ": is required")
 		})
 	}
 }

@@ -129,7 +129,7 @@ func (c *MerchantConfig) keys(subMchID *string) map[string]directive {
 	}
 }
 
-// unmarshalConfigText reads text, or a number that somebody wrote without quotes: a
+// unmarshalConfigText reads text, or a number that stands without quotes: a
 // mchId or a passphrase. Null is as if the key were not there.
 func unmarshalConfigText(value jsontext.Value, text *string) error {
 	if err := checkMember(value); err != nil {

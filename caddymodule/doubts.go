@@ -12,17 +12,17 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// doubt warns of what is valid and hardly meant.
+// doubt warns of what is valid but probably a mistake.
 func (a *App) doubt(merchant *wepay.Merchant, reason string) {
 	a.logger.Warn("merchant is doubtful", zap.String("merchant", merchant.Name), zap.String("reason", reason))
 }
 
-// doubtTransport warns of connections whose other end may be anybody.
+// doubtTransport warns of connections whose other end is not authenticated.
 func (a *App) doubtTransport(directive string, t *transport) {
 	if t.guest.TLS == nil || !t.guest.TLS.InsecureSkipVerify {
 		return
 	}
-	reason := a.positions.locate(&wepay.FieldError{Field: directive, Reason: "tls_insecure_skip_verify lets anybody on the way pass for the server, read what is paid and change it: take it out, or name the server's authority in tls_trust_pool"})
+	reason := a.positions.locate(&wepay.FieldError{Field: directive, Reason: "tls_insecure_skip_verify lets anyone on the network pose as the server, read payments and change them: remove it, or name the server's authority in tls_trust_pool"})
 	a.logger.Warn("wepay is doubtful", zap.String("reason", reason.Error()))
 }
 
@@ -37,7 +37,7 @@ func (a *App) doubtEndpoints(account *account) {
 		{"cb_notify_url", m.CbNotifyURL}, {"cb_refund_notify_url", m.CbRefundNotifyURL},
 	} {
 		if u, err := wepay.AbsoluteURL(notified.url); err == nil && u.Scheme == "http" && !isOwnNetwork(u.Hostname()) {
-			a.doubt(m, notified.directive+" is plain http to another network, and there is no callback_secret: anybody on the way can read what is paid and invent payments; make it https, or add callback_secret")
+			a.doubt(m, notified.directive+" is plain http to another network, and there is no callback_secret: anyone on the network can read and forge payments: use https, or add callback_secret")
 		}
 	}
 }

@@ -69,7 +69,7 @@ func TestDoubtAccess(t *testing.T) {
 }
 
 func TestDoubtTransports(t *testing.T) {
-	const shop, insecure = "cb_notify_url https://orders.example/", ": tls_insecure_skip_verify lets anybody on the way pass for the server"
+	const shop, insecure = "cb_notify_url https://orders.example/", ": tls_insecure_skip_verify lets anyone on the network pose as the server"
 	file := func(lines string) string {
 		return options(lines+"\n"+merchantBlock("shop", shop)+merchantBlock("mini", shop+"\napp_id wx00112233445566bb")) + aSite
 	}

@@ -32,10 +32,10 @@ func refused(reason string) string {
 	return `<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[` + reason + `]]></return_msg></xml>`
 }
 
-// everySeller differs from the others in all that sellers can differ in.
-func everySeller() []*seller {
-	h5, mini, app, mweb, native, partner := newSeller("h5", 1), newSeller("mini", 2), newSeller("app", 3),
-		newSeller("mweb", 4), newSeller("native", 5), newSeller("partner", 6)
+// everyMerchant differs from the others in all that merchants can differ in.
+func everyMerchant() []*merchant {
+	h5, mini, app, mweb, native, partner := newMerchant("h5", 1), newMerchant("mini", 2), newMerchant("app", 3),
+		newMerchant("mweb", 4), newMerchant("native", 5), newMerchant("partner", 6)
 	h5.notify = "pay_notify"
 	mini.env, mini.signType, mini.form = "WXAPP", "HMAC-SHA256", chainP12
 	app.env, app.form = "APP", modernP12
@@ -43,54 +43,54 @@ func everySeller() []*seller {
 	native.env, native.form = "NATIVE", modernP12
 	partner.signType, partner.form = "HMAC-SHA256", chainP12
 	partner.subMchID, partner.subAppID = "1900000199", "wx99112233445566ff"
-	return []*seller{h5, mini, app, mweb, native, partner}
+	return []*merchant{h5, mini, app, mweb, native, partner}
 }
 
 func TestFromOrderToRefund(t *testing.T) {
-	w, sellers := newWorld(t), everySeller()
-	w.serve(layout{sellers: sellers})
-	for _, s := range sellers {
-		t.Run(s.name, func(t *testing.T) {
-			w := w.in(t)
-			id := "order-of-" + s.name
-			checkClientParameters(t, s, w.get("get_pay_request_params", s.order(id)))
-			checkOrderAtWeChat(t, w, s, id)
+	env, merchants := newEnvironment(t), everyMerchant()
+	env.serve(layout{merchants: merchants})
+	for _, m := range merchants {
+		t.Run(m.name, func(t *testing.T) {
+			env := env.in(t)
+			id := "order-of-" + m.name
+			checkClientParameters(t, m, env.get("get_pay_request_params", m.order(id)))
+			checkOrderAtWeChat(t, env, m, id)
 
-			delivery := w.pay(s, id, wepaytest.WithField("a_field_of_tomorrow", "明天 <&>"))
+			delivery := env.pay(m, id, wepaytest.WithField("a_field_of_tomorrow", "明天 <&>"))
 			checkTaken(t, delivery)
-			told := checkCallback(t, w, s, delivery)
+			told := checkCallback(t, env, m, delivery)
 
-			asked := w.get("order_query", map[string]any{"merchant": s.name, "out_trade_no": id})
+			asked := env.get("order_query", map[string]any{"merchant": m.name, "out_trade_no": id})
 			if asked["trade_state"] != "SUCCESS" || asked["transaction_id"] != told["transaction_id"] {
 				t.Errorf("the query says %v", asked)
 			}
-			first := w.get("refund", s.refund(id, "refund-of-"+s.name, 200))
-			again := w.get("refund", s.refund(id, "refund-of-"+s.name, 200))
+			first := env.get("refund", m.refund(id, "refund-of-"+m.name, 200))
+			again := env.get("refund", m.refund(id, "refund-of-"+m.name, 200))
 			if first["refund_id"] == "" || first["refund_id"] != again["refund_id"] || first["refund_fee"] != "200" {
 				t.Errorf("the refund was %v, and the same again %v", first, again)
 			}
-			if order, _ := w.wechat.Order(s.mchID, id); order.Refunds != 1 || order.Refunded != 200 {
+			if order, _ := env.wechat.Order(m.mchID, id); order.Refunds != 1 || order.Refunded != 200 {
 				t.Errorf("WeChat has %+v", order)
 			}
-			checkCertificate(t, w, s)
+			checkCertificate(t, env, m)
 		})
 	}
 }
 
 // checkClientParameters does the payer's SDK's part: the parameters are those
 // that it knows, and signed over those that it signs.
-func checkClientParameters(t *testing.T, s *seller, params map[string]string) {
+func checkClientParameters(t *testing.T, m *merchant, params map[string]string) {
 	t.Helper()
 	names := []string{"appId", "nonceStr", "package", "paySign", "signType", "timeStamp", "timestamp"}
-	appID, mchID := firstOf(s.subAppID, s.appID), firstOf(s.subMchID, s.mchID)
-	sign, right := params["paySign"], signBy(s, "appId="+params["appId"], "nonceStr="+params["nonceStr"],
+	appID, mchID := firstOf(m.subAppID, m.appID), firstOf(m.subMchID, m.mchID)
+	sign, right := params["paySign"], signBy(m, "appId="+params["appId"], "nonceStr="+params["nonceStr"],
 		"package="+params["package"], "signType="+params["signType"], "timeStamp="+params["timeStamp"])
 	ok := params["appId"] == appID && strings.HasPrefix(params["package"], "prepay_id=wx") &&
-		params["signType"] == s.signType && params["timestamp"] == params["timeStamp"]
-	switch s.env {
+		params["signType"] == m.signType && params["timestamp"] == params["timeStamp"]
+	switch m.env {
 	case "APP":
 		names = []string{"appid", "noncestr", "package", "partnerid", "prepayid", "sign", "timestamp"}
-		sign, right = params["sign"], signBy(s, "appid="+params["appid"], "noncestr="+params["noncestr"],
+		sign, right = params["sign"], signBy(m, "appid="+params["appid"], "noncestr="+params["noncestr"],
 			"package="+params["package"], "partnerid="+params["partnerid"], "prepayid="+params["prepayid"], "timestamp="+params["timestamp"])
 		ok = params["appid"] == appID && params["partnerid"] == mchID && params["package"] == "Sign=WXPay" &&
 			strings.HasPrefix(params["prepayid"], "wx")
@@ -111,31 +111,31 @@ func checkClientParameters(t *testing.T, s *seller, params map[string]string) {
 }
 
 // signBy signs pairs that are sorted already, by WeChat's rule for signatures.
-func signBy(s *seller, pairs ...string) string {
-	base := strings.Join(pairs, "&") + "&key=" + s.key
+func signBy(m *merchant, pairs ...string) string {
+	base := strings.Join(pairs, "&") + "&key=" + m.key
 	sum := md5.New()
-	if s.signType == "HMAC-SHA256" {
-		sum = hmac.New(sha256.New, []byte(s.key))
+	if m.signType == "HMAC-SHA256" {
+		sum = hmac.New(sha256.New, []byte(m.key))
 	}
 	sum.Write([]byte(base))
 	return strings.ToUpper(hex.EncodeToString(sum.Sum(nil)))
 }
 
-func checkOrderAtWeChat(t *testing.T, w *world, s *seller, id string) {
+func checkOrderAtWeChat(t *testing.T, env *environment, m *merchant, id string) {
 	t.Helper()
-	requests := w.wechat.Requests("/pay/unifiedorder")
+	requests := env.wechat.Requests("/pay/unifiedorder")
 	got := requests[len(requests)-1].Fields
 	want := map[string]string{
-		"appid": s.appID, "mch_id": s.mchID, "sub_appid": s.subAppID, "sub_mch_id": s.subMchID,
+		"appid": m.appID, "mch_id": m.mchID, "sub_appid": m.subAppID, "sub_mch_id": m.subMchID,
 		"out_trade_no": id, "total_fee": "1200", "body": "袜子 & <手套> 🧦", "attach": `shelf "7" & more`,
-		"spbill_create_ip": "127.0.0.1", "notify_url": w.site + "/apis/v1/wepay/" + s.notify,
-		"trade_type": map[string]string{"H5": "JSAPI", "WXAPP": "JSAPI"}[s.env],
+		"spbill_create_ip": "127.0.0.1", "notify_url": env.site + "/apis/v1/wepay/" + m.notify,
+		"trade_type": map[string]string{"H5": "JSAPI", "WXAPP": "JSAPI"}[m.env],
 	}
 	if want["trade_type"] == "" {
-		want["trade_type"] = s.env
+		want["trade_type"] = m.env
 	}
 	switch {
-	case s.subAppID != "":
+	case m.subAppID != "":
 		want["sub_openid"], want["openid"] = openID, "" // an openid of the sub-merchant's own appid
 	case want["trade_type"] == "JSAPI":
 		want["openid"] = openID
@@ -151,19 +151,19 @@ func checkTaken(t *testing.T, delivery *wepaytest.Delivery) {
 	t.Helper()
 	attempts := delivery.Attempts()
 	if last := attempts[len(attempts)-1]; !last.Taken || last.Status != http.StatusOK || string(last.Answer) != taken {
-		t.Fatalf("WeChat heard %d %q (%v)", last.Status, last.Answer, last.Err)
+		t.Fatalf("WeChat got %d %q (%v)", last.Status, last.Answer, last.Err)
 	}
 }
 
 // checkCallback looks at the one callback that the order service got, and
 // returns its fields: those of the notification, each of them, as text.
-func checkCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.Delivery) map[string]string {
+func checkCallback(t *testing.T, env *environment, m *merchant, delivery *wepaytest.Delivery) map[string]string {
 	t.Helper()
-	heard := w.orders.forget()
-	if len(heard) != 1 {
-		t.Fatalf("the order service heard %d times", len(heard))
+	delivered := env.orders.forget()
+	if len(delivered) != 1 {
+		t.Fatalf("the order service got %d times", len(delivered))
 	}
-	got := heard[0]
+	got := delivered[0]
 	webhook, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func checkCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.Delive
 	if err := webhook.Verify(got.body, got.header); err != nil {
 		t.Errorf("the callback's signature: %v", err)
 	}
-	if id := got.header.Get("webhook-id"); !strings.HasPrefix(id, "evt_") || got.path != "/paid/"+s.name ||
+	if id := got.header.Get("webhook-id"); !strings.HasPrefix(id, "evt_") || got.path != "/paid/"+m.name ||
 		got.header.Get("Content-Type") != "application/json" {
 		t.Errorf("the callback came to %s with %v", got.path, got.header)
 	}
@@ -180,7 +180,7 @@ func checkCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.Delive
 		t.Fatalf("the callback is no flat object of text: %v", err)
 	}
 	if want := readXML(t, delivery.Body()); !maps.Equal(fields, want) {
-		t.Errorf("the order service heard\n%v\nwants\n%v", fields, want)
+		t.Errorf("the order service got\n%v\nwants\n%v", fields, want)
 	}
 	return fields
 }
@@ -204,18 +204,18 @@ func readXML(t *testing.T, text []byte) map[string]string {
 	return fields
 }
 
-// checkCertificate demands that a seller's certificate, and no other, was on
-// every connection that the seller's requests came by.
-func checkCertificate(t *testing.T, w *world, s *seller) {
+// checkCertificate demands that a merchant's certificate, and no other, was on
+// every connection that the merchant's requests came by.
+func checkCertificate(t *testing.T, env *environment, m *merchant) {
 	t.Helper()
 	count := 0
-	for _, request := range w.received() {
-		if request.Fields.Get("mch_id") != s.mchID {
+	for _, request := range env.received() {
+		if request.Fields.Get("mch_id") != m.mchID {
 			continue
 		}
 		count++
-		if request.Serial() != s.credential.Serial {
-			t.Errorf("%s came with the certificate %q (%s), wants %s", request.Path, request.Serial(), request.CommonName(), s.credential.Serial)
+		if request.Serial() != m.credential.Serial {
+			t.Errorf("%s came with the certificate %q (%s), wants %s", request.Path, request.Serial(), request.CommonName(), m.credential.Serial)
 		}
 	}
 	if count != 4 {
@@ -226,11 +226,11 @@ func checkCertificate(t *testing.T, w *world, s *seller) {
 // A notification that somebody else could read is no use at another
 // merchant's door.
 func TestNotificationAtAnotherDoor(t *testing.T) {
-	w, sellers := newWorld(t), everySeller()
-	w.serve(layout{sellers: sellers})
-	shop := sellers[0]
-	w.get("get_pay_request_params", shop.order("order-1"))
-	body := string(w.pay(shop, "order-1", wepaytest.Held()).Body())
+	env, merchants := newEnvironment(t), everyMerchant()
+	env.serve(layout{merchants: merchants})
+	shop := merchants[0]
+	env.get("get_pay_request_params", shop.order("order-1"))
+	body := string(env.pay(shop, "order-1", wepaytest.Held()).Body())
 	for _, test := range []struct{ name, route, want string }{
 		{"another merchant's", "pay_notify/mini", refused("foreign")},
 		{"nobody's", "pay_notify/nobody", refused("foreign")},
@@ -240,22 +240,22 @@ func TestNotificationAtAnotherDoor(t *testing.T) {
 		{"everybody's with a slash", "pay_notify/", taken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			a := w.post(test.route, body)
-			if heard := len(w.orders.forget()) == 1; a.body != test.want || heard != (test.want == taken) {
-				t.Errorf("WeChat hears %s, the order service heard: %v", a.body, heard)
+			env := env.in(t)
+			a := env.post(test.route, body)
+			if delivered := len(env.orders.forget()) == 1; a.body != test.want || delivered != (test.want == taken) {
+				t.Errorf("WeChat hears %s, the order service got: %v", a.body, delivered)
 			}
 		})
 	}
 }
 
 func TestTraceIsPassedOn(t *testing.T) {
-	w, shop := newShop(t, "")
-	w.get("get_pay_request_params", shop.order("order-1"))
-	body := string(w.pay(shop, "order-1", wepaytest.Held()).Body())
+	env, shop := newShop(t, "")
+	env.get("get_pay_request_params", shop.order("order-1"))
+	body := string(env.pay(shop, "order-1", wepaytest.Held()).Body())
 	const parent, state = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "congo=t61rcWkgMzE"
-	w.post("pay_notify", body, "Traceparent", parent, "Tracestate", state, "Cookie", "a=b", "Authorization", "Basic eDp5")
-	got := w.orders.forget()[0].header
+	env.post("pay_notify", body, "Traceparent", parent, "Tracestate", state, "Cookie", "a=b", "Authorization", "Basic eDp5")
+	got := env.orders.forget()[0].header
 	if got.Get("Traceparent") != parent || got.Get("Tracestate") != state {
 		t.Errorf("the trace is %q %q", got.Get("Traceparent"), got.Get("Tracestate"))
 	}
@@ -267,16 +267,16 @@ func TestTraceIsPassedOn(t *testing.T) {
 // Two merchants that only the trade type tells apart have order services of
 // their own.
 func TestOneAccountTwoTradeTypes(t *testing.T) {
-	w := newWorld(t)
-	page, code := newSeller("page", 1), newSeller("code", 1)
+	env := newEnvironment(t)
+	page, code := newMerchant("page", 1), newMerchant("code", 1)
 	code.env, code.notify, code.shared, code.form = "NATIVE", "pay_notify", true, none
 	page.notify = "pay_notify"
 	others := newOrderService(t)
 	code.orders = others.URL
-	w.serve(layout{sellers: []*seller{page, code}})
+	env.serve(layout{merchants: []*merchant{page, code}})
 	for _, test := range []struct {
 		name      string
-		seller    *seller
+		merchant  *merchant
 		tradeType string
 		taken     [2]int // by each order service
 	}{
@@ -285,15 +285,15 @@ func TestOneAccountTwoTradeTypes(t *testing.T) {
 		{"of a type that neither has", code, "MICROPAY", [2]int{0, 0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			id := "order-" + test.tradeType
-			w.get("get_pay_request_params", test.seller.order(id))
-			delivery := w.pay(test.seller, id, wepaytest.WithField("trade_type", test.tradeType))
-			if got := [2]int{len(w.orders.forget()), len(others.forget())}; got != test.taken {
-				t.Errorf("the order services heard %v, want %v", got, test.taken)
+			env.get("get_pay_request_params", test.merchant.order(id))
+			delivery := env.pay(test.merchant, id, wepaytest.WithField("trade_type", test.tradeType))
+			if got := [2]int{len(env.orders.forget()), len(others.forget())}; got != test.taken {
+				t.Errorf("the order services got %v, want %v", got, test.taken)
 			}
 			if delivery.Taken() != (test.taken != [2]int{}) {
-				t.Errorf("WeChat heard %s", delivery.Attempts()[0].Answer)
+				t.Errorf("WeChat got %s", delivery.Attempts()[0].Answer)
 			}
 		})
 	}
@@ -310,34 +310,34 @@ func TestConfigFileAlone(t *testing.T) {
 		{"array.json", []string{"shop", "1900000102-WXAPP", "1900000102-NATIVE"}},
 	} {
 		t.Run(test.file, func(t *testing.T) {
-			w := newWorld(t)
-			shop, mini := newSeller("shop", 1), newSeller("mini", 2)
-			for _, s := range []*seller{shop, mini} {
-				w.register(s)
-				w.write("apiclient_cert_"+s.mchID+".p12", s.credential.P12)
+			env := newEnvironment(t)
+			shop, mini := newMerchant("shop", 1), newMerchant("mini", 2)
+			for _, m := range []*merchant{shop, mini} {
+				env.register(m)
+				env.write("apiclient_cert_"+m.mchID+".p12", m.credential.P12)
 			}
 			text, err := os.ReadFile(filepath.Join("testdata", "e2e", test.file))
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.write("config.json", []byte(strings.NewReplacer("https://m.example.cn", w.site, "http://orders", w.orders.URL).Replace(string(text))))
-			w.serve(layout{options: "config_file " + filepath.Join(w.dir, "config.json")})
+			env.write("config.json", []byte(strings.NewReplacer("https://m.example.cn", env.site, "http://orders", env.orders.URL).Replace(string(text))))
+			env.serve(layout{options: "config_file " + filepath.Join(env.dir, "config.json")})
 			for i, name := range test.names {
 				id := "order-" + name
-				params := w.get("get_pay_request_params", map[string]any{"merchant": name, "id": id, "fee": "1", "body": "b", "openid": openID})
+				params := env.get("get_pay_request_params", map[string]any{"merchant": name, "id": id, "fee": "1", "body": "b", "openid": openID})
 				if _, isCode := params["code_url"]; isCode != strings.HasSuffix(name, "NATIVE") {
 					t.Errorf("%s got %v", name, params)
 				}
-				s := []*seller{shop, mini, mini}[i]
-				checkTaken(t, w.pay(s, id))
-				w.get("refund", map[string]any{"mchId": s.mchID, "out_trade_no": id, "out_refund_no": id, "total_fee": 1, "refund_fee": 1})
-				refunds := w.wechat.Requests("/secapi/pay/refund")
-				if serial := refunds[len(refunds)-1].Serial(); serial != s.credential.Serial {
+				m := []*merchant{shop, mini, mini}[i]
+				checkTaken(t, env.pay(m, id))
+				env.get("refund", map[string]any{"mchId": m.mchID, "out_trade_no": id, "out_refund_no": id, "total_fee": 1, "refund_fee": 1})
+				refunds := env.wechat.Requests("/secapi/pay/refund")
+				if serial := refunds[len(refunds)-1].Serial(); serial != m.credential.Serial {
 					t.Errorf("%s was refunded with the certificate %s", name, serial)
 				}
 			}
-			if heard := w.orders.forget(); len(heard) != len(test.names) || heard[0].path != "/apis/v1/mqtt/pay_notify" || heard[0].header.Get("webhook-signature") != "" {
-				t.Errorf("the order service heard %+v", heard)
+			if delivered := env.orders.forget(); len(delivered) != len(test.names) || delivered[0].path != "/apis/v1/mqtt/pay_notify" || delivered[0].header.Get("webhook-signature") != "" {
+				t.Errorf("the order service got %+v", delivered)
 			}
 		})
 	}
@@ -347,9 +347,9 @@ func TestConfigFileAlone(t *testing.T) {
 type orderService struct {
 	*httptest.Server
 
-	mu     sync.Mutex
-	heard  []callback
-	answer http.HandlerFunc // nil: {"errcode":0}
+	mu        sync.Mutex
+	delivered []callback
+	answer    http.HandlerFunc // nil: {"errcode":0}
 }
 
 // callback is what an order service was told once.
@@ -383,7 +383,7 @@ func (s *orderService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // Caddy is gone in the middle of its request
 	}
 	s.mu.Lock()
-	s.heard = append(s.heard, callback{r.URL.Path, r.Header.Clone(), bytes.Clone(body)})
+	s.delivered = append(s.delivered, callback{r.URL.Path, r.Header.Clone(), bytes.Clone(body)})
 	answer := s.answer
 	s.mu.Unlock()
 	if answer == nil {
@@ -399,18 +399,18 @@ func replying(status int, body string) http.HandlerFunc {
 	}
 }
 
-// answers chooses what the service does once it has heard.
+// answers chooses what the service does once it has got one.
 func (s *orderService) answers(answer http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = answer
 }
 
-// forget returns what the service has heard since it last forgot.
+// forget returns what the service has got since it last forgot.
 func (s *orderService) forget() []callback {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	heard := s.heard
-	s.heard = nil
-	return heard
+	delivered := s.delivered
+	s.delivered = nil
+	return delivered
 }

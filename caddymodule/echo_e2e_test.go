@@ -124,14 +124,14 @@ func newEchoing(t *testing.T, secrets ...string) *echoing {
 // asked nor the log is told them.
 func TestEchoingUpstreams(t *testing.T) {
 	const passphrase, password, query = "pass-phrase-of-the-file", "pass-word-of-the-orders", "key-of-the-orders"
-	w, old, sandboxed, newer := newWorld(t), newSeller("old", 1), newSeller("sandboxed", 2), newV3Seller("newer", 3)
+	env, old, sandboxed, newer := newEnvironment(t), newMerchant("old", 1), newMerchant("sandboxed", 2), newV3Merchant("newer", 3)
 	old.form, sandboxed.sandbox, newer.v3.publicKey = none, true, true
-	w.registers(old, newer)
+	env.registers(old, newer)
 	p12, err := pkcs12.Modern.Encode(old.credential.Certificate.PrivateKey, old.credential.Certificate.Leaf, nil, passphrase)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.write("locked.p12", p12)
+	env.write("locked.p12", p12)
 	callbackSecret := strings.TrimPrefix(secret, "whsec_")
 	keyLine := strings.Fields(string(newer.credential.KeyPEM))[6]
 	servers := []*echoing{
@@ -140,15 +140,15 @@ func TestEchoingUpstreams(t *testing.T) {
 		newEchoing(t, newer.v3.key, keyLine, callbackSecret, query, password),
 	}
 	lines := []string{"payouts", "passthrough"}
-	locked := fmt.Sprintf("pfx %q %s", filepath.Join(w.dir, "locked.p12"), passphrase)
-	for i, s := range []*seller{old, sandboxed, newer} {
-		s.endpoint = servers[i].URL
-		s.orders = strings.Replace(s.endpoint, "//", "//caddy:"+password+"@", 1) + "/paid?key=" + query
+	locked := fmt.Sprintf("pfx %q %s", filepath.Join(env.dir, "locked.p12"), passphrase)
+	for i, m := range []*merchant{old, sandboxed, newer} {
+		m.endpoint = servers[i].URL
+		m.orders = strings.Replace(m.endpoint, "//", "//caddy:"+password+"@", 1) + "/paid?key=" + query
 	}
-	l := w.stalls(stall{old, append(lines, "app_secret "+appSecret, locked)}, stall{sandboxed, lines}, stall{newer, lines})
-	l.options = strings.ReplaceAll(l.options, w.wechat.URL, servers[0].URL)
+	l := env.stalls(stall{old, append(lines, "app_secret "+appSecret, locked)}, stall{sandboxed, lines}, stall{newer, lines})
+	l.options = strings.ReplaceAll(l.options, env.wechat.URL, servers[0].URL)
 	l.site = "\n\twepay {\n\t\tallow 127.0.0.1\n\t\ttoken " + siteToken + "\n\t}"
-	w.serve(l)
+	env.serve(l)
 	secrets := []string{
 		old.key, sandboxed.key, newer.v3.key, appSecret, passphrase, sandboxKey, keyLine, callbackSecret, password, query, accessToken, siteToken,
 		base64.StdEncoding.EncodeToString([]byte("caddy:" + password)),
@@ -159,11 +159,11 @@ func TestEchoingUpstreams(t *testing.T) {
 			e.style = style
 			e.mu.Unlock()
 		}
-		for _, a := range w.askEverything(old, sandboxed, newer, style == len(styles)-1) {
+		for _, a := range env.askEverything(old, sandboxed, newer, style == len(styles)-1) {
 			checkKept(t, fmt.Sprintf("the answer in style %d", style), a.body, secrets)
 		}
 	}
-	log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	log, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil || !strings.Contains(string(log), "operation failed") || !strings.Contains(string(log), "notification refused") {
 		t.Fatalf("the log does not tell of what failed: %v", err)
 	}
@@ -187,25 +187,25 @@ func checkKept(t *testing.T, what, text string, secrets []string) {
 
 // askEverything has Caddy ask the servers in every way there is. Where they say
 // something that is no refusal, it could be a bill.
-func (w *world) askEverything(old, sandboxed, newer *seller, says bool) (answers []answer) {
-	w.t.Helper()
+func (env *environment) askEverything(old, sandboxed, newer *merchant, says bool) (answers []answer) {
+	env.t.Helper()
 	authorization := []string{"Authorization", "Bearer " + siteToken, "Content-Type", "application/json"}
 	send := func(method, route, body string, headers ...string) {
-		a, err := w.send(method, w.site+"/apis/v1/wepay/"+route, body, headers...)
+		a, err := env.send(method, env.site+"/apis/v1/wepay/"+route, body, headers...)
 		if err != nil {
 			a.body = err.Error() // a bill that breaks off
 		}
 		answers = append(answers, a)
 	}
-	for _, s := range []*seller{old, sandboxed, newer} {
-		for _, c := range everyCall(s) {
+	for _, m := range []*merchant{old, sandboxed, newer} {
+		for _, c := range everyCall(m) {
 			isBill, isQuery := strings.HasPrefix(c.route, "download_"), c.route == "order_query"
-			if c.open == "" || isBill && says || s != old && c.route == "pay_bank" || s == sandboxed && !isQuery {
+			if c.open == "" || isBill && says || m != old && c.route == "pay_bank" || m == sandboxed && !isQuery {
 				continue // it waits, or is a text, or asks the other's server, or is asked over again
 			}
 			request := maps.Clone(c.request)
-			request["merchant"] = s.name
-			send(http.MethodPost, c.route, toJSON(w.t, request), authorization...)
+			request["merchant"] = m.name
+			send(http.MethodPost, c.route, toJSON(env.t, request), authorization...)
 		}
 	}
 	send(http.MethodPost, "openid", `{"merchant":"old","code":"c1"}`, authorization...)
@@ -214,7 +214,7 @@ func (w *world) askEverything(old, sandboxed, newer *seller, says bool) (answers
 	}
 	send(http.MethodPost, "v3/refund/domestic/refunds?merchant=newer", `{"out_refund_no":"r1"}`, authorization...)
 	send(http.MethodGet, "v3/refund/domestic/refunds/r1?merchant=newer", "", authorization...)
-	send(http.MethodPost, "pay_notify/old", old.notification(w.t, "o1"))
-	answers = append(answers, w.deliver("pay_notify/newer", w.paidEvent(newer, newer.paid3("o1")), nil))
+	send(http.MethodPost, "pay_notify/old", old.notification(env.t, "o1"))
+	answers = append(answers, env.deliver("pay_notify/newer", env.paidEvent(newer, newer.paid3("o1")), nil))
 	return answers
 }

@@ -18,24 +18,24 @@ import (
 // fleet is two Caddys that share a store, each a process of its own, and their
 // order service, which knows by its path which Caddy it is called by.
 type fleet struct {
-	*world
-	shop  *seller
-	sites []*world // a Caddy each
+	*environment
+	shop  *merchant
+	sites []*environment // a Caddy each
 	runs  []*exec.Cmd
 	alone atomic.Bool // the first Caddy is the only one
 
 	holding atomic.Bool   // the order service answers the second Caddy
 	killed  chan struct{} // only when that is killed
 
-	mu    sync.Mutex
-	held  int
-	heard map[string][]string // the paths that it was told of an event at, by webhook-id
+	mu        sync.Mutex
+	held      int
+	delivered map[string][]string // the paths that it was told of an event at, by webhook-id
 }
 
 // newFleet starts two Caddys with a store.
 func newFleet(t *testing.T, store string) *fleet {
 	t.Helper()
-	f := &fleet{world: newWorld(t), shop: newSeller("shop", 1), killed: make(chan struct{}), heard: make(map[string][]string)}
+	f := &fleet{environment: newEnvironment(t), shop: newMerchant("shop", 1), killed: make(chan struct{}), delivered: make(map[string][]string)}
 	f.register(f.shop)
 	f.orders.answers(func(w http.ResponseWriter, r *http.Request) {
 		if f.hear(r.Header.Get("webhook-id"), r.URL.Path) {
@@ -44,10 +44,10 @@ func newFleet(t *testing.T, store string) *fleet {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	for i := range 2 {
-		site, shop := *f.world, *f.shop
-		site.site, shop.orders = "http://"+freeAddress(t), fmt.Sprintf("%s/%d", f.world.orders.URL, i)
+		site, shop := *f.environment, *f.shop
+		site.site, shop.orders = "http://"+freeAddress(t), fmt.Sprintf("%s/%d", f.environment.orders.URL, i)
 		name := fmt.Sprintf("Caddyfile%d", i)
-		site.write(name, []byte(site.caddyfile(layout{sellers: []*seller{&shop}, options: store + "\ndeliver {\n\tretry 50ms 200ms\n}"})))
+		site.write(name, []byte(site.caddyfile(layout{merchants: []*merchant{&shop}, options: store + "\ndeliver {\n\tretry 50ms 200ms\n}"})))
 		f.sites = append(f.sites, &site)
 		f.runs = append(f.runs, site.runCaddy(filepath.Join(f.dir, name)))
 	}
@@ -65,7 +65,7 @@ func newFleet(t *testing.T, store string) *fleet {
 func (f *fleet) hear(id, path string) (hold bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.heard[id] = append(f.heard[id], path)
+	f.delivered[id] = append(f.delivered[id], path)
 	if hold = path == "/1" && f.holding.Load(); hold {
 		f.held++
 	}
@@ -107,12 +107,12 @@ func (f *fleet) burst(n int, acknowledged *atomic.Int64) {
 }
 
 // awaitHeard waits until the order service has been told of so many events.
-func (f *fleet) awaitHeard(n int) {
+func (f *fleet) awaitDelivered(n int) {
 	f.t.Helper()
 	f.awaitSo(fmt.Sprintf("the order service hears of %d events", n), func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return len(f.heard) >= n
+		return len(f.delivered) >= n
 	})
 }
 
@@ -132,17 +132,17 @@ func (f *fleet) check(n int, mayRepeat func(paths []string) bool) {
 	defer f.mu.Unlock()
 	repeated := 0
 	for k := range n {
-		paths := f.heard[f.shop.eventID(fmt.Sprintf("order-%d", k+1))]
+		paths := f.delivered[f.shop.eventID(fmt.Sprintf("order-%d", k+1))]
 		switch {
 		case len(paths) == 0:
-			f.t.Errorf("order %d was acknowledged, and is never heard of", k+1)
+			f.t.Errorf("order %d was acknowledged, and is never delivered", k+1)
 		case len(paths) > 1 && !mayRepeat(paths):
-			f.t.Errorf("order %d is heard of at %s", k+1, paths)
+			f.t.Errorf("order %d is delivered at %s", k+1, paths)
 		case len(paths) > 1:
 			repeated++
 		}
 	}
-	f.t.Logf("%d of %d events were heard of again", repeated, n)
+	f.t.Logf("%d of %d events were delivered again", repeated, n)
 }
 
 // The primary of a PostgreSQL with a synchronous standby is killed in the middle
@@ -167,7 +167,7 @@ func TestFleetOnPostgres(t *testing.T) {
 	if before == n {
 		t.Error("the primary was killed after the burst")
 	}
-	f.awaitHeard(n)
+	f.awaitDelivered(n)
 	f.check(n, func([]string) bool { return false })
 }
 
@@ -183,7 +183,7 @@ func TestFleetOnMariaDB(t *testing.T) {
 		defer close(done)
 		f.burst(n, &acknowledged)
 	}()
-	f.awaitHeard(n / 10)
+	f.awaitDelivered(n / 10)
 	f.holding.Store(true)
 	f.awaitSo("the second Caddy has events in hand", func() bool {
 		f.mu.Lock()
@@ -199,7 +199,7 @@ func TestFleetOnMariaDB(t *testing.T) {
 	f.alone.Store(true)
 	<-done
 	f.endLeases(dsn)
-	f.awaitHeard(n)
+	f.awaitDelivered(n)
 	f.awaitSo("all events are delivered", func() bool { return f.waiting(dsn) == 0 })
 	f.check(n, func(paths []string) bool {
 		return len(paths) == 2 && paths[0] == "/1" && strings.HasPrefix(paths[1], "/0")

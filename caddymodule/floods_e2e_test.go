@@ -15,21 +15,21 @@ import (
 // What anybody can send is logged once in a minute, by merchant and reason, and then
 // how often it came; what WeChat sends is logged each time.
 func TestRefusalsAreSampled(t *testing.T) {
-	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
-	w.serve(layout{sellers: []*seller{shop, other}, site: "\n\twepay {\n\t\tallow 192.0.2.1\n\t}"})
+	env, shop, other := newEnvironment(t), newMerchant("shop", 1), newMerchant("other", 2)
+	env.serve(layout{merchants: []*merchant{shop, other}, site: "\n\twepay {\n\t\tallow 192.0.2.1\n\t}"})
 	const times = 20
 	for range times {
-		for _, s := range []*seller{shop, other} {
-			checkRefused(t, w, w.post("pay_notify", strings.Replace(s.notification(t, "o1"), "1200", "1", 1)), "wrong_signature")
+		for _, m := range []*merchant{shop, other} {
+			checkRefused(t, env, env.post("pay_notify", strings.Replace(m.notification(t, "o1"), "1200", "1", 1)), "wrong_signature")
 		}
-		checkRefused(t, w, w.post("pay_notify", "<xml>"), "malformed")
-		if a := w.ask("refund", shop.refund("o1", "r1", 1)); a.status != http.StatusForbidden {
+		checkRefused(t, env, env.post("pay_notify", "<xml>"), "malformed")
+		if a := env.ask("refund", shop.refund("o1", "r1", 1)); a.status != http.StatusForbidden {
 			t.Errorf("HTTP %d %s", a.status, a.body)
 		}
 	}
-	w.orders.answers(replying(http.StatusBadGateway, ""))
+	env.orders.answers(replying(http.StatusBadGateway, ""))
 	for range times {
-		checkRefusedAfterAll(t, w.post("pay_notify", shop.notification(t, "o1")))
+		checkRefusedAfterAll(t, env.post("pay_notify", shop.notification(t, "o1")))
 	}
 	for _, test := range []struct {
 		texts []string
@@ -41,10 +41,10 @@ func TestRefusalsAreSampled(t *testing.T) {
 		{[]string{`"operation":"refund"`, `"errcode":401`}, 1},
 		{[]string{`"merchant":"shop"`, `"reason":"not_taken"`}, times},
 	} {
-		if n := w.logs(append(test.texts, `"level":"warn"`)...); n != test.want {
+		if n := env.logs(append(test.texts, `"level":"warn"`)...); n != test.want {
 			t.Errorf("%v is logged %d times, wants %d", test.texts, n, test.want)
 		}
-		if n := w.logs(append(test.texts, `"level":"debug"`)...); n != times-test.want {
+		if n := env.logs(append(test.texts, `"level":"debug"`)...); n != times-test.want {
 			t.Errorf("%v is logged %d times for who wants to know, wants %d", test.texts, n, times-test.want)
 		}
 	}
@@ -52,8 +52,8 @@ func TestRefusalsAreSampled(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`{"malformed":%[1]d,"other: wrong_signature":%[1]d,"refund: not allowed":%[1]d,"shop: wrong_signature":%[1]d}`, times-1)
-	if n := w.logs("more was refused in the last minute", want); n != 1 {
-		t.Errorf("the log does not say how much more there was:\n%s", strings.Join(w.caddyLog(), "\n"))
+	if n := env.logs("more was refused in the last minute", want); n != 1 {
+		t.Errorf("the log does not say how much more there was:\n%s", strings.Join(env.caddyLog(), "\n"))
 	}
 }
 
@@ -67,26 +67,26 @@ func checkRefusedAfterAll(t *testing.T, a answer) {
 // Large notifications have a room of their own, which is bounded, and those of
 // WeChat's come in beside it.
 func TestRoomForLargeNotifications(t *testing.T) {
-	w, shop := newWorld(t), moving("shop", 1, "v2")
+	env, shop := newEnvironment(t), moving("shop", 1, "v2")
 	shop.v3.publicKey = true
-	w.serve(layout{sellers: []*seller{shop}, site: counting})
+	env.serve(layout{merchants: []*merchant{shop}, site: counting})
 	large := padded("<xml>", 9000)
 	release := caddymodule.HoldLargeNotifications(t)
-	checkRefused(t, w, w.post("pay_notify", large), "busy")
-	v3 := w.paidEvent(shop, shop.paid3("o2"))
-	checkAnswerV3(t, w.deliverBody("pay_notify", mustHeader(t, v3), []byte(padded("{", 9000))), http.StatusServiceUnavailable, "busy")
-	if a := w.post("pay_notify", shop.notification(t, "o1")); a.body != taken {
+	checkRefused(t, env, env.post("pay_notify", large), "busy")
+	v3 := env.paidEvent(shop, shop.paid3("o2"))
+	checkAnswerV3(t, env.deliverBody("pay_notify", mustHeader(t, v3), []byte(padded("{", 9000))), http.StatusServiceUnavailable, "busy")
+	if a := env.post("pay_notify", shop.notification(t, "o1")); a.body != taken {
 		t.Errorf("WeChat hears %s", a.body)
 	}
-	if a := w.deliver("pay_notify", v3, nil); a.status != http.StatusNoContent {
+	if a := env.deliver("pay_notify", v3, nil); a.status != http.StatusNoContent {
 		t.Errorf("WeChat hears %d %s", a.status, a.body)
 	}
-	if n := w.counts("", "busy"); n != 2 {
+	if n := env.counts("", "busy"); n != 2 {
 		t.Errorf("%d are counted", n)
 	}
 	release()
 	for range 2 * 16 << 20 / maxBody { // each gives its room back
-		if a := w.post("pay_notify", large); a.body != refused("malformed") {
+		if a := env.post("pay_notify", large); a.body != refused("malformed") {
 			t.Fatalf("WeChat hears %s", a.body)
 		}
 	}

@@ -23,10 +23,10 @@ const maxBody = 64 << 10
 
 // What is wrong with a request is said before WeChat hears of it.
 func TestBadInput(t *testing.T) {
-	w := newWorld(t)
-	page, app, other := newSeller("page", 1), newSeller("app", 1), newSeller("other", 2)
+	env := newEnvironment(t)
+	page, app, other := newMerchant("page", 1), newMerchant("app", 1), newMerchant("other", 2)
 	app.env, app.shared, app.form = "APP", true, none
-	w.serve(layout{sellers: []*seller{page, app, other}})
+	env.serve(layout{merchants: []*merchant{page, app, other}})
 
 	order := func(change string) string {
 		return changed(`{"id":"order-1","fee":1200,"body":"袜子","openid":"o1"}`, change)
@@ -115,15 +115,15 @@ func TestBadInput(t *testing.T) {
 		{"nearly a notification", "pay_notifying", refund(""), 40011, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, before := w.in(t), len(w.received())
-			a := w.post(test.route, test.body, "Content-Type", "application/json")
+			env, before := env.in(t), len(env.received())
+			a := env.post(test.route, test.body, "Content-Type", "application/json")
 			if a.status != http.StatusOK || a.Errcode != test.errcode || a.Message == "" || a.XOrigMsg == "" || a.Result != nil {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
 			if test.field != "" && !strings.HasPrefix(a.XOrigMsg, test.field+": ") {
 				t.Errorf("%q is not about %s", a.XOrigMsg, test.field)
 			}
-			if got := w.received()[before:]; len(got) > 0 {
+			if got := env.received()[before:]; len(got) > 0 {
 				t.Errorf("WeChat got %s", got[0].Body)
 			}
 		})
@@ -138,7 +138,7 @@ func changed(text, change string) string {
 }
 
 func TestHTTPStatus(t *testing.T) {
-	w, shop := newShop(t, "")
+	env, shop := newShop(t, "")
 	const prefix = "/apis/v1/wepay"
 	order := toJSON(t, shop.order("order-1"))
 	for _, test := range []struct {
@@ -157,8 +157,8 @@ func TestHTTPStatus(t *testing.T) {
 		{"a path in other letters", http.MethodPost, "/APIS/v1/wepay/refund", order, http.StatusOK, 0, "the rest of the site"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, before := w.in(t), len(w.received())
-			a, err := w.send(test.method, w.site+test.path, test.body)
+			env, before := env.in(t), len(env.received())
+			a, err := env.send(test.method, env.site+test.path, test.body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +171,7 @@ func TestHTTPStatus(t *testing.T) {
 			if allowed := a.header.Get("Allow") == http.MethodPost; allowed != (test.status == http.StatusMethodNotAllowed) {
 				t.Errorf("Allow: %s", a.header.Get("Allow"))
 			}
-			if got := w.received()[before:]; len(got) > 0 {
+			if got := env.received()[before:]; len(got) > 0 {
 				t.Errorf("WeChat got %s", got[0].Body)
 			}
 		})
@@ -184,15 +184,15 @@ func padded(text string, size int) string { return text + strings.Repeat(" ", si
 // Whatever is not WeChat's word for it that the merchant was paid is answered
 // FAIL, and nobody else hears of it.
 func TestHostileNotifications(t *testing.T) {
-	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
-	w.serve(layout{sellers: []*seller{shop, other}})
-	w.get("get_pay_request_params", shop.order("order-1"))
+	env, shop, other := newEnvironment(t), newMerchant("shop", 1), newMerchant("other", 2)
+	env.serve(layout{merchants: []*merchant{shop, other}})
+	env.get("get_pay_request_params", shop.order("order-1"))
 	query := map[string]any{"merchant": "shop", "out_trade_no": "order-1"}
-	unpaid := replay(t, shop, w.get("order_query", query))
-	genuine := string(w.pay(shop, "order-1", wepaytest.Held()).Body())
-	paid := replay(t, shop, w.get("order_query", query))
-	refund := replay(t, shop, w.get("refund", shop.refund("order-1", "refund-1", 200)))
-	charged := replay(t, shop, w.get("micropay", map[string]any{
+	unpaid := replay(t, shop, env.get("order_query", query))
+	genuine := string(env.pay(shop, "order-1", wepaytest.Held()).Body())
+	paid := replay(t, shop, env.get("order_query", query))
+	refund := replay(t, shop, env.get("refund", shop.refund("order-1", "refund-1", 200)))
+	charged := replay(t, shop, env.get("micropay", map[string]any{
 		"merchant": "shop", "out_trade_no": "order-2", "total_fee": 1200, "body": "袜子", "auth_code": "134567890123456789", "spbill_create_ip": "203.0.113.7",
 	}))
 	sign := readXML(t, []byte(genuine))["sign"]
@@ -227,58 +227,58 @@ func TestHostileNotifications(t *testing.T) {
 		{"not UTF-8", field("<a>\xff</a>"), "malformed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
-				checkRefused(t, w, w.post(route, test.body, "Content-Type", "text/xml"), test.reason)
+				checkRefused(t, env, env.post(route, test.body, "Content-Type", "text/xml"), test.reason)
 			}
 		})
 	}
 	t.Run("GET", func(t *testing.T) {
-		w := w.in(t)
-		a, err := w.send(http.MethodGet, w.site+"/apis/v1/wepay/pay_notify", "")
+		env := env.in(t)
+		a, err := env.send(http.MethodGet, env.site+"/apis/v1/wepay/pay_notify", "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkRefused(t, w, a, "malformed")
+		checkRefused(t, env, a, "malformed")
 	})
 	t.Run("the genuine one, by any method", func(t *testing.T) {
-		w := w.in(t)
+		env := env.in(t)
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch} {
-			a, err := w.send(method, w.site+"/apis/v1/wepay/pay_notify", genuine)
-			if err != nil || a.body != taken || len(w.orders.forget()) != 1 {
+			a, err := env.send(method, env.site+"/apis/v1/wepay/pay_notify", genuine)
+			if err != nil || a.body != taken || len(env.orders.forget()) != 1 {
 				t.Errorf("%s: WeChat hears %s (%v)", method, a.body, err)
 			}
 		}
 	})
 }
 
-func checkRefused(t *testing.T, w *world, a answer, reason string) {
+func checkRefused(t *testing.T, env *environment, a answer, reason string) {
 	t.Helper()
 	if a.status != http.StatusOK || a.body != refused(reason) || a.header.Get("Content-Type") != "text/xml; charset=utf-8" {
 		t.Errorf("WeChat hears %d %s %s, wants %s", a.status, a.header.Get("Content-Type"), a.body, reason)
 	}
-	if heard := w.orders.forget(); len(heard) > 0 {
-		t.Errorf("the order service heard %s", heard[0].body)
+	if delivered := env.orders.forget(); len(delivered) > 0 {
+		t.Errorf("the order service got %s", delivered[0].body)
 	}
 }
 
-// replay writes WeChat's reply to a seller as WeChat signed it, to be sent to us.
+// replay writes WeChat's reply to a merchant as WeChat signed it, to be sent to us.
 // The result itself does not have what it was signed with.
-func replay(t *testing.T, s *seller, reply map[string]string) string {
+func replay(t *testing.T, m *merchant, reply map[string]string) string {
 	t.Helper()
 	if reply["sign"] != "" || reply["nonce_str"] != "" {
 		t.Errorf("the result has what WeChat signed it with: %v", reply)
 	}
 	fields := wepay.NewFields(reply)
 	fields.Set("nonce_str", "5K8264ILTKCH16CQ2502SI8ZNMTM67VS")
-	return signedBy(t, s, encode(t, fields))
+	return signedBy(t, m, encode(t, fields))
 }
 
-// signedBy signs a message anew, with a seller's key.
-func signedBy(t *testing.T, s *seller, message string) string {
+// signedBy signs a message anew, with a merchant's key.
+func signedBy(t *testing.T, m *merchant, message string) string {
 	t.Helper()
 	fields := wepay.NewFields(readXML(t, []byte(message)))
-	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, s.key))
+	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, m.key))
 	return encode(t, fields)
 }
 
@@ -302,14 +302,14 @@ func asMap(fields wepay.Fields) map[string]string {
 // Who sends half a body and then nothing is not waited for. This takes the 5
 // seconds that WeChat itself would wait.
 func TestSlowBody(t *testing.T) {
-	w, _ := newShop(t, "")
+	env, _ := newShop(t, "")
 	var both sync.WaitGroup
 	for _, test := range []struct{ route, want string }{
 		{"pay_notify", refused("malformed")},
 		{"refund", `{"errcode":40003,`},
 	} {
 		both.Go(func() {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(w.site, "http://"))
+			conn, err := net.Dial("tcp", strings.TrimPrefix(env.site, "http://"))
 			if err != nil {
 				t.Error(err)
 				return
@@ -317,7 +317,7 @@ func TestSlowBody(t *testing.T) {
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 			fmt.Fprintf(conn, "POST /apis/v1/wepay/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\n<xml>",
-				test.route, strings.TrimPrefix(w.site, "http://"))
+				test.route, strings.TrimPrefix(env.site, "http://"))
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
 				t.Error(err)
@@ -331,7 +331,7 @@ func TestSlowBody(t *testing.T) {
 		})
 	}
 	both.Wait()
-	if len(w.orders.forget()) > 0 || len(w.received()) > 0 {
+	if len(env.orders.forget()) > 0 || len(env.received()) > 0 {
 		t.Error("half a body was acted upon")
 	}
 }
@@ -339,14 +339,14 @@ func TestSlowBody(t *testing.T) {
 // The log says what went wrong, with whom and why, and none of what only the
 // merchant and WeChat may know.
 func TestLogKeepsSecrets(t *testing.T) {
-	w, shop := newShop(t, "")
-	w.get("get_pay_request_params", shop.order("order-1"))
-	genuine := string(w.pay(shop, "order-1").Body())
-	w.post("pay_notify", strings.Replace(genuine, "1200", "1", 1))
-	w.ask("refund", shop.refund("order-1", "refund-1", 1201))
-	w.wechat.Misbehave("/secapi/pay/refund", wepaytest.Fault{Kind: wepaytest.WrongSignature})
-	w.ask("refund", shop.refund("order-1", "refund-1", 1))
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	env, shop := newShop(t, "")
+	env.get("get_pay_request_params", shop.order("order-1"))
+	genuine := string(env.pay(shop, "order-1").Body())
+	env.post("pay_notify", strings.Replace(genuine, "1200", "1", 1))
+	env.ask("refund", shop.refund("order-1", "refund-1", 1201))
+	env.wechat.Misbehave("/secapi/pay/refund", wepaytest.Fault{Kind: wepaytest.WrongSignature})
+	env.ask("refund", shop.refund("order-1", "refund-1", 1))
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,23 +136,23 @@ func serveH2(t *testing.T, conn net.Conn) {
 // Whatever an order service does over HTTP/2, WeChat has an answer soon, and nothing
 // is left behind.
 func TestHostileUpstreamsOverHTTP2(t *testing.T) {
-	w := newWorld(t)
+	env := newEnvironment(t)
 	servers := &hostileServer{conns: make(map[net.Conn]string)}
 	servers.listen(t, func(conn net.Conn) { serveH2(t, conn) })
-	var sellers []*seller
+	var merchants []*merchant
 	for name := range h2Misbehaviours {
-		s := newSeller(name, 10+len(sellers))
-		s.form, s.orders = none, servers.URL+"/"+name
-		sellers = append(sellers, s)
+		m := newMerchant(name, 10+len(merchants))
+		m.form, m.orders = none, servers.URL+"/"+name
+		merchants = append(merchants, m)
 	}
-	w.serve(layout{sellers: sellers, options: shortTimes + "callback_transport http {\n\tversions h2c\n}"})
+	env.serve(layout{merchants: merchants, options: shortTimes + "callback_transport http {\n\tversions h2c\n}"})
 	var asks errgroup.Group
-	for _, s := range sellers {
+	for _, m := range merchants {
 		asks.Go(func() error {
 			began := time.Now()
-			a, err := w.send("POST", w.site+"/apis/v1/wepay/pay_notify/"+s.name, s.notification(t, "o1"))
+			a, err := env.send("POST", env.site+"/apis/v1/wepay/pay_notify/"+m.name, m.notification(t, "o1"))
 			if took := time.Since(began); err != nil || a.body != refused("not_taken") || took > 5*time.Second {
-				t.Errorf("%s: it took %v, WeChat hears %s (%v)", s.name, took, a.body, err)
+				t.Errorf("%s: it took %v, WeChat hears %s (%v)", m.name, took, a.body, err)
 			}
 			return nil
 		})
@@ -160,11 +160,11 @@ func TestHostileUpstreamsOverHTTP2(t *testing.T) {
 	if err := asks.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.load(layout{sellers: sellers}); err != nil { // which gives up the connections
+	if err := env.load(layout{merchants: merchants}); err != nil { // which gives up the connections
 		t.Fatal(err)
 	}
 	servers.untilClosed(t)
-	if n := w.logs("of-its-own"); n > 0 {
+	if n := env.logs("of-its-own"); n > 0 {
 		t.Errorf("the log has %d lines with what a server called a secret", n)
 	}
 }

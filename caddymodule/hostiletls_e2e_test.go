@@ -24,15 +24,15 @@ func holding(t *testing.T) (address string, closed <-chan struct{}) {
 // A connection that is never made ready for a request is given up, also by whoever
 // dials it when the request has been.
 func TestTLSThatNeverBegins(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	address, closed := holding(t)
 	shop.endpoint, shop.orders = "https://"+address, "https://"+address
-	l := w.stalls(stall{shop, []string{"app_secret " + appSecret}})
-	l.options = shortTimes + strings.ReplaceAll(l.options, w.wechat.URL, "https://"+address)
-	w.serve(l)
-	checkNoAnswer(t, w.ask("order_query", map[string]any{"out_trade_no": "o1"}), "AGAIN")
-	checkNoAnswer(t, w.ask("openid", map[string]any{"code": "c1"}), "AGAIN")
-	checkRefused(t, w, w.post("pay_notify", shop.notification(t, "o1")), "not_taken")
+	l := env.stalls(stall{shop, []string{"app_secret " + appSecret}})
+	l.options = shortTimes + strings.ReplaceAll(l.options, env.wechat.URL, "https://"+address)
+	env.serve(l)
+	checkNoAnswer(t, env.ask("order_query", map[string]any{"out_trade_no": "o1"}), "AGAIN")
+	checkNoAnswer(t, env.ask("openid", map[string]any{"code": "c1"}), "AGAIN")
+	checkRefused(t, env, env.post("pay_notify", shop.notification(t, "o1")), "not_taken")
 	for range 3 {
 		select {
 		case <-closed:

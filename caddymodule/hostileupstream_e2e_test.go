@@ -20,14 +20,14 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-// besieged is a world in which every server that Caddy asks is hostile: WeChat's,
+// besieged is an environment in which every server that Caddy asks is hostile: WeChat's,
 // and the order services. For each misbehaviour there are merchants whose servers
 // all do that.
 type besieged struct {
-	*world
+	*environment
 	names   []string // of the misbehaviours
 	servers *hostileServer
-	opening *seller // whose notifications open with the merchants' APIv3 key
+	opening *merchant // whose notifications open with the merchants' APIv3 key
 }
 
 // The merchants' names are of a kind and a misbehaviour.
@@ -43,7 +43,7 @@ const shortTimes = "call_timeout 400ms\ncallback_timeout 400ms\n"
 // besiege registers nobody but the one whose certificate all present.
 func besiege(t *testing.T, names []string) *besieged {
 	t.Helper()
-	b := &besieged{world: newWorld(t), names: names, opening: moving("opening", 99, "v3")}
+	b := &besieged{environment: newEnvironment(t), names: names, opening: moving("opening", 99, "v3")}
 	b.register(b.opening)
 	b.servers = newHostileServer(t, b.does)
 	return b

@@ -32,60 +32,60 @@ import (
 //     one is refused as well: TestRefusedReloads.
 
 // notify has WeChat tell of an order's payment, which the order service hears.
-func (w *world) notify(shop *seller, id string) {
-	w.t.Helper()
-	heard := w.orders.listen()
-	if a := w.post("pay_notify", shop.notification(w.t, id)); a.body != taken {
-		w.t.Fatalf("WeChat hears %s", a.body)
+func (env *environment) notify(shop *merchant, id string) {
+	env.t.Helper()
+	delivered := env.orders.listen()
+	if a := env.post("pay_notify", shop.notification(env.t, id)); a.body != taken {
+		env.t.Fatalf("WeChat hears %s", a.body)
 	}
-	if event := await(w.t, heard); event != shop.eventID(id) {
-		w.t.Errorf("the order service hears of %s", event)
+	if event := await(env.t, delivered); event != shop.eventID(id) {
+		env.t.Errorf("the order service hears of %s", event)
 	}
 }
 
 func TestReloadChangesStoreOption(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
+	env, shop := newStored(t)
+	env.patience = redials
 	for n, option := range []string{"workers 2", "keep 30h", "give_up 2h", ""} {
-		if err := w.load(layout{sellers: []*seller{shop}, options: w.store(option)}); err != nil {
+		if err := env.load(layout{merchants: []*merchant{shop}, options: env.store(option)}); err != nil {
 			t.Errorf("%q: %v", option, err)
 		}
-		w.notify(shop, fmt.Sprintf("order-%d", n))
+		env.notify(shop, fmt.Sprintf("order-%d", n))
 	}
-	slower := strings.Replace(w.store(), "retry 50ms 200ms", "retry 1s 10s", 1)
-	if err := w.load(layout{sellers: []*seller{shop}, options: slower}); err != nil {
+	slower := strings.Replace(env.store(), "retry 50ms 200ms", "retry 1s 10s", 1)
+	if err := env.load(layout{merchants: []*merchant{shop}, options: slower}); err != nil {
 		t.Error(err)
 	}
-	w.notify(shop, "order-last")
+	env.notify(shop, "order-last")
 }
 
 func TestValidateServedConfig(t *testing.T) {
-	w, shop := newStored(t)
-	served := layout{sellers: []*seller{shop}, options: w.store()}
+	env, shop := newStored(t)
+	served := layout{merchants: []*merchant{shop}, options: env.store()}
 	for n := range 3 {
-		if err := w.validate(served); err != nil {
+		if err := env.validate(served); err != nil {
 			t.Fatal(err)
 		}
-		w.notify(shop, fmt.Sprintf("order-%d", n))
+		env.notify(shop, fmt.Sprintf("order-%d", n))
 	}
 	// The same by another process, as from a shell.
-	w.write("Caddyfile", []byte(w.caddyfile(served)))
-	if text, err := w.caddy("validate", "--config", filepath.Join(w.dir, "Caddyfile"), "--adapter", "caddyfile"); err != nil {
+	env.write("Caddyfile", []byte(env.caddyfile(served)))
+	if text, err := env.caddy("validate", "--config", filepath.Join(env.dir, "Caddyfile"), "--adapter", "caddyfile"); err != nil {
 		t.Errorf("%v\n%s", err, text)
 	}
-	w.notify(shop, "order-last")
+	env.notify(shop, "order-last")
 }
 
 func TestTwoSitesOneRegistry(t *testing.T) {
-	w, shop, mini := newWorld(t), newSeller("shop", 1), newSeller("mini", 2)
-	second := *w
+	env, shop, mini := newEnvironment(t), newMerchant("shop", 1), newMerchant("mini", 2)
+	second := *env
 	second.site = "http://" + freeAddress(t)
-	w.serve(layout{
-		sellers: []*seller{shop, mini}, options: w.store(),
+	env.serve(layout{
+		merchants: []*merchant{shop, mini}, options: env.store(),
 		site: openSite + "\n\thandle /metrics {\n\t\tmetrics\n\t}",
 		more: second.site + " {\n\tbind 127.0.0.1\n\twepay {\n\t\tmerchants mini\n\t}\n}",
 	})
-	w.notify(shop, "order-1")
+	env.notify(shop, "order-1")
 	second.notify(mini, "order-2")
 	second.notify(mini, "order-3")
 	want := []string{
@@ -96,8 +96,8 @@ func TestTwoSitesOneRegistry(t *testing.T) {
 		`caddy_wepay_store_events{merchant="shop",state="delivered"} 1`,
 		`caddy_wepay_store_events{merchant="mini",state="delivered"} 2`,
 	}
-	for began := time.Now(); len(want) > 0; { // the last deliveries are noted after they were heard
-		a, err := w.send(http.MethodGet, w.site+"/metrics", "")
+	for began := time.Now(); len(want) > 0; { // the last deliveries are noted after they were delivered
+		a, err := env.send(http.MethodGet, env.site+"/metrics", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,90 +111,90 @@ func TestTwoSitesOneRegistry(t *testing.T) {
 }
 
 func TestRefusedConfigTakesNothing(t *testing.T) {
-	w, shop := newStored(t)
+	env, shop := newStored(t)
 	unreadable := *shop
 	unreadable.form = "no such form"
-	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
-	if a := w.post("pay_notify", shop.notification(t, "order-away")); a.body != taken {
+	env.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
+	if a := env.post("pay_notify", shop.notification(t, "order-away")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
 	for _, l := range []layout{
-		{sellers: []*seller{&unreadable}, options: w.store()},
-		{sellers: []*seller{shop}, options: w.store(), site: "\twepay {\n\t\tmerchants nobody\n\t}"},
-		{sellers: []*seller{shop}, options: w.store("keep 1h")},
+		{merchants: []*merchant{&unreadable}, options: env.store()},
+		{merchants: []*merchant{shop}, options: env.store(), site: "\twepay {\n\t\tmerchants nobody\n\t}"},
+		{merchants: []*merchant{shop}, options: env.store("keep 1h")},
 	} {
-		if err := w.load(l); err == nil {
+		if err := env.load(l); err == nil {
 			t.Fatal("a wrong config is taken")
 		}
 	}
 	// What waited is still handed over, by the dispatcher that was there.
-	heard := w.orders.listen()
-	if event := await(t, heard); event != shop.eventID("order-away") {
+	delivered := env.orders.listen()
+	if event := await(t, delivered); event != shop.eventID("order-away") {
 		t.Errorf("the order service hears of %s", event)
 	}
-	w.notify(shop, "order-last")
+	env.notify(shop, "order-last")
 }
 
-// refusedLayouts are layouts of a seller's that are refused, each at another point.
-func (w *world) refusedLayouts(shop *seller) map[string]layout {
-	w.t.Helper()
+// refusedLayouts are layouts of a merchant's that are refused, each at another point.
+func (env *environment) refusedLayouts(shop *merchant) map[string]layout {
+	env.t.Helper()
 	unreadable := *shop
 	unreadable.form = "no such form"
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = held.Close() }) // nothing is left to be done with it
+	env.t.Cleanup(func() { _ = held.Close() }) // nothing is left to be done with it
 	taken := "http://" + held.Addr().String() + " {\n\tbind 127.0.0.1\n\twepay\n}"
-	w.write("none.db", []byte(strings.Repeat("this is no store ", 1000)))
-	sellers, options := []*seller{shop}, w.store("workers 3")
+	env.write("none.db", []byte(strings.Repeat("this is no store ", 1000)))
+	merchants, options := []*merchant{shop}, env.store("workers 3")
 	return map[string]layout{
-		"when a merchant is provisioned":         {sellers: []*seller{&unreadable}, options: options},
-		"when the store is provisioned":          {sellers: sellers, options: w.store("keep 1h")},
-		"when the store is opened":               {sellers: sellers, options: strings.Replace(options, "events.db", "none.db", 1)},
-		"when a site is started":                 {sellers: sellers, options: options, more: taken},
-		"when a site is started without a store": {sellers: sellers, more: taken},
+		"when a merchant is provisioned":         {merchants: []*merchant{&unreadable}, options: options},
+		"when the store is provisioned":          {merchants: merchants, options: env.store("keep 1h")},
+		"when the store is opened":               {merchants: merchants, options: strings.Replace(options, "events.db", "none.db", 1)},
+		"when a site is started":                 {merchants: merchants, options: options, more: taken},
+		"when a site is started without a store": {merchants: merchants, more: taken},
 	}
 }
 
 func TestRefusedReloads(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
-	for name, refused := range w.refusedLayouts(shop) {
+	env, shop := newStored(t)
+	env.patience = redials
+	for name, refused := range env.refusedLayouts(shop) {
 		t.Run(name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for n := range 10 {
-				if err := w.load(refused); err == nil {
+				if err := env.load(refused); err == nil {
 					t.Fatalf("time %d: it is taken", n+1)
 				}
-				w.notify(shop, fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), n))
+				env.notify(shop, fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), n))
 			}
-			if err := w.load(layout{sellers: []*seller{shop}, options: w.store("workers 4")}); err != nil {
+			if err := env.load(layout{merchants: []*merchant{shop}, options: env.store("workers 4")}); err != nil {
 				t.Errorf("the next good reload: %v", err)
 			}
-			w.notify(shop, strings.ReplaceAll(name, " ", "-")+"-last")
+			env.notify(shop, strings.ReplaceAll(name, " ", "-")+"-last")
 		})
 	}
 }
 
 func TestRequestsDuringReloads(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
-	w.register(shop)
-	w.patience = redials
-	heard := w.orders.listen()
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
+	env.register(shop)
+	env.patience = redials
+	delivered := env.orders.listen()
 	admin := freeAddress(t)
 	config := func(options ...string) string {
-		text := w.caddyfile(layout{sellers: []*seller{shop}, options: w.store(options...)})
+		text := env.caddyfile(layout{merchants: []*merchant{shop}, options: env.store(options...)})
 		return strings.Replace(text, "admin off", "admin "+admin, 1)
 	}
-	w.write("Caddyfile", []byte(config()))
-	w.runCaddy(filepath.Join(w.dir, "Caddyfile"))
+	env.write("Caddyfile", []byte(config()))
+	env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
 	const senders, each = 4, 100
 	var all sync.WaitGroup
 	for n := range senders {
 		all.Go(func() {
 			for i := range each {
-				a, err := w.send(http.MethodPost, w.site+"/apis/v1/wepay/pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i)))
+				a, err := env.send(http.MethodPost, env.site+"/apis/v1/wepay/pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i)))
 				if err != nil || a.status != http.StatusOK || a.body != taken {
 					t.Errorf("HTTP %d %s (%v)", a.status, a.body, err)
 				}
@@ -202,44 +202,44 @@ func TestRequestsDuringReloads(t *testing.T) {
 		})
 	}
 	for n := range 5 {
-		w.reload(admin, config(fmt.Sprintf("workers %d", n+3)))
+		env.reload(admin, config(fmt.Sprintf("workers %d", n+3)))
 	}
 	all.Wait()
 	times := make(map[string]int)
 	for len(times) < senders*each {
-		times[await(t, heard)]++
+		times[await(t, delivered)]++
 	}
-	if text, err := w.caddy("validate", "--config", filepath.Join(w.dir, "Caddyfile"), "--adapter", "caddyfile"); err != nil {
+	if text, err := env.caddy("validate", "--config", filepath.Join(env.dir, "Caddyfile"), "--adapter", "caddyfile"); err != nil {
 		t.Errorf("validate: %v\n%s", err, text)
 	}
-	if a, err := w.send(http.MethodGet, "http://"+admin+"/wepay/events/counts", ""); err != nil || !strings.Contains(a.body, `"merchant":"shop"`) {
+	if a, err := env.send(http.MethodGet, "http://"+admin+"/wepay/events/counts", ""); err != nil || !strings.Contains(a.body, `"merchant":"shop"`) {
 		t.Errorf("the admin API answers HTTP %d %s (%v)", a.status, a.body, err)
 	}
-	if text, err := w.caddy("wepay", "nosuch"); err == nil || !strings.Contains(text, `unknown command "nosuch"`) {
+	if text, err := env.caddy("wepay", "nosuch"); err == nil || !strings.Contains(text, `unknown command "nosuch"`) {
 		t.Errorf("a command that there is none of says %s (%v)", text, err)
 	}
-	if text, err := w.caddy("wepay", "events", "--address", admin); err != nil || !strings.Contains(text, "shop") {
+	if text, err := env.caddy("wepay", "events", "--address", admin); err != nil || !strings.Contains(text, "shop") {
 		t.Errorf("the command says %s (%v)", text, err)
 	}
 }
 
 // reload has the server of an admin endpoint run another Caddyfile.
-func (w *world) reload(admin, config string) {
-	w.t.Helper()
-	resp, err := w.web.Post("http://"+admin+"/load", "text/caddyfile", strings.NewReader(config))
+func (env *environment) reload(admin, config string) {
+	env.t.Helper()
+	resp, err := env.web.Post("http://"+admin+"/load", "text/caddyfile", strings.NewReader(config))
 	if err != nil {
-		w.t.Error(err)
+		env.t.Error(err)
 		return
 	}
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		w.t.Errorf("reload: HTTP %d %s (%v)", resp.StatusCode, text, err)
+		env.t.Errorf("reload: HTTP %d %s (%v)", resp.StatusCode, text, err)
 	}
 }
 
 // caddy runs a command of Caddy's in a process of its own.
-func (w *world) caddy(args ...string) (string, error) {
-	cmd := exec.CommandContext(w.t.Context(), os.Args[0], args...)
+func (env *environment) caddy(args ...string) (string, error) {
+	cmd := exec.CommandContext(env.t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asCaddy+"=1")
 	text, err := cmd.CombinedOutput()
 	return string(text), err

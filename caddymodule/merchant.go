@@ -79,7 +79,7 @@ type MerchantConfig struct {
 
 	// The id of WeChat Pay's public key (微信支付公钥ID), `PUB_KEY_ID_` and digits.
 	// Default: none; then WeChat is known by platform certificates, which are
-	// fetched and kept in Caddy's storage.
+	// fetched and cached in Caddy's storage.
 	PublicKey string `json:"public_key,omitempty"`
 
 	// The public key itself as a PEM file (pub_key.pem).
@@ -94,10 +94,10 @@ type MerchantConfig struct {
 	// route as the internet sees it.
 	NotifyURL string `json:"notify_url,omitempty"`
 
-	// The order service that is told of verified payments.
+	// The URL of the order service that takes verified payments.
 	CbNotifyURL string `json:"cb_notify_url,omitempty"`
 
-	// The order service that is told of refunds. Default: `cb_notify_url`.
+	// The URL of the order service that takes refunds. Default: `cb_notify_url`.
 	CbRefundNotifyURL string `json:"cb_refund_notify_url,omitempty"`
 
 	// Secrets (`whsec_` and base64) that what the order service gets is signed

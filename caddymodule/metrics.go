@@ -1,10 +1,15 @@
 package caddymodule
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/admin"
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -16,7 +21,7 @@ type metrics struct {
 	operations    *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
 	expiry        *prometheus.GaugeVec
-	platform      *prometheus.GaugeVec
+	keyRing       *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -37,7 +42,7 @@ func newMetrics() *metrics {
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
 			Help: "When a merchant's certificate expires.",
 		}, []string{"merchant"}),
-		platform: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		keyRing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "platform_certificate_expiry_timestamp_seconds",
 			Help: "When the last of the platform certificates in force expires by which a merchant knows WeChat Pay.",
 		}, []string{"merchant"}),
@@ -45,17 +50,17 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.notifications, m.operations, m.deliveries, m.expiry, m.platform}
+	return []prometheus.Collector{m.notifications, m.operations, m.deliveries, m.expiry, m.keyRing}
 }
 
-// Describe tells of all of them.
+// Describe implements [prometheus.Collector].
 func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, collector := range m.collectors() {
 		collector.Describe(descs)
 	}
 }
 
-// Collect collects all of them.
+// Collect implements [prometheus.Collector].
 func (m *metrics) Collect(metrics chan<- prometheus.Metric) {
 	for _, collector := range m.collectors() {
 		collector.Collect(metrics)
@@ -76,6 +81,79 @@ func (m *metrics) certificate(merchant *wepay.Merchant) {
 // platformCertificate is of all the merchants that share an account.
 func (m *metrics) platformCertificate(merchants []string, expires time.Time) {
 	for _, name := range merchants {
-		m.platform.WithLabelValues(name).Set(float64(expires.Unix()))
+		m.keyRing.WithLabelValues(name).Set(float64(expires.Unix()))
+	}
+}
+
+func init() {
+	admin.AddCollector(liveMetrics{})
+}
+
+// liveMetrics are those of the app that is live, in the registry of whichever
+// config is asked.
+type liveMetrics struct{}
+
+// Describe implements [prometheus.Collector]: all that an app may have.
+func (liveMetrics) Describe(descs chan<- *prometheus.Desc) {
+	newMetrics().Describe(descs)
+	(*storeMetrics)(nil).Describe(descs)
+}
+
+// Collect implements [prometheus.Collector]: what the live app has.
+func (liveMetrics) Collect(metrics chan<- prometheus.Metric) {
+	live, err := admin.Live()
+	if err != nil {
+		return // there is none
+	}
+	app := live.(*App)
+	app.metrics.Collect(metrics)
+	if app.counted != nil {
+		app.counted.Collect(metrics)
+	}
+}
+
+// storeMetrics tell how many events a store has, counted when scraped.
+type storeMetrics struct {
+	store    store.Store
+	logger   *zap.Logger
+	failures sampler.Sampler
+}
+
+var (
+	storeEvents = prometheus.NewDesc("caddy_wepay_store_events",
+		"Events in the store, by merchant and state.", []string{"merchant", "state"}, nil)
+	storeUp = prometheus.NewDesc("caddy_wepay_store_up",
+		"Whether the store could be asked for its events: 1, or 0, and then caddy_wepay_store_events is not there.", nil, nil)
+)
+
+// scrapeTimeout bounds how long a store may take to count: whoever asks for
+// the metrics wants the others, too, and soon.
+const scrapeTimeout = 2 * time.Second
+
+// Describe implements [prometheus.Collector].
+func (*storeMetrics) Describe(descs chan<- *prometheus.Desc) {
+	descs <- storeEvents
+	descs <- storeUp
+}
+
+// Collect counts. A store that is not open has nothing to tell, and one that
+// cannot be asked only that.
+func (c *storeMetrics) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	counts, err := c.store.Count(ctx)
+	if errors.Is(err, store.ErrClosed) {
+		return
+	}
+	up := 1.0
+	if err != nil {
+		up = 0
+		if c.failures.Log("counting") {
+			c.logger.Error("counting the store's events for the metrics failed", zap.Error(err))
+		}
+	}
+	metrics <- prometheus.MustNewConstMetric(storeUp, prometheus.GaugeValue, up)
+	for _, count := range counts {
+		metrics <- prometheus.MustNewConstMetric(storeEvents, prometheus.GaugeValue, float64(count.Events), count.Merchant, string(count.State))
 	}
 }

@@ -56,18 +56,18 @@ var errStopping = errors.New("the server stops")
 
 // begin returns a call of an operation, with a context that lasts until it is done
 // or the server stops. Its error says that nothing was sent.
-func (c *moneyCalls) begin(ctx context.Context, q question, h *Handler) (*moneyCall, error) {
+func (c *moneyCalls) begin(ctx context.Context, o operation, h *Handler) (*moneyCall, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopping {
-		return nil, q.failed(wepay.Again, fmt.Errorf("%w, and nothing was sent", errStopping))
+		return nil, o.failed(wepay.Again, fmt.Errorf("%w, and nothing was sent", errStopping))
 	}
 	call := new(moneyCall)
 	call.ctx, call.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	q.call = call
+	o.call = call
 	call.log = func() {
-		err := q.failed(wepay.Query, errStopping)
-		h.logFailure(q, newFailure(err), err)
+		err := o.failed(wepay.Query, errStopping)
+		h.logFailure(o, newFailure(err), err)
 	}
 	c.running[call] = true
 	return call, nil
@@ -136,27 +136,27 @@ func (c *moneyCalls) stopWith(ctx caddy.Context) {
 }
 
 // failed is the error of an operation that WeChat gave no answer to.
-func (q question) failed(verdict wepay.Verdict, cause error) error {
-	return &wepay.Error{Merchant: q.merchant.Name, Operation: q.op, Verdict: verdict, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, cause)}
+func (o operation) failed(verdict wepay.Verdict, cause error) error {
+	return &wepay.Error{Merchant: o.merchant.Name, Operation: o.op, Verdict: verdict, Err: fmt.Errorf("%w: %w", wepay.ErrNoAnswer, cause)}
 }
 
 // guard asks WeChat. Where money may move a panic leaves the outcome as open as no
 // answer does, and the caller is told so.
-func (h *Handler) guard(q question, ask func() error) (err error) {
+func (h *Handler) guard(o operation, ask func() error) (err error) {
 	defer func() {
-		if q.call == nil {
+		if o.call == nil {
 			return
 		}
 		if cause := recover(); cause != nil {
 			h.logger.Error("panic", zap.Any("cause", cause), zap.Stack("stack"))
-			err = q.failed(wepay.Query, errors.New("a panic, of which the log has more"))
+			err = o.failed(wepay.Query, errors.New("a panic, of which the log has more"))
 		}
 	}()
 	return ask()
 }
 
 // numbers are what tells an operation from others of its kind, in both APIs, and
-// how much it is about. None says who somebody is.
+// how much it is about. None is personal.
 var numbers = []string{
 	"out_trade_no", "transaction_id", "out_refund_no", "refund_id", "combine_out_trade_no", "partner_trade_no", "mch_billno",
 	"out_bill_no", "out_batch_no", "out_order_no", "order_id", "out_return_no",
@@ -168,13 +168,13 @@ var numbers = []string{
 const mostOfNumber = 64
 
 // logged are the fields of a line about an operation, behind what came of it.
-func (q question) logged(fields ...zap.Field) []zap.Field {
-	fields = append([]zap.Field{zap.String("operation", string(q.op))}, fields...)
-	if q.merchant != nil {
-		fields = append(fields, zap.String("merchant", q.merchant.Name))
+func (o operation) logged(fields ...zap.Field) []zap.Field {
+	fields = append([]zap.Field{zap.String("operation", string(o.op))}, fields...)
+	if o.merchant != nil {
+		fields = append(fields, zap.String("merchant", o.merchant.Name))
 	}
 	for _, name := range numbers {
-		if value := q.fields.Get(name); value != "" {
+		if value := o.fields.Get(name); value != "" {
 			fields = append(fields, zap.String(name, value[:min(len(value), mostOfNumber)]))
 		}
 	}
@@ -208,27 +208,27 @@ func passedNumbers(body []byte) wepay.Fields {
 }
 
 // logUnheard says that an operation was done whose caller may not know.
-func (h *Handler) logUnheard(r *http.Request, q question) {
-	if q.call != nil && r.Context().Err() != nil {
-		h.logger.Warn("operation done, and its caller has hung up", q.logged()...)
+func (h *Handler) logUndelivered(r *http.Request, o operation) {
+	if o.call != nil && r.Context().Err() != nil {
+		h.logger.Warn("operation done, and its caller has hung up", o.logged()...)
 	}
 }
 
-// logFailure says why an operation was not done, or that nobody knows whether it
+// logFailure says why an operation was not done, or that it is unknown whether it
 // was.
-func (h *Handler) logFailure(q question, failed failure, err error) {
-	if q.call != nil && !q.call.logged.CompareAndSwap(false, true) {
+func (h *Handler) logFailure(o operation, failed failure, err error) {
+	if o.call != nil && !o.call.logged.CompareAndSwap(false, true) {
 		return
 	}
 	level := failed.level()
 	switch {
 	case failed.Verdict == wepay.Query:
 		level = zap.ErrorLevel
-	case failed.Errcode == codeUnauthorized && !h.app.refused.Log(string(q.op)+": not allowed"):
-		level = zap.DebugLevel // anybody can ask
+	case failed.Errcode == codeUnauthorized && !h.app.refused.Log(string(o.op)+": not allowed"):
+		level = zap.DebugLevel // anyone can ask
 	}
 	if c := h.logger.Check(level, "operation failed"); c != nil {
-		fields := q.logged(zap.Int("errcode", failed.Errcode), zap.String("verdict", string(failed.Verdict)))
+		fields := o.logged(zap.Int("errcode", failed.Errcode), zap.String("verdict", string(failed.Verdict)))
 		c.Write(append(fields, zap.Error(err))...)
 	}
 }

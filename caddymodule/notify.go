@@ -54,11 +54,11 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 		body.release()
 		holdOff(ctx, w)
 	}
-	return writeHeard(w, in.api, outcome, err == nil)
+	return acknowledge(w, in.api, outcome, err == nil)
 }
 
 // logRefused says why a notification was not taken. What is refused before it is
-// verified anybody can send: the first in a minute is logged, the others counted.
+// verified anyone can send: the first in a minute is logged, the others counted.
 func (h *Handler) logRefused(merchant string, o outcome, verified bool, err error) {
 	level := o.level()
 	if !verified && !h.app.refused.Log(strings.TrimPrefix(merchant+": "+o.result, ": ")) {
@@ -85,7 +85,7 @@ func (h *Handler) logTaken(n *wepay.Notification) {
 type incoming struct {
 	api wepay.API // that it is one of, and that WeChat is answered in
 	// merchant is whom it is for, or seems to be for where it is refused: a wrong
-	// signature may be that merchant's wrong key. Nil: nobody.
+	// signature may be that merchant's wrong key. Nil: unknown.
 	merchant     *wepay.Merchant
 	notification *wepay.Notification // nil: it is refused
 }

@@ -29,7 +29,7 @@ import (
 // proxy in front of the same one: all in this process, as is what sends.
 type rig struct {
 	b         *testing.B
-	shop      *seller
+	shop      *merchant
 	wechat    *wepaytest.Server
 	key       *rsa.PublicKey // of WeChat Pay
 	orders    *httptest.Server
@@ -169,7 +169,7 @@ func (*rig) sign(n int, sign func(n int) sent) []sent {
 	return all
 }
 
-// notificationV3 is of the payment that seller.notification is of.
+// notificationV3 is of the payment that merchant.notification is of.
 func (r *rig) notificationV3(id string) sent {
 	d, err := r.wechat.Notify(r.shop.mchID, wepaytest.Event{
 		URL: "http://" + r.site, Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功",

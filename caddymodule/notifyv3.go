@@ -21,13 +21,13 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
-	platforms, err := h.known(ctx, unverified, name)
+	keyRings, err := h.known(ctx, unverified, name)
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
-	opened, err := open(ctx, unverified, platforms)
+	opened, err := open(ctx, unverified, keyRings)
 	if err != nil {
-		return h.suspect(platforms, name), nil, err
+		return h.suspect(keyRings, name), nil, err
 	}
 	recipient := opened.Recipient()
 	receiver, err := h.merchants.Receiver(name, recipient)
@@ -41,33 +41,33 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 // merchant that the path names, else of all.
 func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name string) ([]*apiv3.KeyRing, error) {
 	if name == "" {
-		return h.app.platforms.Find(ctx, unverified)
+		return h.app.keyRings.Find(ctx, unverified)
 	}
 	merchant := h.merchants.Named(name)
 	if merchant == nil {
 		return nil, fmt.Errorf("%w: there is no merchant %.64q here", wepay.ErrForeign, name)
 	}
-	platform := h.app.accounts[merchant].platform
+	keyRing := h.app.accounts[merchant].keyRing
 	switch {
 	case !merchant.Uses(wepay.V3):
 		return nil, fmt.Errorf("%w: %w", errNoAPIv3Key, merchant.NotAble("apiv3_key"))
-	case platform == nil:
+	case keyRing == nil:
 		return nil, fmt.Errorf("%w: %w", wepay.ErrUnknownKey, merchant.NotAble("public_key, or private_key and mch_serial,"))
 	}
-	if _, err := platform.Key(ctx, unverified); err != nil {
+	if _, err := keyRing.Key(ctx, unverified); err != nil {
 		return nil, err
 	}
-	return []*apiv3.KeyRing{platform}, nil
+	return []*apiv3.KeyRing{keyRing}, nil
 }
 
 // open verifies a notification once with each key of WeChat's and opens it with
 // the APIv3 keys of those accounts whose it was.
-func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.KeyRing) (*apiv3.Opened, error) {
+func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.KeyRing) (*apiv3.Opened, error) {
 	failed := wepay.ErrUnknownKey // where a certificate has just expired
 	var done verification
 	tried := make(map[string]bool, 1)
-	for _, platform := range platforms {
-		key, err := platform.Key(ctx, unverified)
+	for _, keyRing := range keyRings {
+		key, err := keyRing.Key(ctx, unverified)
 		if err != nil {
 			return nil, err
 		}
@@ -76,12 +76,12 @@ func open(ctx context.Context, unverified *apiv3.Unverified, platforms []*apiv3.
 			failed = err
 			continue
 		}
-		apiV3Key := platform.Merchant().APIv3Key
+		apiV3Key := keyRing.Merchant().APIv3Key
 		if tried[apiV3Key] {
 			continue
 		}
 		tried[apiV3Key] = true
-		opened, err := platform.Open(sealed)
+		opened, err := keyRing.Open(sealed)
 		if !errors.Is(err, wepay.ErrAPIv3Key) {
 			return opened, err
 		}
@@ -112,9 +112,9 @@ func (v *verification) by(key *rsa.PublicKey, unverified *apiv3.Unverified) (*ap
 
 // suspect returns the merchant that a notification that is refused seems to be
 // for: one of the account that knows its key, if that is only one.
-func (h *Handler) suspect(platforms []*apiv3.KeyRing, name string) *wepay.Merchant {
-	if name == "" && len(platforms) == 1 {
-		name = platforms[0].Merchant().Name
+func (h *Handler) suspect(keyRings []*apiv3.KeyRing, name string) *wepay.Merchant {
+	if name == "" && len(keyRings) == 1 {
+		name = keyRings[0].Merchant().Name
 	}
 	return h.merchants.Named(name)
 }

@@ -83,15 +83,15 @@ func (o outcome) level() zapcore.Level {
 	return zap.WarnLevel
 }
 
-// writeHeard answers WeChat in the API of its notification. Over API v3 the
+// acknowledge answers WeChat in the API of its notification. Over API v3 the
 // status alone decides whether it is sent again.
-func writeHeard(w http.ResponseWriter, api wepay.API, o outcome, taken bool) error {
+func acknowledge(w http.ResponseWriter, api wepay.API, o outcome, taken bool) error {
 	switch {
 	case api == wepay.V3 && taken:
 		w.WriteHeader(o.status)
 		return nil
 	case api == wepay.V3:
-		return writeJSON(w, o.status, heardV3{"FAIL", o.result})
+		return writeJSON(w, o.status, acknowledgementV3{"FAIL", o.result})
 	case taken:
 		return writeXML(w, "SUCCESS", "OK")
 	default:
@@ -99,9 +99,9 @@ func writeHeard(w http.ResponseWriter, api wepay.API, o outcome, taken bool) err
 	}
 }
 
-// heardV3 is the answer to a notification of API v3 that is to be sent again.
+// acknowledgementV3 is the answer to a notification of API v3 that is to be sent again.
 // Source: WeChat Pay, 支付通知 (API v3).
-type heardV3 struct {
+type acknowledgementV3 struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }

@@ -30,52 +30,52 @@ var passMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http
 
 // servePass passes a call of API v3 on, and WeChat's answer back, as it comes.
 func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
-	q, passed, err := h.pass(w, r)
-	defer func() { inFlight.done(q.call) }()
+	o, passed, err := h.pass(w, r)
+	defer func() { inFlight.done(o.call) }()
 	if err != nil {
-		return h.fail(w, q, err)
+		return h.fail(w, o, err)
 	}
 	defer passed.Body.Close()
-	h.app.metrics.operation(q.merchant, apiv3.Pass, 0)
-	h.logUnheard(r, q)
+	h.app.metrics.operation(o.merchant, apiv3.Pass, 0)
+	h.logUndelivered(r, o)
 	maps.Copy(w.Header(), passed.Header)
 	w.Header().Set("Cache-Control", "no-store")
 	boundReading(w)
 	w.WriteHeader(passed.Status)
 	if _, err := io.Copy(w, passed.Body); err != nil {
-		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", q.merchant.Name), zap.Error(q.merchant.Quoter().QuoteError(err)))
+		h.logger.Log(brokenLevel(r), "what is passed on broke off", zap.String("merchant", o.merchant.Name), zap.Error(o.merchant.Quoter().QuoteError(err)))
 		panic(http.ErrAbortHandler) // the way that net/http has to end an answer short of its end
 	}
 	return nil
 }
 
 // pass asks WeChat for what a request says, if it may.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (question, *apiv3.Passed, error) {
-	q := question{op: apiv3.Pass}
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv3.Passed, error) {
+	o := operation{op: apiv3.Pass}
 	path, found := h.escapedRoute(r.URL)
 	switch {
 	case !found:
-		return q, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+		return o, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
 	case !slices.Contains(passMethods, r.Method):
 		w.Header().Set("Allow", strings.Join(passMethods, ", "))
-		return q, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
+		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
 	}
 	if err := h.access.check(r); err != nil {
-		return q, nil, refuseAccess(w, err)
+		return o, nil, refuseAccess(w, err)
 	}
 	selector, query, err := splitQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, nil, err
+		return o, nil, err
 	}
-	if q.merchant, err = h.merchants.Select(selector); err != nil {
-		return q, nil, err
+	if o.merchant, err = h.merchants.Select(selector); err != nil {
+		return o, nil, err
 	}
-	account := h.app.accounts[q.merchant]
+	account := h.app.accounts[o.merchant]
 	switch {
-	case !q.merchant.Passthrough:
-		return q, nil, q.merchant.NotAble("passthrough")
+	case !o.merchant.Passthrough:
+		return o, nil, o.merchant.NotAble("passthrough")
 	case account.v3 == nil:
-		return q, nil, q.merchant.RequireV3()
+		return o, nil, o.merchant.RequireV3()
 	}
 	limit, upload := int64(maxPassBody), apiv3.IsUpload(r.Header.Get("Content-Type"))
 	if upload {
@@ -86,28 +86,28 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (question, *apiv3
 		err = checkCharset(r.Header.Get("Content-Type"), body)
 	}
 	if err != nil {
-		return q, nil, err
+		return o, nil, err
 	}
 	if query != "" {
 		path += "?" + query
 	}
 	ctx := r.Context()
 	if r.Method != http.MethodGet && !upload {
-		q.fields = passedNumbers(body)
-		if q.call, err = inFlight.begin(ctx, q, h); err != nil {
-			return q, nil, err
+		o.fields = passedNumbers(body)
+		if o.call, err = inFlight.begin(ctx, o, h); err != nil {
+			return o, nil, err
 		}
-		ctx = q.call.ctx
+		ctx = o.call.ctx
 	}
 	var passed *apiv3.Passed
-	err = h.guard(q, func() (err error) {
+	err = h.guard(o, func() (err error) {
 		passed, err = account.v3.Pass(ctx, apiv3.PassRequest{
 			Method: r.Method, Path: path, ContentType: r.Header.Get("Content-Type"),
 			Serial: r.Header.Get("Wechatpay-Serial"), Body: body,
 		})
 		return err
 	})
-	return q, passed, err
+	return o, passed, err
 }
 
 // escapedRoute returns what stands behind the path prefix as the caller escaped

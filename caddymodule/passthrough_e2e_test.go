@@ -12,9 +12,9 @@ import (
 // Any call of WeChat's can be sent: nonce, signature and ids are added, and the
 // reply is what WeChat says.
 func TestPassThrough(t *testing.T) {
-	w, shop := newStall(t, "passthrough")
-	id := w.paid(shop, "order-1", nil)
-	w.deposit(shop)
+	env, shop := newStall(t, "passthrough")
+	id := env.paid(shop, "order-1", nil)
+	env.deposit(shop)
 	for _, test := range []struct {
 		name, path string
 		request    map[string]any
@@ -64,24 +64,24 @@ func TestPassThrough(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			checkFields(t, w.get("v2/"+test.path, test.request), test.result)
-			last := w.last("/" + strings.TrimSuffix(test.path, "/"))
+			env := env.in(t)
+			checkFields(t, env.get("v2/"+test.path, test.request), test.result)
+			last := env.last("/" + strings.TrimSuffix(test.path, "/"))
 			checkFields(t, asMap(last.Fields), test.sent)
 			if last.Serial() != shop.credential.Serial || last.Fields.Get("nonce_str") == "" || last.Fields.Get("merchant") != "" {
 				t.Errorf("WeChat got %s with the certificate %q", last.Body, last.Serial())
 			}
 		})
 	}
-	w.declines("v2/pay/orderquery", map[string]any{"out_trade_no": "order-2"}, "ORDERNOTEXIST", "AGAIN")
-	w.declines("v2/pay/unifiedorder", map[string]any{"out_trade_no": "order-3"}, "LACK_PARAMS", "FIX")
+	env.declines("v2/pay/orderquery", map[string]any{"out_trade_no": "order-2"}, "ORDERNOTEXIST", "AGAIN")
+	env.declines("v2/pay/unifiedorder", map[string]any{"out_trade_no": "order-3"}, "LACK_PARAMS", "FIX")
 }
 
 // Nothing is believed that is not signed, where WeChat signs, and nothing is
 // repeated.
 func TestPassThroughReply(t *testing.T) {
-	w, shop := newStall(t, "passthrough")
-	w.get("get_pay_request_params", shop.order("order-1"))
+	env, shop := newStall(t, "passthrough")
+	env.get("get_pay_request_params", shop.order("order-1"))
 	for _, test := range []struct {
 		name, path string
 		fault      wepaytest.Fault
@@ -93,20 +93,20 @@ func TestPassThroughReply(t *testing.T) {
 		{"a page", "/pay/nobody_knows", wepaytest.Fault{}, "HTTP status 404"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			request := map[string]any{"out_trade_no": "order-1"}
 			if strings.Contains(test.path, "ratio") {
 				request = map[string]any{"appid": nil, "sign_type": "HMAC-SHA256"}
 			}
 			if test.fault.Kind != 0 {
-				w.wechat.Misbehave(test.path, test.fault)
+				env.wechat.Misbehave(test.path, test.fault)
 			}
-			before := len(w.wechat.Requests(test.path))
-			a := w.try("v2"+test.path, request)
+			before := len(env.wechat.Requests(test.path))
+			a := env.try("v2"+test.path, request)
 			if a.status != http.StatusBadGateway || a.Errcode != 40000 || !strings.Contains(a.XOrigMsg, test.says) {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
-			if asked := len(w.wechat.Requests(test.path)) - before; asked != 1 {
+			if asked := len(env.wechat.Requests(test.path)) - before; asked != 1 {
 				t.Errorf("WeChat was asked %d times", asked)
 			}
 		})
@@ -114,10 +114,10 @@ func TestPassThroughReply(t *testing.T) {
 }
 
 func TestPassThroughRefused(t *testing.T) {
-	w, shop, shut, bare := newWorld(t), newSeller("shop", 1), newSeller("shut", 2), newSeller("bare", 3)
+	env, shop, shut, bare := newEnvironment(t), newMerchant("shop", 1), newMerchant("shut", 2), newMerchant("bare", 3)
 	bare.form = none
 	on := []string{"passthrough"}
-	w.serve(w.stalls(stall{shop, on}, stall{shut, []string{"payouts"}}, stall{bare, on}))
+	env.serve(env.stalls(stall{shop, on}, stall{shut, []string{"payouts"}}, stall{bare, on}))
 	order := map[string]any{"merchant": "shop", "out_trade_no": "order-1"}
 	with := func(name string, value any) map[string]any {
 		request := maps.Clone(order)
@@ -125,23 +125,23 @@ func TestPassThroughRefused(t *testing.T) {
 		return request
 	}
 	for _, path := range []string{"pay/orderquery", "mmpaymkttransfers/promotion/transfers", "nobody/knows"} {
-		w.refuses("v2/"+path, with("merchant", "shut"), 40010, "passthrough")
+		env.refuses("v2/"+path, with("merchant", "shut"), 40010, "passthrough")
 	}
-	w.refuses("v2/secapi/pay/refund", with("merchant", "bare"), 40010, "pfx")
+	env.refuses("v2/secapi/pay/refund", with("merchant", "bare"), 40010, "pfx")
 	for _, name := range []string{"mch_id", "mchid"} {
-		w.refuses("v2/pay/orderquery", with(name, shut.mchID), 40003, name+": ")
+		env.refuses("v2/pay/orderquery", with(name, shut.mchID), 40003, name+": ")
 	}
 	for _, name := range []string{"appid", "mch_appid", "wxappid"} {
-		w.refuses("v2/pay/orderquery", with(name, shut.appID), 40003, name+": ")
+		env.refuses("v2/pay/orderquery", with(name, shut.appID), 40003, name+": ")
 	}
 	for _, name := range []string{"sub_mch_id", "sub_appid", "nonce_str", "sign"} {
-		w.refuses("v2/pay/orderquery", with(name, "1"), 40003, name+": ")
+		env.refuses("v2/pay/orderquery", with(name, "1"), 40003, name+": ")
 	}
-	w.refuses("v2/pay/orderquery", with("sign_type", "none"), 40003, "sign_type: ")
-	w.refuses("v2/pay/orderquery", with("a><sign", "1"), 40003, "a><sign: ")
-	w.refuses("v2/pay/orderquery", with("attach", "\x00"), 40003, "attach: ")
-	w.refuses("v2/pay/orderquery", with("merchant", "nobody"), 40004, "")
-	w.refuses("v2/pay/downloadbill", with("bill_date", "20260101"), 40003, "path: ")
+	env.refuses("v2/pay/orderquery", with("sign_type", "none"), 40003, "sign_type: ")
+	env.refuses("v2/pay/orderquery", with("a><sign", "1"), 40003, "a><sign: ")
+	env.refuses("v2/pay/orderquery", with("attach", "\x00"), 40003, "attach: ")
+	env.refuses("v2/pay/orderquery", with("merchant", "nobody"), 40004, "")
+	env.refuses("v2/pay/downloadbill", with("bill_date", "20260101"), 40003, "path: ")
 
 	for _, test := range []struct {
 		path    string
@@ -179,12 +179,12 @@ func TestPassThroughRefused(t *testing.T) {
 		{"v2/pay/orderquery.", 40003},
 		{"v2/pay/查询", 40003},
 	} {
-		t.Run(test.path, func(t *testing.T) { w.in(t).refuses(test.path, order, test.errcode, "") })
+		t.Run(test.path, func(t *testing.T) { env.in(t).refuses(test.path, order, test.errcode, "") })
 	}
 	t.Run("GET", func(t *testing.T) {
-		w := w.in(t)
-		a, err := w.send(http.MethodGet, w.site+"/apis/v1/wepay/v2/pay/orderquery?out_trade_no=order-1", "")
-		if err != nil || a.status != http.StatusMethodNotAllowed || len(w.received()) > 0 {
+		env := env.in(t)
+		a, err := env.send(http.MethodGet, env.site+"/apis/v1/wepay/v2/pay/orderquery?out_trade_no=order-1", "")
+		if err != nil || a.status != http.StatusMethodNotAllowed || len(env.received()) > 0 {
 			t.Errorf("HTTP %d %s (%v)", a.status, a.body, err)
 		}
 	})

@@ -12,53 +12,53 @@ import (
 )
 
 // newTill is a shop that may pay out and has money.
-func newTill(t *testing.T) (*world, *seller) {
+func newTill(t *testing.T) (*environment, *merchant) {
 	t.Helper()
-	w, shop := newStall(t, "payouts")
-	w.deposit(shop)
-	return w, shop
+	env, shop := newStall(t, "payouts")
+	env.deposit(shop)
+	return env, shop
 }
 
-// deposit puts 10000 fen into a seller's account.
-func (w *world) deposit(s *seller) {
-	w.t.Helper()
-	if err := w.wechat.Deposit(s.mchID, 10000); err != nil {
-		w.t.Fatal(err)
+// deposit puts 10000 fen into a merchant's account.
+func (env *environment) deposit(m *merchant) {
+	env.t.Helper()
+	if err := env.wechat.Deposit(m.mchID, 10000); err != nil {
+		env.t.Fatal(err)
 	}
 }
 
-// has demands what is in a seller's account.
-func (w *world) has(s *seller, fen int64) {
-	w.t.Helper()
-	if funds, _ := w.wechat.Funds(s.mchID); funds.Available != fen {
-		w.t.Errorf("the merchant has %+v, wants %d", funds, fen)
+// has demands what is in a merchant's account.
+func (env *environment) has(m *merchant, fen int64) {
+	env.t.Helper()
+	if funds, _ := env.wechat.Funds(m.mchID); funds.Available != fen {
+		env.t.Errorf("the merchant has %+v, wants %d", funds, fen)
 	}
 }
 
 func TestRedPacket(t *testing.T) {
-	w, shop := newTill(t)
+	env, shop := newTill(t)
 	number := shop.mchID + "202601010000000001"
 	packet := map[string]any{
 		"mch_billno": number, "send_name": "商店", "re_openid": openID, "total_amount": 100, "total_num": 1,
 		"wishing": "恭喜 <&>", "client_ip": "203.0.113.7", "act_name": "新年", "remark": "茶",
 	}
 	query := map[string]any{"mch_billno": number, "bill_type": "MCHT"}
-	w.declines("red_packet_query", query, "NOT_FOUND", "AGAIN")
-	first, again := w.get("send_red_packet", packet), w.get("send_red_packet", packet)
+	env.declines("red_packet_query", query, "NOT_FOUND", "AGAIN")
+	first, again := env.get("send_red_packet", packet), env.get("send_red_packet", packet)
 	checkFields(t, again, map[string]string{"mch_billno": number, "total_amount": "100", "re_openid": openID, "send_listid": first["send_listid"]})
-	w.has(shop, 9900)
-	checkFields(t, asMap(w.last("/mmpaymkttransfers/sendredpack").Fields), map[string]string{
+	env.has(shop, 9900)
+	checkFields(t, asMap(env.last("/mmpaymkttransfers/sendredpack").Fields), map[string]string{
 		"wxappid": shop.appID, "mch_id": shop.mchID, "appid": "", "sign_type": "", "wishing": "恭喜 <&>",
 	})
 
-	f := w.done("red_packet_query", query)
+	f := env.done("red_packet_query", query)
 	if string(f.Result["hblist"]) != "[]" || f.text(t, "status") != "SENT" {
 		t.Errorf("a packet that nobody opened: %s", f.body)
 	}
-	if _, err := w.wechat.OpenRedPacket(shop.mchID, number, openID); err != nil {
+	if _, err := env.wechat.OpenRedPacket(shop.mchID, number, openID); err != nil {
 		t.Fatal(err)
 	}
-	f = w.done("red_packet_query", query)
+	f = env.done("red_packet_query", query)
 	list := hblist(t, f)
 	if f.text(t, "status") != "RECEIVED" || len(list) != 1 {
 		t.Fatalf("a packet that was opened: %s", f.body)
@@ -66,12 +66,12 @@ func TestRedPacket(t *testing.T) {
 	checkFields(t, list[0], map[string]string{"openid": openID, "amount": "100"})
 
 	packet["wishing"] = "other"
-	w.declines("send_red_packet", packet, "FATAL_ERROR", "FIX")
+	env.declines("send_red_packet", packet, "FATAL_ERROR", "FIX")
 	packet["total_amount"] = 99
-	w.refuses("send_red_packet", packet, 40008, "scene_id: ")
+	env.refuses("send_red_packet", packet, 40008, "scene_id: ")
 	packet["total_num"] = 2
-	w.refuses("send_red_packet", packet, 40003, "total_num: ")
-	w.has(shop, 9900)
+	env.refuses("send_red_packet", packet, 40003, "total_num: ")
+	env.has(shop, 9900)
 }
 
 func hblist(t *testing.T, f full) []map[string]string {
@@ -84,22 +84,22 @@ func hblist(t *testing.T, f full) []map[string]string {
 }
 
 func TestGroupRedPacket(t *testing.T) {
-	w, shop := newTill(t)
+	env, shop := newTill(t)
 	number := shop.mchID + "202601010000000002"
-	w.get("send_group_red_packet", map[string]any{
+	env.get("send_group_red_packet", map[string]any{
 		"mch_billno": number, "send_name": "商店", "re_openid": openID, "total_amount": 300, "total_num": 3,
 		"amt_type": "ALL_RAND", "wishing": "恭喜", "act_name": "新年", "remark": "茶",
 	})
 	var sum int64
 	payees := []string{openID, "o-second", "o-third<&>"}
 	for _, payee := range payees {
-		fee, err := w.wechat.OpenRedPacket(shop.mchID, number, payee)
+		fee, err := env.wechat.OpenRedPacket(shop.mchID, number, payee)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sum += fee
 	}
-	f := w.done("red_packet_query", map[string]any{"mch_billno": number, "bill_type": "MCHT"})
+	f := env.done("red_packet_query", map[string]any{"mch_billno": number, "bill_type": "MCHT"})
 	list := hblist(t, f)
 	if len(list) != 3 || sum != 300 || f.text(t, "hb_type") != "GROUP" {
 		t.Fatalf("%s", f.body)
@@ -107,7 +107,7 @@ func TestGroupRedPacket(t *testing.T) {
 	for i, payee := range payees {
 		checkFields(t, list[i], map[string]string{"openid": payee})
 	}
-	w.has(shop, 9700)
+	env.has(shop, 9700)
 }
 
 func payout(number string) map[string]any {
@@ -115,35 +115,35 @@ func payout(number string) map[string]any {
 }
 
 func TestTransfer(t *testing.T) {
-	w, shop := newTill(t)
-	reply := w.get("transfer", payout("t1"))
+	env, shop := newTill(t)
+	reply := env.get("transfer", payout("t1"))
 	if reply["payment_no"] == "" {
 		t.Errorf("%v", reply)
 	}
-	checkFields(t, asMap(w.last("/mmpaymkttransfers/promotion/transfers").Fields), map[string]string{
+	checkFields(t, asMap(env.last("/mmpaymkttransfers/promotion/transfers").Fields), map[string]string{
 		"mch_appid": shop.appID, "mchid": shop.mchID, "appid": "", "mch_id": "", "check_name": "NO_CHECK",
 	})
-	checkFields(t, w.get("transfer_query", map[string]any{"partner_trade_no": "t1"}), map[string]string{
+	checkFields(t, env.get("transfer_query", map[string]any{"partner_trade_no": "t1"}), map[string]string{
 		"status": "SUCCESS", "payment_amount": "100", "openid": openID, "detail_id": reply["payment_no"],
 	})
 	named := payout("t2")
 	named["check_name"] = "FORCE_CHECK"
-	w.refuses("transfer", named, 40008, "re_user_name: ")
-	w.wechat.NamePayee(openID, "张三")
+	env.refuses("transfer", named, 40008, "re_user_name: ")
+	env.wechat.NamePayee(openID, "张三")
 	named["re_user_name"] = "李四"
-	w.declines("transfer", named, "NAME_MISMATCH", "FIX")
+	env.declines("transfer", named, "NAME_MISMATCH", "FIX")
 	named["re_user_name"] = "张三"
-	w.get("transfer", named)
+	env.get("transfer", named)
 	poor := payout("t3")
 	poor["amount"] = 1000000
-	w.declines("transfer", poor, "NOTENOUGH", "LATER")
-	w.has(shop, 9800)
+	env.declines("transfer", poor, "NOTENOUGH", "LATER")
+	env.has(shop, 9800)
 }
 
 // A transfer whose outcome WeChat did not tell is never called failed: the
 // caller hears to ask, the question tells, and the same number pays once.
 func TestTransferOutcomeIsOpen(t *testing.T) {
-	w, shop := newTill(t)
+	env, shop := newTill(t)
 	for _, test := range []struct {
 		name, number string
 		fault        wepaytest.Fault
@@ -156,38 +156,38 @@ func TestTransferOutcomeIsOpen(t *testing.T) {
 		{"an answer about another merchant", "t5", wepaytest.Fault{Kind: wepaytest.Foreign}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			const path = "/mmpaymkttransfers/promotion/transfers"
-			before, _ := w.wechat.Funds(shop.mchID)
+			before, _ := env.wechat.Funds(shop.mchID)
 			test.fault.Standing = true
-			w.wechat.Misbehave(path, test.fault)
-			a := w.try("transfer", payout(test.number))
-			w.wechat.Behave(path)
+			env.wechat.Misbehave(path, test.fault)
+			a := env.try("transfer", payout(test.number))
+			env.wechat.Behave(path)
 			if a.Errcode != 40000 || a.ErrCode != test.code || a.Verdict != "QUERY" || a.Ask != "transfer_query" {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
-			checkFields(t, w.get("transfer_query", map[string]any{"partner_trade_no": test.number}), map[string]string{"status": "SUCCESS"})
-			w.get("transfer", payout(test.number))
-			w.has(shop, before.Available-100)
+			checkFields(t, env.get("transfer_query", map[string]any{"partner_trade_no": test.number}), map[string]string{"status": "SUCCESS"})
+			env.get("transfer", payout(test.number))
+			env.has(shop, before.Available-100)
 		})
 	}
 	t.Run("under way, then failed", func(t *testing.T) {
-		w := w.in(t)
-		if err := w.wechat.PayoutsWait(shop.mchID, true); err != nil {
+		env := env.in(t)
+		if err := env.wechat.PayoutsWait(shop.mchID, true); err != nil {
 			t.Fatal(err)
 		}
-		if a := w.declines("transfer", payout("t9"), "SYSTEMERROR", "QUERY"); a.Ask != "transfer_query" {
+		if a := env.declines("transfer", payout("t9"), "SYSTEMERROR", "QUERY"); a.Ask != "transfer_query" {
 			t.Errorf("%s", a.body)
 		}
 		query := map[string]any{"partner_trade_no": "t9"}
-		checkFields(t, w.get("transfer_query", query), map[string]string{"status": "PROCESSING"})
-		if err := w.wechat.FinishTransfer(shop.mchID, "t9", wepaytest.PayoutFailed, "余额不足"); err != nil {
+		checkFields(t, env.get("transfer_query", query), map[string]string{"status": "PROCESSING"})
+		if err := env.wechat.FinishTransfer(shop.mchID, "t9", wepaytest.PayoutFailed, "余额不足"); err != nil {
 			t.Fatal(err)
 		}
-		checkFields(t, w.get("transfer_query", query), map[string]string{"status": "FAILED", "reason": "余额不足"})
-		w.declines("transfer", payout("t9"), "SEND_FAILED", "QUERY")
-		w.clock.Advance(31 * 24 * time.Hour)
-		w.declines("transfer_query", query, "NOT_FOUND", "AGAIN")
+		checkFields(t, env.get("transfer_query", query), map[string]string{"status": "FAILED", "reason": "余额不足"})
+		env.declines("transfer", payout("t9"), "SEND_FAILED", "QUERY")
+		env.clock.Advance(31 * 24 * time.Hour)
+		env.declines("transfer_query", query, "NOT_FOUND", "AGAIN")
 	})
 }
 
@@ -203,75 +203,75 @@ func bankPayout(number string) map[string]any {
 // Card and name are read by WeChat alone: they are encrypted with a key that is
 // fetched once, and a new one after a reload.
 func TestPayBank(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	shop.signType = "HMAC-SHA256" // which payouts do not have
-	layout := w.stalls(stall{shop, []string{"payouts"}})
-	w.serve(layout)
-	w.deposit(shop)
+	layout := env.stalls(stall{shop, []string{"payouts"}})
+	env.serve(layout)
+	env.deposit(shop)
 	pay := func(number string) {
 		t.Helper()
-		checkFields(t, w.get("pay_bank", bankPayout(number)), map[string]string{"partner_trade_no": number, "amount": "100", "cmms_amt": "100"})
-		got, _ := w.wechat.BankTransfer(shop.mchID, number)
+		checkFields(t, env.get("pay_bank", bankPayout(number)), map[string]string{"partner_trade_no": number, "amount": "100", "cmms_amt": "100"})
+		got, _ := env.wechat.BankTransfer(shop.mchID, number)
 		if got.BankNo != cardNumber || got.TrueName != cardHolder || got.BankCode != "1002" || got.Amount != 100 {
 			t.Errorf("WeChat read %+v", got)
 		}
 	}
 	pay("bank1001")
 	pay("bank1002")
-	if keys := len(w.wechat.Requests("/risk/getpublickey")); keys != 1 {
+	if keys := len(env.wechat.Requests("/risk/getpublickey")); keys != 1 {
 		t.Errorf("the key was fetched %d times", keys)
 	}
-	if err := w.wechat.RotateBankKey(); err != nil {
+	if err := env.wechat.RotateBankKey(); err != nil {
 		t.Fatal(err)
 	}
-	w.patience = redials
-	if err := w.load(layout); err != nil {
+	env.patience = redials
+	if err := env.load(layout); err != nil {
 		t.Fatal(err)
 	}
 	pay("bank1003")
 	pay("bank1001") // the same once more, encrypted otherwise
-	w.has(shop, 10000-3*200)
+	env.has(shop, 10000-3*200)
 
-	for _, request := range w.wechat.Requests("/mmpaysptrans/pay_bank") {
+	for _, request := range env.wechat.Requests("/mmpaysptrans/pay_bank") {
 		if strings.Contains(string(request.Body), cardNumber) || strings.Contains(string(request.Body), cardHolder) {
 			t.Errorf("WeChat got %s", request.Body)
 		}
 		checkFields(t, asMap(request.Fields), map[string]string{"bank_no": "", "true_name": "", "appid": "", "mch_id": shop.mchID, "sign_type": ""})
 	}
-	log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	log, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil || strings.Contains(string(log), cardNumber) || strings.Contains(string(log), cardHolder) {
 		t.Errorf("the log tells the payee: %v", err)
 	}
-	checkBankQuery(t, w, shop)
+	checkBankQuery(t, env, shop)
 }
 
 // checkBankQuery follows a payout that arrives, and that the bank then sends
 // back.
-func checkBankQuery(t *testing.T, w *world, shop *seller) {
+func checkBankQuery(t *testing.T, env *environment, shop *merchant) {
 	t.Helper()
 	query := map[string]any{"partner_trade_no": "bank1001"}
-	checkFields(t, w.get("pay_bank_query", query), map[string]string{"status": "PROCESSING", "amount": "100"})
+	checkFields(t, env.get("pay_bank_query", query), map[string]string{"status": "PROCESSING", "amount": "100"})
 	for _, status := range []string{wepaytest.PayoutSuccess, wepaytest.PayoutReturned} {
-		if err := w.wechat.FinishBankTransfer(shop.mchID, "bank1001", status, "卡号有误"); err != nil {
+		if err := env.wechat.FinishBankTransfer(shop.mchID, "bank1001", status, "卡号有误"); err != nil {
 			t.Fatal(err)
 		}
-		checkFields(t, w.get("pay_bank_query", query), map[string]string{"status": status})
+		checkFields(t, env.get("pay_bank_query", query), map[string]string{"status": status})
 	}
-	w.has(shop, 10000-2*200)
-	w.declines("pay_bank", bankPayout("bank1001"), "SEND_FAILED", "QUERY")
-	w.refuses("pay_bank_query", map[string]any{"partner_trade_no": "bank"}, 40003, "partner_trade_no: ")
+	env.has(shop, 10000-2*200)
+	env.declines("pay_bank", bankPayout("bank1001"), "SEND_FAILED", "QUERY")
+	env.refuses("pay_bank_query", map[string]any{"partner_trade_no": "bank"}, 40003, "partner_trade_no: ")
 }
 
 // Without the bank's key nothing is sent that could pay.
 func TestPayBankWithoutKey(t *testing.T) {
-	w, shop := newTill(t)
-	w.wechat.Misbehave("/risk/getpublickey", wepaytest.Fault{Kind: wepaytest.Reset, Standing: true})
-	a := w.try("pay_bank", bankPayout("bank1001"))
+	env, shop := newTill(t)
+	env.wechat.Misbehave("/risk/getpublickey", wepaytest.Fault{Kind: wepaytest.Reset, Standing: true})
+	a := env.try("pay_bank", bankPayout("bank1001"))
 	checkNoAnswer(t, a.answer, "AGAIN")
-	w.wechat.Behave("/risk/getpublickey")
-	if sent := w.wechat.Requests("/mmpaysptrans/pay_bank"); len(sent) > 0 {
+	env.wechat.Behave("/risk/getpublickey")
+	if sent := env.wechat.Requests("/mmpaysptrans/pay_bank"); len(sent) > 0 {
 		t.Errorf("WeChat got %s", sent[0].Body)
 	}
-	w.get("pay_bank", bankPayout("bank1001"))
-	w.has(shop, 10000-200)
+	env.get("pay_bank", bankPayout("bank1001"))
+	env.has(shop, 10000-200)
 }

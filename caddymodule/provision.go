@@ -51,8 +51,8 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 		return locateConflict(configs, err)
 	}
 	a.warnOfRefunds()
-	a.platforms = shared.platforms
-	a.platforms.KeyRings = apiv3.NewKeyRings(a.platforms.all...)
+	a.keyRings = shared.keyRings
+	a.keyRings.KeyRings = apiv3.NewKeyRings(a.keyRings.all...)
 	return nil
 }
 
@@ -75,7 +75,7 @@ func (a *App) endpoints() ([]string, error) {
 
 // share sets up what the accounts have in common.
 func (a *App) share(ctx caddy.Context) (shared, error) {
-	s := shared{ctx: ctx, platforms: newPlatforms(&certificateStore{ctx.Storage(), a.logger})}
+	s := shared{ctx: ctx, keyRings: newKeyRings(&certificateStore{ctx.Storage(), a.logger})}
 	var err error
 	if s.risk, err = a.server("risk_endpoint", a.RiskEndpoint, apiv2.DefaultRiskEndpoint); err != nil {
 		return s, err

@@ -22,31 +22,31 @@ import (
 
 // refunded refunds 200 fen of an order that is placed and paid for that, to be
 // told of at a route.
-func (w *world) refunded(s *seller, id, route string) (refundID string) {
-	w.t.Helper()
-	w.paid(s, id, map[string]any{"merchant": s.name})
-	request := s.refund(id, "r-"+id, 200)
+func (env *environment) refunded(m *merchant, id, route string) (refundID string) {
+	env.t.Helper()
+	env.paid(m, id, map[string]any{"merchant": m.name})
+	request := m.refund(id, "r-"+id, 200)
 	request["refund_desc"] = "太大 <&>"
 	if route != "" {
-		request["notify_url"] = w.site + "/apis/v1/wepay/" + route
+		request["notify_url"] = env.site + "/apis/v1/wepay/" + route
 	}
-	return w.get("refund", request)["refund_id"]
+	return env.get("refund", request)["refund_id"]
 }
 
 // finish ends a refund, of which WeChat then tells.
-func (w *world) finish(s *seller, id, status string, options ...wepaytest.PayOption) *wepaytest.Delivery {
-	w.t.Helper()
-	delivery, err := w.wechat.FinishRefund(s.mchID, "r-"+id, status, options...)
+func (env *environment) finish(m *merchant, id, status string, options ...wepaytest.PayOption) *wepaytest.Delivery {
+	env.t.Helper()
+	delivery, err := env.wechat.FinishRefund(m.mchID, "r-"+id, status, options...)
 	if err != nil || delivery == nil {
-		w.t.Fatalf("nobody was told of the refund of %s: %v", id, err)
+		env.t.Fatalf("nobody was told of the refund of %s: %v", id, err)
 	}
 	return delivery
 }
 
-// each has every block of a text encrypted or decrypted with a seller's key.
-func each(t *testing.T, s *seller, text []byte, encrypt bool) []byte {
+// each has every block of a text encrypted or decrypted with a merchant's key.
+func each(t *testing.T, m *merchant, text []byte, encrypt bool) []byte {
 	t.Helper()
-	block, err := aes.NewCipher(fmt.Appendf(nil, "%x", md5.Sum([]byte(s.key))))
+	block, err := aes.NewCipher(fmt.Appendf(nil, "%x", md5.Sum([]byte(m.key))))
 	if err != nil || len(text)%aes.BlockSize != 0 {
 		t.Fatalf("%d bytes: %v", len(text), err)
 	}
@@ -64,23 +64,23 @@ func each(t *testing.T, s *seller, text []byte, encrypt bool) []byte {
 }
 
 // sealed is a refund notification about what a text says.
-func sealed(t *testing.T, s *seller, text string) string {
+func sealed(t *testing.T, m *merchant, text string) string {
 	t.Helper()
 	padding := aes.BlockSize - len(text)%aes.BlockSize
 	text += strings.Repeat(string(rune(padding)), padding)
 	return fmt.Sprintf("<xml><return_code>SUCCESS</return_code><appid>%s</appid><mch_id>%s</mch_id><nonce_str>n</nonce_str><req_info>%s</req_info></xml>",
-		s.appID, s.mchID, base64.StdEncoding.EncodeToString(each(t, s, []byte(text), true)))
+		m.appID, m.mchID, base64.StdEncoding.EncodeToString(each(t, m, []byte(text), true)))
 }
 
 // opened is what a refund notification says, all of it in one.
-func opened(t *testing.T, s *seller, body []byte) (fields map[string]string, inner string) {
+func opened(t *testing.T, m *merchant, body []byte) (fields map[string]string, inner string) {
 	t.Helper()
 	fields = readXML(t, body)
 	text, err := base64.StdEncoding.DecodeString(fields["req_info"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = each(t, s, text, false)
+	text = each(t, m, text, false)
 	text = text[:len(text)-int(text[len(text)-1])]
 	delete(fields, "req_info")
 	maps.Copy(fields, readXML(t, text))
@@ -90,9 +90,9 @@ func opened(t *testing.T, s *seller, body []byte) (fields map[string]string, inn
 // confirmable is what of a refund notification WeChat says again when it is
 // asked: what nobody signed and no query tells is not handed over, nor a
 // sub_appid that the configuration does not have.
-func confirmable(t *testing.T, s *seller, body []byte) map[string]string {
+func confirmable(t *testing.T, m *merchant, body []byte) map[string]string {
 	t.Helper()
-	fields, _ := opened(t, s, body)
+	fields, _ := opened(t, m, body)
 	maps.DeleteFunc(fields, func(name, value string) bool {
 		return value == "" || name == "sub_appid" && value != appFirst || name == "nonce_str" || name == "refund_request_source" || name == "a_field_of_tomorrow"
 	})
@@ -101,13 +101,13 @@ func confirmable(t *testing.T, s *seller, body []byte) map[string]string {
 
 // checkRefundCallback looks at the one callback there was, which is to hold
 // what the notification truly says, flat.
-func checkRefundCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.Delivery, path string) (webhookID string) {
+func checkRefundCallback(t *testing.T, env *environment, m *merchant, delivery *wepaytest.Delivery, path string) (webhookID string) {
 	t.Helper()
-	heard := w.orders.forget()
-	if len(heard) != 1 {
-		t.Fatalf("the order service heard %d times", len(heard))
+	delivered := env.orders.forget()
+	if len(delivered) != 1 {
+		t.Fatalf("the order service got %d times", len(delivered))
 	}
-	got := heard[0]
+	got := delivered[0]
 	webhook, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +119,8 @@ func checkRefundCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.
 	if err := json.Unmarshal(got.body, &fields); err != nil {
 		t.Fatalf("the callback is no flat object of text: %v", err)
 	}
-	if want := confirmable(t, s, delivery.Body()); !maps.Equal(fields, want) || fields["refund_id"] == "" || fields["mch_id"] != s.mchID {
-		t.Errorf("the order service heard\n%v\nwants\n%v", fields, want)
+	if want := confirmable(t, m, delivery.Body()); !maps.Equal(fields, want) || fields["refund_id"] == "" || fields["mch_id"] != m.mchID {
+		t.Errorf("the order service got\n%v\nwants\n%v", fields, want)
 	}
 	if got.path != path {
 		t.Errorf("the callback came to %s, wants %s", got.path, path)
@@ -131,21 +131,21 @@ func checkRefundCallback(t *testing.T, w *world, s *seller, delivery *wepaytest.
 // Refunds are told where refunds are to be told, whichever route WeChat tells
 // them at, and payments where payments are.
 func TestRefundNotification(t *testing.T) {
-	w, shop, plain := newWorld(t), newSeller("shop", 1), newSeller("plain", 2)
+	env, shop, plain := newEnvironment(t), newMerchant("shop", 1), newMerchant("plain", 2)
 	plain.signType = "HMAC-SHA256"
-	l := w.stalls(stall{shop, []string{"cb_refund_notify_url " + w.orders.URL + "/refunded/shop"}}, stall{plain, nil})
-	w.serve(l)
+	l := env.stalls(stall{shop, []string{"cb_refund_notify_url " + env.orders.URL + "/refunded/shop"}}, stall{plain, nil})
+	env.serve(l)
 	ids := make(map[string]bool)
-	for _, s := range []*seller{shop, plain} {
-		path := map[*seller]string{shop: "/refunded/shop", plain: "/paid/plain"}[s]
-		for i, route := range []string{"refund_notify", "refund_notify/" + s.name, "pay_notify", "pay_notify/" + s.name} {
-			t.Run(s.name+" at "+route, func(t *testing.T) {
-				w := w.in(t)
-				id := fmt.Sprintf("order-%s-%d", s.name, i)
-				w.refunded(s, id, route)
-				delivery := w.finish(s, id, wepaytest.RefundSuccess, wepaytest.WithField("a_field_of_tomorrow", "明天 <&>"))
+	for _, m := range []*merchant{shop, plain} {
+		path := map[*merchant]string{shop: "/refunded/shop", plain: "/paid/plain"}[m]
+		for i, route := range []string{"refund_notify", "refund_notify/" + m.name, "pay_notify", "pay_notify/" + m.name} {
+			t.Run(m.name+" at "+route, func(t *testing.T) {
+				env := env.in(t)
+				id := fmt.Sprintf("order-%s-%d", m.name, i)
+				env.refunded(m, id, route)
+				delivery := env.finish(m, id, wepaytest.RefundSuccess, wepaytest.WithField("a_field_of_tomorrow", "明天 <&>"))
 				checkTaken(t, delivery)
-				webhookID := checkRefundCallback(t, w, s, delivery, path)
+				webhookID := checkRefundCallback(t, env, m, delivery, path)
 				if !strings.HasPrefix(webhookID, "evt_") || ids[webhookID] {
 					t.Errorf("the event is %q", webhookID)
 				}
@@ -154,53 +154,53 @@ func TestRefundNotification(t *testing.T) {
 		}
 	}
 	t.Run("as the merchant platform says", func(t *testing.T) {
-		w := w.in(t)
-		account := wepaytest.Merchant{MchID: shop.mchID, AppIDs: []string{shop.appID}, Key: shop.key, RefundNotifyURL: w.site + "/apis/v1/wepay/refund_notify"}
-		if err := w.wechat.AddMerchant(account); err != nil {
+		env := env.in(t)
+		account := wepaytest.Merchant{MchID: shop.mchID, AppIDs: []string{shop.appID}, Key: shop.key, RefundNotifyURL: env.site + "/apis/v1/wepay/refund_notify"}
+		if err := env.wechat.AddMerchant(account); err != nil {
 			t.Fatal(err)
 		}
-		w.refunded(shop, "order-platform", "")
-		delivery := w.finish(shop, "order-platform", wepaytest.RefundClosed)
+		env.refunded(shop, "order-platform", "")
+		delivery := env.finish(shop, "order-platform", wepaytest.RefundClosed)
 		checkTaken(t, delivery)
-		checkRefundCallback(t, w, shop, delivery, "/refunded/shop")
+		checkRefundCallback(t, env, shop, delivery, "/refunded/shop")
 	})
 	t.Run("a payment at refund_notify", func(t *testing.T) {
-		w := w.in(t)
-		w.get("get_pay_request_params", shop.order("order-paid"))
-		delivery := w.pay(shop, "order-paid", wepaytest.Held())
-		if a := w.post("refund_notify", string(delivery.Body())); a.body != taken {
+		env := env.in(t)
+		env.get("get_pay_request_params", shop.order("order-paid"))
+		delivery := env.pay(shop, "order-paid", wepaytest.Held())
+		if a := env.post("refund_notify", string(delivery.Body())); a.body != taken {
 			t.Errorf("WeChat hears %s", a.body)
 		}
-		checkCallback(t, w, shop, delivery)
+		checkCallback(t, env, shop, delivery)
 	})
 }
 
 // One outcome is one event however often it is told, and another outcome is
 // another; what was not taken is sent again.
 func TestRefundNotificationAgain(t *testing.T) {
-	w, shop := newStall(t)
-	w.refunded(shop, "order-1", "refund_notify")
-	w.orders.answers(replying(http.StatusOK, `{"errcode":1}`))
-	delivery := w.finish(shop, "order-1", wepaytest.RefundChanged)
+	env, shop := newStall(t)
+	env.refunded(shop, "order-1", "refund_notify")
+	env.orders.answers(replying(http.StatusOK, `{"errcode":1}`))
+	delivery := env.finish(shop, "order-1", wepaytest.RefundChanged)
 	if got := string(delivery.Attempts()[0].Answer); got != refused("not_taken") {
-		t.Errorf("WeChat heard %s", got)
+		t.Errorf("WeChat got %s", got)
 	}
-	stuck := checkRefundCallback(t, w, shop, delivery, "/paid/shop")
-	w.orders.answers(nil)
-	w.clock.Advance(15 * time.Second)
+	stuck := checkRefundCallback(t, env, shop, delivery, "/paid/shop")
+	env.orders.answers(nil)
+	env.clock.Advance(15 * time.Second)
 	checkTaken(t, delivery)
-	if again := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); again != stuck {
+	if again := checkRefundCallback(t, env, shop, delivery, "/paid/shop"); again != stuck {
 		t.Errorf("the event was %s and then %s", stuck, again)
 	}
 	if err := delivery.Repeat(); err != nil {
 		t.Fatal(err)
 	}
-	if again := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); again != stuck {
+	if again := checkRefundCallback(t, env, shop, delivery, "/paid/shop"); again != stuck {
 		t.Errorf("the event was %s and then %s", stuck, again)
 	}
-	delivery = w.finish(shop, "order-1", wepaytest.RefundSuccess)
+	delivery = env.finish(shop, "order-1", wepaytest.RefundSuccess)
 	checkTaken(t, delivery)
-	if then := checkRefundCallback(t, w, shop, delivery, "/paid/shop"); then == stuck {
+	if then := checkRefundCallback(t, env, shop, delivery, "/paid/shop"); then == stuck {
 		t.Errorf("two outcomes are one event %s", then)
 	}
 }
@@ -209,10 +209,10 @@ func TestRefundNotificationAgain(t *testing.T) {
 // merchant's key to a refund is FAIL, WeChat is not asked, and nobody hears of
 // it.
 func TestForgedRefunds(t *testing.T) {
-	w, shop, other := newWorld(t), newSeller("shop", 1), newSeller("other", 2)
-	w.serve(w.stalls(stall{shop, nil}, stall{other, nil}))
-	w.refunded(shop, "order-1", "refund_notify")
-	delivery := w.finish(shop, "order-1", wepaytest.RefundSuccess, wepaytest.Held())
+	env, shop, other := newEnvironment(t), newMerchant("shop", 1), newMerchant("other", 2)
+	env.serve(env.stalls(stall{shop, nil}, stall{other, nil}))
+	env.refunded(shop, "order-1", "refund_notify")
+	delivery := env.finish(shop, "order-1", wepaytest.RefundSuccess, wepaytest.Held())
 	genuine := string(delivery.Body())
 	_, inner := opened(t, shop, delivery.Body())
 	info := readXML(t, []byte(genuine))["req_info"]
@@ -249,36 +249,36 @@ func TestForgedRefunds(t *testing.T) {
 		{"no XML", sealed(t, shop, `{"refund_status":"SUCCESS"}`), wrong},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for _, route := range []string{"refund_notify", "refund_notify/shop", "pay_notify"} {
-				a := w.post(route, test.body, "Content-Type", "text/xml")
+				a := env.post(route, test.body, "Content-Type", "text/xml")
 				if route == "refund_notify/shop" && test.name == "of another merchant here" {
-					checkRefused(t, w, a, "foreign")
+					checkRefused(t, env, a, "foreign")
 					continue
 				}
-				checkRefused(t, w, a, test.reason)
+				checkRefused(t, env, a, test.reason)
 			}
-			if n := len(w.wechat.Requests("/pay/refundquery")); n > 0 {
+			if n := len(env.wechat.Requests("/pay/refundquery")); n > 0 {
 				t.Errorf("WeChat was asked %d times", n)
 			}
 		})
 	}
 	t.Run("the genuine one at another's door", func(t *testing.T) {
-		w := w.in(t)
+		env := env.in(t)
 		for _, route := range []string{"refund_notify/other", "refund_notify/nobody", "refund_notify/shop/shop"} {
-			checkRefused(t, w, w.post(route, genuine), "foreign")
+			checkRefused(t, env, env.post(route, genuine), "foreign")
 		}
 	})
 	t.Run("the genuine one", func(t *testing.T) {
-		w := w.in(t)
+		env := env.in(t)
 		for _, body := range []string{genuine, sealed(t, shop, inner)} {
-			if a := w.post("refund_notify/shop", body); a.body != taken || len(w.orders.forget()) != 1 {
+			if a := env.post("refund_notify/shop", body); a.body != taken || len(env.orders.forget()) != 1 {
 				t.Errorf("WeChat hears %s", a.body)
 			}
 		}
 	})
 	t.Run("what the log keeps", func(t *testing.T) {
-		log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+		log, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func checkClient(r *http.Request, headers []string, client netip.Addr, ofPeer, s
 		for i, entry := range entries {
 			address, err := forwardedAddress(entry)
 			if err != nil || i == 0 && address != client && !(ofPeer && strict) {
-				return fmt.Errorf("%w; the header %.40s tells of another", errRelayed, name)
+				return fmt.Errorf("%w; the header %.40s names another", errRelayed, name)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ var (
 )
 
 // saysRelayed says whether a header is one that a relay adds: X-Forwarded-*,
-// Forwarded, Via, and any that says an address for somebody, such as X-Real-IP,
+// Forwarded, Via, and any that names an address, such as X-Real-IP,
 // True-Client-IP or CF-Connecting-IP.
 func saysRelayed(header string) bool {
 	name := strings.ToLower(header)

@@ -11,56 +11,56 @@ import (
 // What waits for a merchant whose name is gone stays, and is handed over once
 // when there is one of that name again: beside the one that it has become.
 func TestRenamedMerchant(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
+	env, shop := newStored(t)
+	env.patience = redials
 	tried := make(chan struct{}, 100)
-	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) {
+	env.orders.answers(func(rw http.ResponseWriter, _ *http.Request) {
 		tried <- struct{}{}
 		rw.WriteHeader(http.StatusBadGateway)
 	})
-	if a := w.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
+	if a := env.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
 	<-tried
 	renamed := *shop
-	renamed.name, renamed.notify, renamed.orders, renamed.form = "shop2", "pay_notify/shop2", w.orders.URL+"/paid/shop", none
-	load := func(sellers ...*seller) {
+	renamed.name, renamed.notify, renamed.orders, renamed.form = "shop2", "pay_notify/shop2", env.orders.URL+"/paid/shop", none
+	load := func(merchants ...*merchant) {
 		t.Helper()
-		if err := w.load(layout{sellers: sellers, options: w.store()}); err != nil {
+		if err := env.load(layout{merchants: merchants, options: env.store()}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	load(&renamed)
-	heard := w.orders.listen()
+	delivered := env.orders.listen()
 	for _, id := range []string{"order-1", "order-2"} { // the first one again: it is known
-		if a := w.post("pay_notify", renamed.notification(t, id)); a.body != taken {
+		if a := env.post("pay_notify", renamed.notification(t, id)); a.body != taken {
 			t.Fatalf("WeChat hears %s", a.body)
 		}
 	}
-	if event := await(t, heard); event != shop.eventID("order-2") {
+	if event := await(t, delivered); event != shop.eventID("order-2") {
 		t.Errorf("the order service hears of %s", event)
 	}
-	w.until("the log says what waits", func() bool {
-		log, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	env.until("the log says what waits", func() bool {
+		log, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 		return err == nil && strings.Contains(string(log), "events wait for a merchant that is not configured")
 	})
 	load(&renamed, shop)
-	if event := await(t, heard); event != shop.eventID("order-1") {
+	if event := await(t, delivered); event != shop.eventID("order-1") {
 		t.Errorf("the order service hears of %s", event)
 	}
-	w.post("pay_notify", shop.notification(t, "order-3"))
-	if event := await(t, heard); event != shop.eventID("order-3") {
+	env.post("pay_notify", shop.notification(t, "order-3"))
+	if event := await(t, delivered); event != shop.eventID("order-3") {
 		t.Errorf("the order service hears of %s", event)
 	}
 	load(&renamed)
-	if err := w.load(layout{sellers: []*seller{&renamed}}); err != nil { // closes the file
+	if err := env.load(layout{merchants: []*merchant{&renamed}}); err != nil { // closes the file
 		t.Fatal(err)
 	}
-	text, err := w.caddy("wepay", "events", "--path", filepath.Join(w.dir, "events.db"))
+	text, err := env.caddy("wepay", "events", "--path", filepath.Join(env.dir, "events.db"))
 	if lines := strings.Fields(text); err != nil || strings.Join(lines, " ") != "MERCHANT STATE EVENTS shop delivered 1 shop2 delivered 2" {
 		t.Errorf("at last there is %s (%v)", text, err)
 	}
-	if len(heard) > 0 {
-		t.Errorf("the order service hears of %s again", <-heard)
+	if len(delivered) > 0 {
+		t.Errorf("the order service hears of %s again", <-delivered)
 	}
 }

@@ -49,7 +49,7 @@ type failure struct {
 	XOrigMsg   string        `json:"xOrigMsg"`
 	ErrCode    string        `json:"err_code,omitempty"`     // WeChat's, where WeChat refused
 	ErrCodeDes string        `json:"err_code_des,omitempty"` // WeChat's, where WeChat refused
-	Unsigned   bool          `json:"unsigned,omitempty"`     // nobody signed WeChat's refusal
+	Unsigned   bool          `json:"unsigned,omitempty"`     // WeChat's refusal is not signed
 	Verdict    wepay.Verdict `json:"verdict,omitempty"`      // whether the same call may be sent again
 	// Ask is the route that tells what became of a call whose outcome is open.
 	Ask wepay.Operation `json:"ask,omitempty"`

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// maxBody bounds what anybody sends us, in bytes.
+	// maxBody bounds a request's body, in bytes.
 	maxBody = 64 << 10
 	// bodyTimeout bounds how long it may take to come, since WeChat has given
 	// up by then. What may be larger than WeChat's may take longer, as long as it

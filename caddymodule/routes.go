@@ -24,11 +24,11 @@ type route struct {
 	// bill: format says in what form the bill comes.
 	bill bool
 	// ask does the operation; nil: the merchant's gateway does.
-	ask func(ctx context.Context, h *Handler, q question) (any, error)
+	ask func(ctx context.Context, h *Handler, o operation) (any, error)
 }
 
-// question is a request for an operation, read.
-type question struct {
+// operation is a request for one, read.
+type operation struct {
 	op       wepay.Operation
 	merchant *wepay.Merchant
 	fields   wepay.Fields
@@ -64,33 +64,33 @@ func routeOf(op wepay.Operation) (r route, found bool) {
 }
 
 // do asks WeChat over the API that carries the operation.
-func (h *Handler) do(ctx context.Context, q question) (wepay.Fields, error) {
-	gateway, err := h.app.accounts[q.merchant].gateway(q.op)
+func (h *Handler) do(ctx context.Context, o operation) (wepay.Fields, error) {
+	gateway, err := h.app.accounts[o.merchant].gateway(o.op)
 	if err != nil {
 		return nil, err
 	}
-	return gateway.Do(ctx, q.op, q.fields)
+	return gateway.Do(ctx, o.op, o.fields)
 }
 
 // askGateway does what most routes do.
-func askGateway(ctx context.Context, h *Handler, q question) (any, error) { return h.do(ctx, q) }
+func askGateway(ctx context.Context, h *Handler, o operation) (any, error) { return h.do(ctx, o) }
 
 // askNative gives WeChat's own JSON of API v3, for whoever wants what has no
 // name in API v2.
-func askNative(ctx context.Context, h *Handler, q question) (any, error) {
-	account := h.app.accounts[q.merchant]
-	if account.api(q.op) != wepay.V3 {
+func askNative(ctx context.Context, h *Handler, o operation) (any, error) {
+	account := h.app.accounts[o.merchant]
+	if account.api(o.op) != wepay.V3 {
 		return nil, &wepay.FieldError{Field: "native", Reason: "is for what goes over API v3, and this goes over API v2"}
 	}
 	if account.v3 == nil {
 		return nil, account.merchant.RequireV3()
 	}
-	return account.v3.Native(ctx, q.op, q.fields)
+	return account.v3.Native(ctx, o.op, o.fields)
 }
 
 // askRefunds gives the numbered fields of the refunds as a list as well.
-func askRefunds(ctx context.Context, h *Handler, q question) (any, error) {
-	reply, err := h.do(ctx, q)
+func askRefunds(ctx context.Context, h *Handler, o operation) (any, error) {
+	reply, err := h.do(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +99,8 @@ func askRefunds(ctx context.Context, h *Handler, q question) (any, error) {
 
 // askRedPacket gives those who took from a red packet as the list that they
 // are in WeChat's reply.
-func askRedPacket(ctx context.Context, h *Handler, q question) (any, error) {
-	reply, err := h.do(ctx, q)
+func askRedPacket(ctx context.Context, h *Handler, o operation) (any, error) {
+	reply, err := h.do(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -123,41 +123,41 @@ func withList(reply wepay.Fields, name string, list any) map[string]any {
 }
 
 // askOpenID takes the code under WeChat's name for that of a mini program, too.
-func askOpenID(ctx context.Context, h *Handler, q question) (any, error) {
-	if code := q.fields.Get("js_code"); code != "" {
-		if q.fields.Get("code") != "" {
+func askOpenID(ctx context.Context, h *Handler, o operation) (any, error) {
+	if code := o.fields.Get("js_code"); code != "" {
+		if o.fields.Get("code") != "" {
 			return nil, &wepay.FieldError{Field: "js_code", Reason: "stands there under two names"}
 		}
-		q.fields.Set("code", code)
+		o.fields.Set("code", code)
 	}
-	q.fields.Delete("js_code")
-	return h.app.login.OpenID(ctx, q.merchant, q.fields)
+	o.fields.Delete("js_code")
+	return h.app.login.OpenID(ctx, o.merchant, o.fields)
 }
 
-func askPass(ctx context.Context, h *Handler, q question) (any, error) {
-	account := h.app.accounts[q.merchant]
+func askPass(ctx context.Context, h *Handler, o operation) (any, error) {
+	account := h.app.accounts[o.merchant]
 	if account.v2 == nil {
 		return nil, account.merchant.NotAble("partner_key")
 	}
-	return account.v2.Pass(ctx, q.path, q.fields)
+	return account.v2.Pass(ctx, o.path, o.fields)
 }
 
 // askBill starts a download, which streamBill goes on with.
-func askBill(ctx context.Context, h *Handler, q question) (any, error) {
+func askBill(ctx context.Context, h *Handler, o operation) (any, error) {
 	forms := wepay.Rules{{Name: "format", Is: wepay.OneOf("csv", "json")}}
-	if err := forms.CheckValue("format", q.format); err != nil {
+	if err := forms.CheckValue("format", o.format); err != nil {
 		return nil, err
 	}
-	if q.format == "json" && q.fields.Get("tar_type") != "" {
+	if o.format == "json" && o.fields.Get("tar_type") != "" {
 		return nil, &wepay.FieldError{Field: "tar_type", Reason: "does not go with format json"}
 	}
-	gateway, err := h.app.accounts[q.merchant].gateway(q.op)
+	gateway, err := h.app.accounts[o.merchant].gateway(o.op)
 	if err != nil {
 		return nil, err
 	}
-	bill, err := gateway.Download(ctx, q.op, q.fields)
+	bill, err := gateway.Download(ctx, o.op, o.fields)
 	if err != nil {
 		return nil, err
 	}
-	return &billAnswer{q, bill}, nil
+	return &billAnswer{o, bill}, nil
 }

@@ -25,17 +25,17 @@ var differing = []struct{ name, kind, api, why string }{
 
 // An order service cannot tell by which API its payments came: the same story
 // over API v2 and over API v3, by a configuration that differs in one word, is
-// heard the same, line by line, but for numbers and times that WeChat gives and
+// got the same, line by line, but for numbers and times that WeChat gives and
 // the fields above.
 func TestOrderServiceHearsTheSame(t *testing.T) {
-	heard, seen := make(map[string][]string), make(map[string]bool)
+	delivered, seen := make(map[string][]string), make(map[string]bool)
 	for _, api := range []string{"v2", "v3"} {
 		t.Run(api, func(t *testing.T) {
-			w, shop := newWorld(t), moving("shop", 1, api)
-			w.serve(layout{sellers: []*seller{shop}})
-			heard[api] = w.story(shop, func(kind, name string) { seen[kind+" "+name+" "+api] = true })
+			env, shop := newEnvironment(t), moving("shop", 1, api)
+			env.serve(layout{merchants: []*merchant{shop}})
+			delivered[api] = env.story(shop, func(kind, name string) { seen[kind+" "+name+" "+api] = true })
 			calls := 0
-			for _, request := range w.received() {
+			for _, request := range env.received() {
 				if strings.HasPrefix(request.Path, "/v3/") == (api == "v3") {
 					calls++
 				} else {
@@ -47,12 +47,12 @@ func TestOrderServiceHearsTheSame(t *testing.T) {
 			}
 		})
 	}
-	if len(heard["v2"]) != 8 || len(heard["v3"]) != 8 {
-		t.Errorf("over API v2 the order service heard %d times, over API v3 %d", len(heard["v2"]), len(heard["v3"]))
+	if len(delivered["v2"]) != 8 || len(delivered["v3"]) != 8 {
+		t.Errorf("over API v2 the order service got %d times, over API v3 %d", len(delivered["v2"]), len(delivered["v3"]))
 	}
-	for n := range min(len(heard["v2"]), len(heard["v3"])) {
-		if heard["v2"][n] != heard["v3"][n] {
-			t.Errorf("line %d, over API v2 and v3:\n%s\n%s", n+1, heard["v2"][n], heard["v3"][n])
+	for n := range min(len(delivered["v2"]), len(delivered["v3"])) {
+		if delivered["v2"][n] != delivered["v3"][n] {
+			t.Errorf("line %d, over API v2 and v3:\n%s\n%s", n+1, delivered["v2"][n], delivered["v3"][n])
 		}
 	}
 	for _, d := range differing {
@@ -63,40 +63,40 @@ func TestOrderServiceHearsTheSame(t *testing.T) {
 	}
 }
 
-// story is what happens in a shop, and what its order service heard of it, each
+// story is what happens in a shop, and what its order service got of it, each
 // field of which is seen.
-func (w *world) story(s *seller, see func(kind, name string)) []string {
-	w.t.Helper()
+func (env *environment) story(m *merchant, see func(kind, name string)) []string {
+	env.t.Helper()
 	var log []string
 	events := make(map[string]int) // the webhook-ids, in the order in which they came
 	listen := func() {
-		for _, got := range w.orders.forget() {
+		for _, got := range env.orders.forget() {
 			id := got.header.Get("webhook-id")
 			if _, known := events[id]; !known {
 				events[id] = len(events) + 1
 			}
-			log = append(log, fmt.Sprintf("%s event %d %s", got.path, events[id], plain(w.t, got.body, see)))
+			log = append(log, fmt.Sprintf("%s event %d %s", got.path, events[id], plain(env.t, got.body, see)))
 		}
 	}
 	pay := func(id string, options ...wepaytest.PayOption) *wepaytest.Delivery {
-		w.get("get_pay_request_params", s.order3(id))
-		w.get("get_pay_request_params", s.order3(id)) // as a client does that lost the answer
-		d := w.pay(s, id, options...)
+		env.get("get_pay_request_params", m.order3(id))
+		env.get("get_pay_request_params", m.order3(id)) // as a client does that lost the answer
+		d := env.pay(m, id, options...)
 		listen()
 		return d
 	}
 	again := func(d *wepaytest.Delivery) {
 		if err := d.Repeat(); err != nil {
-			w.t.Fatal(err)
+			env.t.Fatal(err)
 		}
 		listen()
 	}
 	refund := func(order, number string, fee int, status string) {
-		request := s.refund(order, number, fee)
-		request["notify_url"] = w.site + "/apis/v1/wepay/refund_notify"
-		w.get("refund", request)
-		if d, err := w.wechat.FinishRefund(s.mchID, number, status); err != nil || !d.Taken() {
-			w.t.Fatalf("the refund %s was not taken: %v", number, err)
+		request := m.refund(order, number, fee)
+		request["notify_url"] = env.site + "/apis/v1/wepay/refund_notify"
+		env.get("refund", request)
+		if d, err := env.wechat.FinishRefund(m.mchID, number, status); err != nil || !d.Taken() {
+			env.t.Fatalf("the refund %s was not taken: %v", number, err)
 		}
 		listen()
 	}

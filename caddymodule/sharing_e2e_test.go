@@ -11,24 +11,24 @@ import (
 
 // newMarket is a shop and another merchant, who gets a share of what orders of
 // the shop bring.
-func newMarket(t *testing.T) (w *world, shop, other *seller) {
+func newMarket(t *testing.T) (env *environment, shop, other *merchant) {
 	t.Helper()
-	w, shop, other = newWorld(t), newSeller("shop", 1), newSeller("other", 2)
-	w.serve(w.stalls(stall{shop, nil}, stall{other, nil}))
-	return w, shop, other
+	env, shop, other = newEnvironment(t), newMerchant("shop", 1), newMerchant("other", 2)
+	env.serve(env.stalls(stall{shop, nil}, stall{other, nil}))
+	return env, shop, other
 }
 
 // part is a receiver of a share.
-func part(s *seller, amount any) map[string]any {
-	return map[string]any{"type": "MERCHANT_ID", "account": s.mchID, "amount": amount, "description": "分账 <&> \"1\""}
+func part(m *merchant, amount any) map[string]any {
+	return map[string]any{"type": "MERCHANT_ID", "account": m.mchID, "amount": amount, "description": "分账 <&> \"1\""}
 }
 
 func sharing(transactionID, number string, parts ...map[string]any) map[string]any {
 	return map[string]any{"transaction_id": transactionID, "out_order_no": number, "receivers": parts}
 }
 
-func receiving(s *seller, further map[string]any) map[string]any {
-	receiver := map[string]any{"type": "MERCHANT_ID", "account": s.mchID}
+func receiving(m *merchant, further map[string]any) map[string]any {
+	receiver := map[string]any{"type": "MERCHANT_ID", "account": m.mchID}
 	maps.Copy(receiver, further)
 	return map[string]any{"receiver": receiver}
 }
@@ -36,24 +36,24 @@ func receiving(s *seller, further map[string]any) map[string]any {
 // A whole flow: who may receive is told, an order's money is shared in parts,
 // the rest is set free, a part comes back.
 func TestProfitSharing(t *testing.T) {
-	w, shop, other := newMarket(t)
-	id := w.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
-	w.has(shop, 0)
-	w.declines("profit_share_multi", sharing(id, "s1", part(other, 100)), "RECEIVER_INVALID", "FIX")
-	added := w.get("profit_share_add_receiver", receiving(other, map[string]any{"name": "其他", "relation_type": "PARTNER"}))
+	env, shop, other := newMarket(t)
+	id := env.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
+	env.has(shop, 0)
+	env.declines("profit_share_multi", sharing(id, "s1", part(other, 100)), "RECEIVER_INVALID", "FIX")
+	added := env.get("profit_share_add_receiver", receiving(other, map[string]any{"name": "其他", "relation_type": "PARTNER"}))
 	if !strings.Contains(added["receiver"], other.mchID) {
 		t.Errorf("%v", added)
 	}
 
 	share := sharing(id, "s1", part(other, 100))
-	first, again := w.get("profit_share_multi", share), w.get("profit_share_multi", share)
+	first, again := env.get("profit_share_multi", share), env.get("profit_share_multi", share)
 	checkFields(t, again, map[string]string{"order_id": first["order_id"], "out_order_no": "s1", "transaction_id": id, "status": "PROCESSING"})
-	w.has(other, 100)
-	w.get("profit_share_multi", sharing(id, "s2", part(other, 150)))
-	w.declines("profit_share_multi", sharing(id, "s3", part(other, 111)), "AMOUNT_OVERDUE", "FIX")
-	w.has(other, 250)
+	env.has(other, 100)
+	env.get("profit_share_multi", sharing(id, "s2", part(other, 150)))
+	env.declines("profit_share_multi", sharing(id, "s3", part(other, 111)), "AMOUNT_OVERDUE", "FIX")
+	env.has(other, 250)
 
-	told := w.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s2"})
+	told := env.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s2"})
 	var parts []struct {
 		Account, Result string
 		Amount          int64
@@ -62,106 +62,106 @@ func TestProfitSharing(t *testing.T) {
 		parts[0].Account != other.mchID || parts[0].Amount != 150 || parts[0].Result != "SUCCESS" {
 		t.Errorf("%v (%v)", told, err)
 	}
-	w.declines("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s3"}, "RESOURCE_NOT_EXISTS", "AGAIN")
+	env.declines("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s3"}, "RESOURCE_NOT_EXISTS", "AGAIN")
 
 	finish := map[string]any{"transaction_id": id, "out_order_no": "f1", "description": "完结"}
-	w.get("profit_share_finish", finish)
-	w.get("profit_share_finish", finish)
-	w.has(shop, 950)
-	checkFields(t, w.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "f1"}), map[string]string{"status": "FINISHED", "description": "完结"})
-	w.declines("profit_share_multi", sharing(id, "s4", part(other, 1)), "INVALID_REQUEST", "FIX")
+	env.get("profit_share_finish", finish)
+	env.get("profit_share_finish", finish)
+	env.has(shop, 950)
+	checkFields(t, env.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "f1"}), map[string]string{"status": "FINISHED", "description": "完结"})
+	env.declines("profit_share_multi", sharing(id, "s4", part(other, 1)), "INVALID_REQUEST", "FIX")
 
-	checkShareReturn(t, w, shop, other, first["order_id"])
-	checkSharingAtWeChat(t, w, shop)
+	checkShareReturn(t, env, shop, other, first["order_id"])
+	checkSharingAtWeChat(t, env, shop)
 }
 
 // checkShareReturn takes 60 of the 100 fen of the share s1 back, and then tries
 // for too much.
-func checkShareReturn(t *testing.T, w *world, shop, other *seller, orderID string) {
+func checkShareReturn(t *testing.T, env *environment, shop, other *merchant, orderID string) {
 	t.Helper()
 	back := map[string]any{
 		"out_order_no": "s1", "out_return_no": "b1", "return_account_type": "MERCHANT_ID",
 		"return_account": other.mchID, "return_amount": 60, "description": "退回",
 	}
-	first, again := w.get("profit_share_return", back), w.get("profit_share_return", back)
+	first, again := env.get("profit_share_return", back), env.get("profit_share_return", back)
 	checkFields(t, again, map[string]string{"result": "SUCCESS", "return_amount": "60", "return_no": first["return_no"], "order_id": orderID})
-	w.has(shop, 1010)
-	w.has(other, 190)
-	checkFields(t, w.get("profit_share_return_query", map[string]any{"order_id": orderID, "out_return_no": "b1"}), map[string]string{
+	env.has(shop, 1010)
+	env.has(other, 190)
+	checkFields(t, env.get("profit_share_return_query", map[string]any{"order_id": orderID, "out_return_no": "b1"}), map[string]string{
 		"result": "SUCCESS", "out_order_no": "s1", "return_no": first["return_no"],
 	})
 	back["out_return_no"], back["return_amount"] = "b2", 41
-	w.declines("profit_share_return", back, "AMOUNT_OVERDUE", "FIX")
-	w.declines("profit_share_return_query", map[string]any{"out_order_no": "s1", "out_return_no": "b2"}, "RESOURCE_NOT_EXISTS", "AGAIN")
+	env.declines("profit_share_return", back, "AMOUNT_OVERDUE", "FIX")
+	env.declines("profit_share_return_query", map[string]any{"out_order_no": "s1", "out_return_no": "b2"}, "RESOURCE_NOT_EXISTS", "AGAIN")
 	delete(back, "out_order_no")
-	w.refuses("profit_share_return", back, 40008, "out_order_no: ")
+	env.refuses("profit_share_return", back, 40008, "out_order_no: ")
 }
 
 // checkSharingAtWeChat demands that every call was signed with HMAC-SHA256,
 // and that receivers arrived as the caller wrote them.
-func checkSharingAtWeChat(t *testing.T, w *world, shop *seller) {
+func checkSharingAtWeChat(t *testing.T, env *environment, shop *merchant) {
 	t.Helper()
-	for _, request := range w.received() {
+	for _, request := range env.received() {
 		if strings.Contains(request.Path, "profitsharing") && request.Fields.Get("sign_type") != "HMAC-SHA256" {
 			t.Errorf("%s is signed with %q", request.Path, request.Fields.Get("sign_type"))
 		}
 	}
 	var parts []map[string]any
-	sent := w.wechat.Requests("/secapi/pay/multiprofitsharing")[1].Fields
+	sent := env.wechat.Requests("/secapi/pay/multiprofitsharing")[1].Fields
 	if err := json.Unmarshal([]byte(sent.Get("receivers")), &parts); err != nil || len(parts) != 1 ||
 		parts[0]["amount"] != 100.0 || parts[0]["description"] != `分账 <&> "1"` {
 		t.Errorf("WeChat got %q (%v)", sent.Get("receivers"), err)
 	}
 	checkFields(t, asMap(sent), map[string]string{"appid": shop.appID, "mch_id": shop.mchID, "merchant": ""})
-	checkFields(t, asMap(w.last("/pay/profitsharingquery").Fields), map[string]string{"appid": "", "mch_id": shop.mchID})
+	checkFields(t, asMap(env.last("/pay/profitsharingquery").Fields), map[string]string{"appid": "", "mch_id": shop.mchID})
 }
 
 // An order that is shared once is done with; receivers may be text that holds
 // JSON as well.
 func TestProfitShareOnce(t *testing.T) {
-	w, shop, other := newMarket(t)
-	id := w.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
-	plain := w.paid(shop, "order-2", nil)
-	w.has(shop, 1200)
+	env, shop, other := newMarket(t)
+	id := env.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
+	plain := env.paid(shop, "order-2", nil)
+	env.has(shop, 1200)
 	add := receiving(other, map[string]any{"relation_type": "CUSTOM", "custom_relation": "朋友"})
 	add["receiver"] = toJSON(t, add["receiver"])
-	w.get("profit_share_add_receiver", add)
+	env.get("profit_share_add_receiver", add)
 	share := sharing(id, "s1")
 	share["receivers"] = toJSON(t, []any{part(other, 360)})
-	w.get("profit_share", share)
-	w.has(other, 360)
-	w.has(shop, 1200+840)
-	w.declines("profit_share", sharing(id, "s2", part(other, 1)), "INVALID_REQUEST", "FIX")
-	w.declines("profit_share", sharing(plain, "s3", part(other, 1)), "NOT_SHARE_ORDER", "FIX")
+	env.get("profit_share", share)
+	env.has(other, 360)
+	env.has(shop, 1200+840)
+	env.declines("profit_share", sharing(id, "s2", part(other, 1)), "INVALID_REQUEST", "FIX")
+	env.declines("profit_share", sharing(plain, "s3", part(other, 1)), "NOT_SHARE_ORDER", "FIX")
 
-	w.get("profit_share_remove_receiver", receiving(other, nil))
-	id = w.paid(shop, "order-3", map[string]any{"profit_sharing": "Y"})
-	w.declines("profit_share", sharing(id, "s4", part(other, 1)), "RECEIVER_INVALID", "FIX")
+	env.get("profit_share_remove_receiver", receiving(other, nil))
+	id = env.paid(shop, "order-3", map[string]any{"profit_sharing": "Y"})
+	env.declines("profit_share", sharing(id, "s4", part(other, 1)), "RECEIVER_INVALID", "FIX")
 }
 
 // A share that WeChat did not answer is asked about, and happens once.
 func TestProfitShareOutcomeIsOpen(t *testing.T) {
-	w, shop, other := newMarket(t)
-	id := w.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
-	w.get("profit_share_add_receiver", receiving(other, map[string]any{"relation_type": "PARTNER"}))
+	env, shop, other := newMarket(t)
+	id := env.paid(shop, "order-1", map[string]any{"profit_sharing": "Y"})
+	env.get("profit_share_add_receiver", receiving(other, map[string]any{"relation_type": "PARTNER"}))
 	const path = "/secapi/pay/multiprofitsharing"
 	for _, fault := range []wepaytest.Fault{
 		{Kind: wepaytest.Refused}, {Kind: wepaytest.WrongSignature}, {Kind: wepaytest.NoSignature}, {Kind: wepaytest.CutOff, Standing: true},
 	} {
-		w.wechat.Misbehave(path, fault)
-		a := w.try("profit_share_multi", sharing(id, "s1", part(other, 100)))
+		env.wechat.Misbehave(path, fault)
+		a := env.try("profit_share_multi", sharing(id, "s1", part(other, 100)))
 		if a.Errcode != 40000 || a.Verdict != "QUERY" || a.Ask != "profit_share_query" {
 			t.Errorf("HTTP %d %s", a.status, a.body)
 		}
 	}
-	w.wechat.Behave(path)
-	checkFields(t, w.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s1"}), map[string]string{"status": "FINISHED"})
-	w.get("profit_share_multi", sharing(id, "s1", part(other, 100)))
-	w.has(other, 100)
+	env.wechat.Behave(path)
+	checkFields(t, env.get("profit_share_query", map[string]any{"transaction_id": id, "out_order_no": "s1"}), map[string]string{"status": "FINISHED"})
+	env.get("profit_share_multi", sharing(id, "s1", part(other, 100)))
+	env.has(other, 100)
 }
 
 func TestProfitShareBadInput(t *testing.T) {
-	w, _, other := newMarket(t)
+	env, _, other := newMarket(t)
 	many := make([]map[string]any, 51)
 	for i := range many {
 		many[i] = part(other, 1)
@@ -189,14 +189,14 @@ func TestProfitShareBadInput(t *testing.T) {
 		{"a long description", []any{changed("description", strings.Repeat("茶", 27))}, "receiver 1: description"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for _, route := range []string{"profit_share", "profit_share_multi"} {
-				w.refuses(route, map[string]any{"transaction_id": "4200000001", "out_order_no": "s1", "receivers": test.receivers}, 40003, "receivers: ")
-				w.refuses(route, map[string]any{"transaction_id": "4200000001", "out_order_no": "s1", "receivers": test.receivers}, 40003, test.says)
+				env.refuses(route, map[string]any{"transaction_id": "4200000001", "out_order_no": "s1", "receivers": test.receivers}, 40003, "receivers: ")
+				env.refuses(route, map[string]any{"transaction_id": "4200000001", "out_order_no": "s1", "receivers": test.receivers}, 40003, test.says)
 			}
 		})
 	}
-	w.refuses("profit_share_add_receiver", receiving(other, nil), 40003, "receiver: ")
-	w.refuses("profit_share_add_receiver", receiving(other, map[string]any{"relation_type": "CUSTOM"}), 40003, "receiver: ")
-	w.refuses("profit_share_remove_receiver", map[string]any{"receiver": []any{1}}, 40003, "receiver: ")
+	env.refuses("profit_share_add_receiver", receiving(other, nil), 40003, "receiver: ")
+	env.refuses("profit_share_add_receiver", receiving(other, map[string]any{"relation_type": "CUSTOM"}), 40003, "receiver: ")
+	env.refuses("profit_share_remove_receiver", map[string]any{"receiver": []any{1}}, 40003, "receiver: ")
 }

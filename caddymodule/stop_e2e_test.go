@@ -35,20 +35,20 @@ func stop(t *testing.T, server *exec.Cmd) time.Duration {
 	return time.Since(began)
 }
 
-// caddyLog is what a world's server has logged, a line each.
-func (w *world) caddyLog() []string {
-	w.t.Helper()
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+// caddyLog is what an environment's server has logged, a line each.
+func (env *environment) caddyLog() []string {
+	env.t.Helper()
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	return strings.Split(string(text), "\n")
 }
 
 // logs counts the log's lines that have all of some texts.
-func (w *world) logs(texts ...string) (n int) {
-	w.t.Helper()
-	for _, line := range w.caddyLog() {
+func (env *environment) logs(texts ...string) (n int) {
+	env.t.Helper()
+	for _, line := range env.caddyLog() {
 		has := true
 		for _, text := range texts {
 			has = has && strings.Contains(line, text)
@@ -130,34 +130,34 @@ func (s *hostileServer) hanging(name string) (n int) {
 // A refund goes on when its caller hangs up in the middle, and the log says that it
 // was done.
 func TestRefundWithoutCaller(t *testing.T) {
-	w, shop := newShop(t, "call_timeout 1m")
-	w.paid(shop, "order-1", nil)
-	w.wechat.Misbehave("/secapi/pay/refund", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second})
+	env, shop := newShop(t, "call_timeout 1m")
+	env.paid(shop, "order-1", nil)
+	env.wechat.Misbehave("/secapi/pay/refund", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second})
 	ctx, hangUp := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.site+"/apis/v1/wepay/refund", strings.NewReader(toJSON(t, shop.refund("order-1", "refund-1", 200))))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, env.site+"/apis/v1/wepay/refund", strings.NewReader(toJSON(t, shop.refund("order-1", "refund-1", 200))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var caller sync.WaitGroup
 	caller.Go(func() {
-		if resp, err := w.web.Do(req); err == nil {
+		if resp, err := env.web.Do(req); err == nil {
 			resp.Body.Close()
 			t.Errorf("the caller hears HTTP %d", resp.StatusCode)
 		}
 	})
-	w.until("WeChat is asked", func() bool { return len(w.wechat.Requests("/secapi/pay/refund")) == 1 })
+	env.until("WeChat is asked", func() bool { return len(env.wechat.Requests("/secapi/pay/refund")) == 1 })
 	hangUp()
 	caller.Wait()
 	served := 0
-	w.until("the server has seen it", func() bool {
+	env.until("the server has seen it", func() bool {
 		served++
 		return served > 50
 	})
-	w.clock.Advance(time.Second)
-	w.until("the log says so", func() bool {
-		return w.logs("its caller has hung up", `"level":"warn"`, `"operation":"refund"`, `"merchant":"shop"`, `"out_refund_no":"refund-1"`, `"refund_fee":"200"`) == 1
+	env.clock.Advance(time.Second)
+	env.until("the log says so", func() bool {
+		return env.logs("its caller has hung up", `"level":"warn"`, `"operation":"refund"`, `"merchant":"shop"`, `"out_refund_no":"refund-1"`, `"refund_fee":"200"`) == 1
 	})
-	if order, _ := w.wechat.Order(shop.mchID, "order-1"); order.Refunded != 200 {
+	if order, _ := env.wechat.Order(shop.mchID, "order-1"); order.Refunded != 200 {
 		t.Errorf("WeChat has %+v", order)
 	}
 }

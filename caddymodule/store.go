@@ -184,7 +184,7 @@ func (a *App) grace(exiting bool) time.Duration {
 	}
 }
 
-// reportEvents logs what somebody should know of: events that were given up,
+// reportEvents alerts the operator: events that were given up,
 // and events that wait and are not handed over, since their merchant is gone or
 // has no URL for them.
 func (a *App) reportEvents(ctx context.Context) {

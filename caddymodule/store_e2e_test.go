@@ -25,10 +25,10 @@ import (
 // lease whose end could not be stored: it runs out after 75 s.
 const soon = 2 * time.Minute
 
-// store is a store of the world's own, with further options: of the hand-over,
+// store is a store of the environment's own, with further options: of the hand-over,
 // or of how long is kept.
-func (w *world) store(options ...string) string {
-	lines, deliver := []string{"store sqlite " + filepath.Join(w.dir, "events.db")}, []string{"retry 50ms 200ms"}
+func (env *environment) store(options ...string) string {
+	lines, deliver := []string{"store sqlite " + filepath.Join(env.dir, "events.db")}, []string{"retry 50ms 200ms"}
 	for _, option := range options {
 		if strings.HasPrefix(option, "keep") {
 			lines = append(lines, option)
@@ -39,25 +39,25 @@ func (w *world) store(options ...string) string {
 	return strings.Join(lines, "\n") + "\ndeliver {\n\t" + strings.Join(deliver, "\n\t") + "\n}"
 }
 
-// newStored is a world with one merchant and a store.
-func newStored(t *testing.T) (*world, *seller) {
+// newStored is an environment with one merchant and a store.
+func newStored(t *testing.T) (*environment, *merchant) {
 	t.Helper()
-	w, shop := newWorld(t), newSeller("shop", 1)
-	w.serve(layout{sellers: []*seller{shop}, options: w.store()})
-	return w, shop
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
+	env.serve(layout{merchants: []*merchant{shop}, options: env.store()})
+	return env, shop
 }
 
 // notification is WeChat's of a payment, of 21 fields, signed.
-func (s *seller) notification(t testing.TB, id string) string {
+func (m *merchant) notification(t testing.TB, id string) string {
 	t.Helper()
 	fields := wepay.NewFields(map[string]string{
-		"appid": s.appID, "mch_id": s.mchID, "return_code": "SUCCESS", "result_code": "SUCCESS", "nonce_str": "5K8264ILTKCH16CQ2502SI8ZNMTM67VS",
+		"appid": m.appID, "mch_id": m.mchID, "return_code": "SUCCESS", "result_code": "SUCCESS", "nonce_str": "5K8264ILTKCH16CQ2502SI8ZNMTM67VS",
 		"device_info": "013467007045764", "sign_type": "MD5", "attach": "福州路店",
 		"openid": openID, "out_trade_no": id, "transaction_id": "42" + id, "trade_type": "JSAPI", "bank_type": "CMC",
 		"total_fee": "1200", "settlement_total_fee": "1200", "fee_type": "CNY", "cash_fee": "1200", "cash_fee_type": "CNY",
 		"time_end": "20260101120000", "is_subscribe": "N",
 	})
-	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, s.key))
+	fields.Set("sign", apiv2.Sign(fields, wepay.MD5, m.key))
 	text, err := apiv2.Encode("xml", fields)
 	if err != nil {
 		t.Error(err)
@@ -68,19 +68,19 @@ func (s *seller) notification(t testing.TB, id string) string {
 // listen has the order service take what it hears and tell of each by its
 // webhook-id.
 func (s *orderService) listen() <-chan string {
-	heard := make(chan string, 10000)
+	delivered := make(chan string, 10000)
 	s.answers(func(w http.ResponseWriter, r *http.Request) {
-		heard <- r.Header.Get("webhook-id")
+		delivered <- r.Header.Get("webhook-id")
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return heard
+	return delivered
 }
 
-// await returns the next that is heard.
-func await(t *testing.T, heard <-chan string) string {
+// await returns the next that is delivered.
+func await(t *testing.T, delivered <-chan string) string {
 	t.Helper()
 	select {
-	case id := <-heard:
+	case id := <-delivered:
 		return id
 	case <-time.After(soon):
 		t.Fatal("the order service hears nothing")
@@ -91,83 +91,83 @@ func await(t *testing.T, heard <-chan string) string {
 // WeChat hears SUCCESS while the order service is away, which has the payment
 // when it is back, as it would have had it at once.
 func TestStoreWhileAway(t *testing.T) {
-	w, shop := newStored(t)
+	env, shop := newStored(t)
 	away := make(chan struct{}, 100)
-	w.orders.answers(func(w http.ResponseWriter, _ *http.Request) {
+	env.orders.answers(func(w http.ResponseWriter, _ *http.Request) {
 		away <- struct{}{}
 		w.WriteHeader(http.StatusBadGateway)
 	})
-	w.get("get_pay_request_params", shop.order("order-1"))
-	delivery := w.pay(shop, "order-1")
+	env.get("get_pay_request_params", shop.order("order-1"))
+	delivery := env.pay(shop, "order-1")
 	checkTaken(t, delivery)
 	<-away
 	<-away
-	w.orders.forget()
-	heard := w.orders.listen()
-	await(t, heard)
-	checkCallback(t, w, shop, delivery)
+	env.orders.forget()
+	delivered := env.orders.listen()
+	await(t, delivered)
+	checkCallback(t, env, shop, delivery)
 	if err := delivery.Repeat(); err != nil {
 		t.Fatal(err)
 	}
 	checkTaken(t, delivery)
-	w.get("get_pay_request_params", shop.order("order-2"))
-	checkTaken(t, w.pay(shop, "order-2"))
-	await(t, heard)
-	if again := w.orders.forget(); len(again) != 1 {
-		t.Errorf("heard %d times, of which the first payment was one", len(again))
+	env.get("get_pay_request_params", shop.order("order-2"))
+	checkTaken(t, env.pay(shop, "order-2"))
+	await(t, delivered)
+	if again := env.orders.forget(); len(again) != 1 {
+		t.Errorf("delivered %d times, of which the first payment was one", len(again))
 	}
 }
 
 // What is not to be believed is not stored, and without a cb_notify_url
 // nothing is.
 func TestStoreTakesWhatIsTrue(t *testing.T) {
-	w, shop := newStored(t)
-	heard := w.orders.listen()
-	checkRefused(t, w, w.post("pay_notify", strings.Replace(shop.notification(t, "order-1"), "1200", "1", 1)), "wrong_signature")
-	if a := w.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
+	env, shop := newStored(t)
+	delivered := env.orders.listen()
+	checkRefused(t, env, env.post("pay_notify", strings.Replace(shop.notification(t, "order-1"), "1200", "1", 1)), "wrong_signature")
+	if a := env.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
-	await(t, heard)
-	if again := w.orders.forget(); len(again) != 1 || !strings.Contains(string(again[0].body), "order-2") {
-		t.Errorf("heard %d times", len(again))
+	await(t, delivered)
+	if again := env.orders.forget(); len(again) != 1 || !strings.Contains(string(again[0].body), "order-2") {
+		t.Errorf("delivered %d times", len(again))
 	}
 }
 
-// The same event thirty times, most of them at the same time, is heard once.
+// The same event thirty times, most of them at the same time, is delivered once.
 func TestStoreSameEvent(t *testing.T) {
-	w, shop := newStored(t)
-	heard := w.orders.listen()
+	env, shop := newStored(t)
+	delivered := env.orders.listen()
 	text := shop.notification(t, "order-1")
 	var senders sync.WaitGroup
 	for range 30 {
 		senders.Go(func() {
-			if a, err := w.send(http.MethodPost, w.site+"/apis/v1/wepay/pay_notify", text); err != nil || a.body != taken {
+			if a, err := env.send(http.MethodPost, env.site+"/apis/v1/wepay/pay_notify", text); err != nil || a.body != taken {
 				t.Errorf("WeChat hears %s (%v)", a.body, err)
 			}
 		})
 	}
 	senders.Wait()
-	first := await(t, heard)
-	if a := w.post("pay_notify", text); a.body != taken {
+	first := await(t, delivered)
+	if a := env.post("pay_notify", text); a.body != taken {
 		t.Errorf("WeChat hears %s", a.body)
 	}
-	if a := w.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
+	if a := env.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
 		t.Errorf("WeChat hears %s", a.body)
 	}
-	if next := await(t, heard); next == first {
-		t.Error("the event is heard again")
+	if next := await(t, delivered); next == first {
+		t.Error("the event is delivered again")
 	}
-	if again := w.orders.forget(); len(again) != 2 {
-		t.Errorf("heard %d times", len(again))
+	if again := env.orders.forget(); len(again) != 2 {
+		t.Errorf("delivered %d times", len(again))
 	}
 }
 
 // Ten reloads within a burst, each with other options: nothing is lost, refused
-// or heard twice.
+// or delivered twice.
 func TestStoreReloads(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
-	heard := w.orders.listen()
+	env, shop := newStored(t)
+	env.patience = redials
+	delivered := env.orders.listen()
 	done := make(chan struct{})
 	var senders sync.WaitGroup
 	var mu sync.Mutex
@@ -180,7 +180,7 @@ func TestStoreReloads(t *testing.T) {
 					return
 				default:
 				}
-				a, err := w.send(http.MethodPost, w.site+"/apis/v1/wepay/pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i)))
+				a, err := env.send(http.MethodPost, env.site+"/apis/v1/wepay/pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i)))
 				if err != nil || a.body != taken {
 					t.Errorf("WeChat hears %s (%v)", a.body, err)
 					return
@@ -192,7 +192,7 @@ func TestStoreReloads(t *testing.T) {
 		})
 	}
 	for n := range 10 {
-		if err := w.load(layout{sellers: []*seller{shop}, options: w.store(fmt.Sprintf("workers %d", n+2), fmt.Sprintf("keep %dd", n+2))}); err != nil {
+		if err := env.load(layout{merchants: []*merchant{shop}, options: env.store(fmt.Sprintf("workers %d", n+2), fmt.Sprintf("keep %dd", n+2))}); err != nil {
 			t.Errorf("reload %d: %v", n, err)
 		}
 	}
@@ -200,11 +200,11 @@ func TestStoreReloads(t *testing.T) {
 	senders.Wait()
 	times := make(map[string]int)
 	for len(times) < sent {
-		times[await(t, heard)]++
+		times[await(t, delivered)]++
 	}
 	for id, n := range times {
 		if n > 1 {
-			t.Errorf("%s is heard %d times", id, n)
+			t.Errorf("%s is delivered %d times", id, n)
 		}
 	}
 }
@@ -213,42 +213,42 @@ func TestStoreReloads(t *testing.T) {
 // holds; and a good reload with a store added, changed, moved or removed goes
 // through.
 func TestStoreBesideTheServer(t *testing.T) {
-	w, shop := newStored(t)
-	w.patience = redials
-	served := layout{sellers: []*seller{shop}, options: w.store()}
+	env, shop := newStored(t)
+	env.patience = redials
+	served := layout{merchants: []*merchant{shop}, options: env.store()}
 	unreadable := *shop
 	unreadable.form = "no such form"
-	moved := strings.Replace(w.store(), "events.db", "moved.db", 1)
-	var heard <-chan string
+	moved := strings.Replace(env.store(), "events.db", "moved.db", 1)
+	var delivered <-chan string
 	for n, test := range []struct {
 		name  string
 		offer func() error
 		err   string
 	}{
-		{"validated", func() error { return w.validate(served) }, ""},
-		{"reloaded", func() error { return w.load(served) }, ""},
-		{"refused", func() error { return w.load(layout{sellers: []*seller{&unreadable}, options: w.store()}) }, "pfx: "},
-		{"wrong option", func() error { return w.load(layout{sellers: served.sellers, options: w.store("keep 24h")}) }, "keep: must be at least 25h"},
+		{"validated", func() error { return env.validate(served) }, ""},
+		{"reloaded", func() error { return env.load(served) }, ""},
+		{"refused", func() error { return env.load(layout{merchants: []*merchant{&unreadable}, options: env.store()}) }, "pfx: "},
+		{"wrong option", func() error { return env.load(layout{merchants: served.merchants, options: env.store("keep 24h")}) }, "keep: must be at least 25h"},
 		{"a file that is none", func() error {
-			w.write("none.db", []byte(strings.Repeat("this is no store ", 1000)))
-			return w.load(layout{sellers: served.sellers, options: strings.Replace(w.store(), "events.db", "none.db", 1)})
+			env.write("none.db", []byte(strings.Repeat("this is no store ", 1000)))
+			return env.load(layout{merchants: served.merchants, options: strings.Replace(env.store(), "events.db", "none.db", 1)})
 		}, "none.db"},
-		{"moved", func() error { return w.load(layout{sellers: served.sellers, options: moved}) }, ""},
-		{"removed", func() error { return w.load(layout{sellers: served.sellers}) }, ""},
-		{"added", func() error { return w.load(served) }, ""},
+		{"moved", func() error { return env.load(layout{merchants: served.merchants, options: moved}) }, ""},
+		{"removed", func() error { return env.load(layout{merchants: served.merchants}) }, ""},
+		{"added", func() error { return env.load(served) }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for i := range 3 {
 				err := test.offer()
 				if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 					t.Fatalf("time %d: %v", i+1, err)
 				}
-				heard = w.orders.listen()
-				if a := w.post("pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i))); a.body != taken {
+				delivered = env.orders.listen()
+				if a := env.post("pay_notify", shop.notification(t, fmt.Sprintf("order-%d-%d", n, i))); a.body != taken {
 					t.Fatalf("WeChat hears %s", a.body)
 				}
-				await(t, heard)
+				await(t, delivered)
 			}
 		})
 	}
@@ -256,63 +256,63 @@ func TestStoreBesideTheServer(t *testing.T) {
 
 // runCaddy starts the server as a process of its own, and waits until it
 // serves.
-func (w *world) runCaddy(config string) *exec.Cmd {
-	w.t.Helper()
+func (env *environment) runCaddy(config string) *exec.Cmd {
+	env.t.Helper()
 	cmd := exec.Command(os.Args[0], "run", "--config", config, "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), asCaddy+"=1")
-	log, err := os.OpenFile(filepath.Join(w.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(env.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { // where the test ends early; else it is gone by now
+	env.t.Cleanup(func() { // where the test ends early; else it is gone by now
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
 	for began := time.Now(); ; {
-		a, err := w.sendOnce(http.MethodGet, w.site+"/", "")
+		a, err := env.sendOnce(http.MethodGet, env.site+"/", "")
 		if err == nil && a.body == "the rest of the site" {
 			return cmd
 		}
 		if time.Since(began) > soon {
 			text, _ := os.ReadFile(log.Name())
-			w.t.Fatalf("the server does not start: %v\n%s", err, text)
+			env.t.Fatalf("the server does not start: %v\n%s", err, text)
 		}
 	}
 }
 
 // A server that is killed in the middle of a burst has handed over, when it has
-// run again, all that WeChat heard SUCCESS for.
+// run again, all that WeChat was told SUCCESS for.
 func TestStoreKilled(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
-	w.register(shop)
-	w.write("Caddyfile", []byte(w.caddyfile(layout{sellers: []*seller{shop}, options: w.store()})))
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
+	env.register(shop)
+	env.write("Caddyfile", []byte(env.caddyfile(layout{merchants: []*merchant{shop}, options: env.store()})))
 	const rounds = 20
 	var mu sync.Mutex
 	acknowledged, got := make(map[string]bool), make(map[string]bool)
-	heard := make(chan struct{}, 1)
-	w.orders.answers(func(w http.ResponseWriter, r *http.Request) {
+	delivered := make(chan struct{}, 1)
+	env.orders.answers(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		got[r.Header.Get("webhook-id")] = true
 		mu.Unlock()
 		select {
-		case heard <- struct{}{}:
+		case delivered <- struct{}{}:
 		default:
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
 	for round := range rounds {
-		server := w.runCaddy(filepath.Join(w.dir, "Caddyfile"))
+		server := env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
 		var senders sync.WaitGroup
 		for n := range 8 {
 			senders.Go(func() {
 				for i := 0; ; i++ {
 					id := fmt.Sprintf("order-%d-%d-%d", round, n, i)
-					a, err := w.sendOnce(http.MethodPost, w.site+"/apis/v1/wepay/pay_notify", shop.notification(t, id))
+					a, err := env.sendOnce(http.MethodPost, env.site+"/apis/v1/wepay/pay_notify", shop.notification(t, id))
 					if err != nil {
 						return // killed
 					}
@@ -325,7 +325,7 @@ func TestStoreKilled(t *testing.T) {
 			})
 		}
 		for range 1 + rand.IntN(30) {
-			<-heard
+			<-delivered
 		}
 		if err := server.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -333,7 +333,7 @@ func TestStoreKilled(t *testing.T) {
 		_ = server.Wait() // it was killed
 		senders.Wait()
 	}
-	w.runCaddy(filepath.Join(w.dir, "Caddyfile"))
+	env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
 	late := time.After(soon)
 	for {
 		mu.Lock()
@@ -346,7 +346,7 @@ func TestStoreKilled(t *testing.T) {
 			return
 		}
 		select {
-		case <-heard:
+		case <-delivered:
 		case <-late:
 			t.Fatalf("%d of %d acknowledged events never arrive", len(missing), total)
 		}
@@ -354,9 +354,9 @@ func TestStoreKilled(t *testing.T) {
 }
 
 // eventID is the webhook-id of an order's payment.
-func (s *seller) eventID(id string) string {
+func (m *merchant) eventID(id string) string {
 	n := wepay.Notification{
-		Kind: wepay.Payment, Merchant: &wepay.Merchant{MchID: s.mchID},
+		Kind: wepay.Payment, Merchant: &wepay.Merchant{MchID: m.mchID},
 		Fields: wepay.NewFields(map[string]string{"transaction_id": "42" + id, "result_code": "SUCCESS"}),
 	}
 	return n.EventID()
@@ -364,14 +364,14 @@ func (s *seller) eventID(id string) string {
 
 // A server that is asked to stop finishes what it is handing over.
 func TestStoreStops(t *testing.T) {
-	w, shop := newStored(t)
+	env, shop := newStored(t)
 	entered, leave := make(chan struct{}), make(chan struct{})
-	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) {
+	env.orders.answers(func(rw http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-leave
 		_, _ = io.WriteString(rw, `{"errcode":0}`)
 	})
-	if a := w.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
+	if a := env.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
 	<-entered
@@ -381,14 +381,14 @@ func TestStoreStops(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
-	heard := w.orders.listen()
-	if err := w.load(layout{sellers: []*seller{shop}, options: w.store()}); err != nil {
+	delivered := env.orders.listen()
+	if err := env.load(layout{merchants: []*merchant{shop}, options: env.store()}); err != nil {
 		t.Fatal(err)
 	}
-	if a := w.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
+	if a := env.post("pay_notify", shop.notification(t, "order-2")); a.body != taken {
 		t.Fatalf("WeChat hears %s", a.body)
 	}
-	if id := await(t, heard); id != shop.eventID("order-2") {
-		t.Error("what was finished is heard again")
+	if id := await(t, delivered); id != shop.eventID("order-2") {
+		t.Error("what was finished is delivered again")
 	}
 }

@@ -14,7 +14,7 @@ import (
 const fullDisk = "WEPAY_TEST_FULL_DISK"
 
 // While the disk is full WeChat hears FAIL, and SUCCESS when it sends again and
-// there is room; what it heard SUCCESS for before arrives as well.
+// there is room; what it was told SUCCESS for before arrives as well.
 func TestStoreDiskFull(t *testing.T) {
 	if os.Getenv(fullDisk) != "" {
 		serveFullDisk(t)
@@ -28,8 +28,8 @@ func TestStoreDiskFull(t *testing.T) {
 }
 
 func serveFullDisk(t *testing.T) {
-	w, shop := newStored(t)
-	w.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
+	env, shop := newStored(t)
+	env.orders.answers(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusBadGateway) })
 	limit := func(size uint64) {
 		t.Helper()
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: ^uint64(0)}); err != nil {
@@ -42,7 +42,7 @@ func serveFullDisk(t *testing.T) {
 	id := ""
 	for n := 0; ; n++ {
 		id = fmt.Sprintf("order-%d", n)
-		a := w.post("pay_notify", shop.notification(t, id))
+		a := env.post("pay_notify", shop.notification(t, id))
 		expected[shop.eventID(id)] = true
 		if a.body == refused("not_stored") {
 			break
@@ -52,11 +52,11 @@ func serveFullDisk(t *testing.T) {
 		}
 	}
 	limit(^uint64(0))
-	heard := w.orders.listen()
-	if a := w.post("pay_notify", shop.notification(t, id)); a.body != taken {
+	delivered := env.orders.listen()
+	if a := env.post("pay_notify", shop.notification(t, id)); a.body != taken {
 		t.Fatalf("with room again WeChat hears %s", a.body)
 	}
 	for len(expected) > 0 {
-		delete(expected, await(t, heard))
+		delete(expected, await(t, delivered))
 	}
 }

@@ -15,7 +15,7 @@ func newMemberReader(text []byte) *jsontext.Decoder {
 	return jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 }
 
-// errMemberName is of a member that nobody can be told the name of.
+// errMemberName is of a member whose name is not text.
 var errMemberName = errors.New("has a name that is not valid UTF-8")
 
 // eachMember reads the JSON object that comes next, member by member. A value is

@@ -23,7 +23,7 @@ const (
 // Whatever spoils WeChat's answer, the caller hears that the outcome is open;
 // and the call, which was done, is the same when it is repeated.
 func TestNoBelievableAnswer(t *testing.T) {
-	w, shop := newShop(t, "")
+	env, shop := newShop(t, "")
 	for _, test := range []struct {
 		name  string
 		fault wepaytest.Fault
@@ -41,60 +41,60 @@ func TestNoBelievableAnswer(t *testing.T) {
 		{"about another merchant", wepaytest.Fault{Kind: wepaytest.Foreign}, "another mch_id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkOpenOutcome(w.in(t), shop, "order-"+strings.ReplaceAll(test.name, " ", "-"), test.fault, test.says)
+			checkOpenOutcome(env.in(t), shop, "order-"+strings.ReplaceAll(test.name, " ", "-"), test.fault, test.says)
 		})
 	}
 }
 
 // checkOpenOutcome spoils WeChat's answer to an order and to its refund.
-func checkOpenOutcome(w *world, shop *seller, id string, fault wepaytest.Fault, says string) {
-	w.t.Helper()
+func checkOpenOutcome(env *environment, shop *merchant, id string, fault wepaytest.Fault, says string) {
+	env.t.Helper()
 	// Standing, since net/http repeats what a dying connection took.
 	fault.Standing = true
 	order, refund := shop.order(id), shop.refund(id, "refund-"+id, 200)
 
-	w.wechat.Misbehave("/pay/unifiedorder", fault)
-	checkNoAnswer(w.t, w.ask("get_pay_request_params", order), "QUERY", mayHaveHappened, says)
-	w.wechat.Behave("/pay/unifiedorder")
-	w.get("get_pay_request_params", order)
-	checkTaken(w.t, w.pay(shop, id))
+	env.wechat.Misbehave("/pay/unifiedorder", fault)
+	checkNoAnswer(env.t, env.ask("get_pay_request_params", order), "QUERY", mayHaveHappened, says)
+	env.wechat.Behave("/pay/unifiedorder")
+	env.get("get_pay_request_params", order)
+	checkTaken(env.t, env.pay(shop, id))
 
-	w.wechat.Misbehave("/secapi/pay/refund", fault)
-	checkNoAnswer(w.t, w.ask("refund", refund), "QUERY", mayHaveHappened, says)
-	w.wechat.Behave("/secapi/pay/refund")
-	if order, _ := w.wechat.Order(shop.mchID, id); order.Refunds != 1 {
-		w.t.Fatalf("the refund did not happen behind the lost answer: %+v", order)
+	env.wechat.Misbehave("/secapi/pay/refund", fault)
+	checkNoAnswer(env.t, env.ask("refund", refund), "QUERY", mayHaveHappened, says)
+	env.wechat.Behave("/secapi/pay/refund")
+	if order, _ := env.wechat.Order(shop.mchID, id); order.Refunds != 1 {
+		env.t.Fatalf("the refund did not happen behind the lost answer: %+v", order)
 	}
-	w.get("refund", refund)
-	if order, _ := w.wechat.Order(shop.mchID, id); order.Refunds != 1 || order.Refunded != 200 {
-		w.t.Errorf("the same refund again: WeChat has %+v", order)
+	env.get("refund", refund)
+	if order, _ := env.wechat.Order(shop.mchID, id); order.Refunds != 1 || order.Refunded != 200 {
+		env.t.Errorf("the same refund again: WeChat has %+v", order)
 	}
 }
 
 // Neither WeChat nor an order service is waited for longer than the config
 // says, which is much less here than without it.
 func TestTimeLimits(t *testing.T) {
-	w, shop := newShop(t, "call_timeout 2s\ncallback_timeout 1s")
+	env, shop := newShop(t, "call_timeout 2s\ncallback_timeout 1s")
 	t.Run("call_timeout", func(t *testing.T) {
 		began := time.Now()
-		checkOpenOutcome(w.in(t), shop, "order-1", wepaytest.Fault{Kind: wepaytest.Slow}, "deadline exceeded")
+		checkOpenOutcome(env.in(t), shop, "order-1", wepaytest.Fault{Kind: wepaytest.Slow}, "deadline exceeded")
 		if took := time.Since(began); took > 12*time.Second {
 			t.Errorf("two calls took %v", took)
 		}
 	})
 	t.Run("callback_timeout", func(t *testing.T) {
-		w, began := w.in(t), time.Now()
-		w.get("get_pay_request_params", shop.order("order-2"))
-		w.orders.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		delivery := w.pay(shop, "order-2")
+		env, began := env.in(t), time.Now()
+		env.get("get_pay_request_params", shop.order("order-2"))
+		env.orders.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		delivery := env.pay(shop, "order-2")
 		if attempt := delivery.Attempts()[0]; string(attempt.Answer) != refused("not_taken") {
-			t.Errorf("WeChat heard %s (%v)", attempt.Answer, attempt.Err)
+			t.Errorf("WeChat got %s (%v)", attempt.Answer, attempt.Err)
 		}
 		if took := time.Since(began); took > 3500*time.Millisecond {
 			t.Errorf("the hand-over took %v", took)
 		}
-		w.orders.answers(nil)
-		w.clock.Advance(15 * time.Second)
+		env.orders.answers(nil)
+		env.clock.Advance(15 * time.Second)
 		checkTaken(t, delivery)
 	})
 }
@@ -115,7 +115,7 @@ func checkNoAnswer(t *testing.T, a answer, verdict string, says ...string) {
 
 // What WeChat says by itself is an answer.
 func TestWeChatRefuses(t *testing.T) {
-	w, shop := newShop(t, "")
+	env, shop := newShop(t, "")
 	for _, test := range []struct {
 		name          string
 		path          string
@@ -133,13 +133,13 @@ func TestWeChatRefuses(t *testing.T) {
 		{"refund, no code, trouble at WeChat", "/secapi/pay/refund", wepaytest.Fault{Kind: wepaytest.Failed}, "", "系统繁忙,请稍后再试.", "AGAIN"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			w.wechat.Misbehave(test.path, test.fault)
+			env := env.in(t)
+			env.wechat.Misbehave(test.path, test.fault)
 			route, request := "get_pay_request_params", shop.order("order-1")
 			if test.path != "/pay/unifiedorder" {
 				route, request = "refund", shop.refund("order-1", "refund-1", 1)
 			}
-			a := w.ask(route, request)
+			a := env.ask(route, request)
 			if a.status != http.StatusOK || a.Errcode != 40000 || a.ErrCode != test.code || a.ErrCodeDes != test.message || a.Verdict != test.verdict {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}
@@ -148,9 +148,9 @@ func TestWeChatRefuses(t *testing.T) {
 }
 
 func TestWeChatCannotBeReached(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	shop.endpoint = "https://" + freeAddress(t)
-	w.serve(layout{sellers: []*seller{shop}})
+	env.serve(layout{merchants: []*merchant{shop}})
 	for _, test := range []struct {
 		route   string
 		request map[string]any
@@ -161,7 +161,7 @@ func TestWeChatCannotBeReached(t *testing.T) {
 		{"get_sign_key", map[string]any{}},
 	} {
 		t.Run(test.route, func(t *testing.T) {
-			a := w.in(t).ask(test.route, test.request)
+			a := env.in(t).ask(test.route, test.request)
 			checkNoAnswer(t, a, "AGAIN", nothingWasSent, "connection refused")
 			if strings.Contains(a.XOrigMsg, mayHaveHappened) {
 				t.Errorf("%q", a.XOrigMsg)
@@ -177,10 +177,10 @@ func TestStrangerAtWeChatsAddress(t *testing.T) {
 	}))
 	stranger.Config.ErrorLog = quiet
 	t.Cleanup(stranger.Close)
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	shop.endpoint = stranger.URL
-	w.serve(layout{sellers: []*seller{shop}})
-	checkNoAnswer(t, w.ask("refund", shop.refund("order-1", "refund-1", 1)), "AGAIN", nothingWasSent, "certificate")
+	env.serve(layout{merchants: []*merchant{shop}})
+	checkNoAnswer(t, env.ask("refund", shop.refund("order-1", "refund-1", 1)), "AGAIN", nothingWasSent, "certificate")
 }
 
 // The second access point gets the very same call when the first gives no
@@ -203,17 +203,17 @@ func TestSecondAccessPoint(t *testing.T) {
 		}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, shop := newWorld(t), newSeller("shop", 1)
+			env, shop := newEnvironment(t), newMerchant("shop", 1)
 			asked := 0
-			shop.endpoint = test.first(t, &asked) + " " + w.wechat.URL
-			w.serve(layout{sellers: []*seller{shop}})
-			w.get("get_pay_request_params", shop.order("order-1"))
-			checkTaken(t, w.pay(shop, "order-1"))
-			w.get("refund", shop.refund("order-1", "refund-1", 200))
+			shop.endpoint = test.first(t, &asked) + " " + env.wechat.URL
+			env.serve(layout{merchants: []*merchant{shop}})
+			env.get("get_pay_request_params", shop.order("order-1"))
+			checkTaken(t, env.pay(shop, "order-1"))
+			env.get("refund", shop.refund("order-1", "refund-1", 200))
 			if asked != test.asked {
 				t.Errorf("the first was asked %d times, wants %d", asked, test.asked)
 			}
-			if order, _ := w.wechat.Order(shop.mchID, "order-1"); order.Refunded != 200 {
+			if order, _ := env.wechat.Order(shop.mchID, "order-1"); order.Refunded != 200 {
 				t.Errorf("WeChat has %+v", order)
 			}
 		})
@@ -223,16 +223,16 @@ func TestSecondAccessPoint(t *testing.T) {
 // The sandbox has a key of its own, which its notifications are signed with; it
 // is fetched once.
 func TestSandbox(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	shop.sandbox = true
-	w.serve(layout{sellers: []*seller{shop}})
+	env.serve(layout{merchants: []*merchant{shop}})
 	for _, id := range []string{"order-1", "order-2"} {
-		w.get("get_pay_request_params", shop.order(id))
-		checkTaken(t, w.pay(shop, id, wepaytest.InSandbox()))
-		checkSameEvent(t, w.orders.forget())
+		env.get("get_pay_request_params", shop.order(id))
+		checkTaken(t, env.pay(shop, id, wepaytest.InSandbox()))
+		checkSameEvent(t, env.orders.forget())
 	}
 	var paths []string
-	for _, request := range w.received() {
+	for _, request := range env.received() {
 		paths = append(paths, request.Path)
 	}
 	const key, order = "/xdc/apiv2getsignkey/sign/getsignkey", "/xdc/apiv2sandbox/pay/unifiedorder"
@@ -244,7 +244,7 @@ func TestSandbox(t *testing.T) {
 // What the order service answers decides what WeChat hears, and so whether
 // WeChat sends again: 15 s later, with the same webhook-id, until it is taken.
 func TestOrderServiceAnswers(t *testing.T) {
-	w, shop := newShop(t, "")
+	env, shop := newShop(t, "")
 	for i, test := range []struct {
 		name   string
 		answer http.HandlerFunc
@@ -286,40 +286,40 @@ func TestOrderServiceAnswers(t *testing.T) {
 		}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			w.orders.answers(test.answer)
+			env := env.in(t)
+			env.orders.answers(test.answer)
 			id := fmt.Sprintf("order-%d", i)
-			w.get("get_pay_request_params", shop.order(id))
-			delivery := w.pay(shop, id)
+			env.get("get_pay_request_params", shop.order(id))
+			delivery := env.pay(shop, id)
 			attempts := delivery.Attempts()
 			if test.taken {
 				checkTaken(t, delivery)
 			} else if len(attempts) != 1 || string(attempts[0].Answer) != refused("not_taken") || attempts[0].Status != http.StatusOK {
-				t.Fatalf("WeChat heard %d %q", attempts[0].Status, attempts[0].Answer)
+				t.Fatalf("WeChat got %d %q", attempts[0].Status, attempts[0].Answer)
 			}
-			w.orders.answers(nil)
-			w.clock.Advance(15 * time.Second)
+			env.orders.answers(nil)
+			env.clock.Advance(15 * time.Second)
 			checkTaken(t, delivery)
-			w.clock.Advance(48 * time.Hour)
+			env.clock.Advance(48 * time.Hour)
 			if got, want := len(delivery.Attempts()), map[bool]int{true: 1, false: 2}[test.taken]; got != want {
 				t.Errorf("WeChat sent %d times, wants %d", got, want)
 			}
-			checkSameEvent(t, w.orders.forget())
+			checkSameEvent(t, env.orders.forget())
 		})
 	}
 }
 
 // checkSameEvent demands that callbacks are of one event, at the address that
 // was configured.
-func checkSameEvent(t *testing.T, heard []callback) {
+func checkSameEvent(t *testing.T, delivered []callback) {
 	t.Helper()
-	if len(heard) == 0 {
-		t.Error("the order service heard nothing")
+	if len(delivered) == 0 {
+		t.Error("the order service got nothing")
 	}
-	for _, c := range heard {
-		if id := c.header.Get("webhook-id"); id == "" || id != heard[0].header.Get("webhook-id") ||
-			!bytes.Equal(c.body, heard[0].body) || c.path != "/paid/shop" {
-			t.Errorf("the order service heard %s %s at %s, after %s", id, c.body, c.path, heard[0].header.Get("webhook-id"))
+	for _, c := range delivered {
+		if id := c.header.Get("webhook-id"); id == "" || id != delivered[0].header.Get("webhook-id") ||
+			!bytes.Equal(c.body, delivered[0].body) || c.path != "/paid/shop" {
+			t.Errorf("the order service got %s %s at %s, after %s", id, c.body, c.path, delivered[0].header.Get("webhook-id"))
 		}
 	}
 }
@@ -327,46 +327,46 @@ func checkSameEvent(t *testing.T, heard []callback) {
 // An order service that is never there hears of a payment 16 times, and an
 // event of another order is another.
 func TestNeverTaken(t *testing.T) {
-	w, shop := newShop(t, "")
-	w.orders.answers(replying(http.StatusServiceUnavailable, ""))
-	w.get("get_pay_request_params", shop.order("order-1"))
-	delivery := w.pay(shop, "order-1")
+	env, shop := newShop(t, "")
+	env.orders.answers(replying(http.StatusServiceUnavailable, ""))
+	env.get("get_pay_request_params", shop.order("order-1"))
+	delivery := env.pay(shop, "order-1")
 	const s, m, h = time.Second, time.Minute, time.Hour
 	for i, wait := range []time.Duration{15 * s, 15 * s, 30 * s, 3 * m, 10 * m, 20 * m, 30 * m, 30 * m, 30 * m, h, 3 * h, 3 * h, 3 * h, 6 * h, 6 * h} {
-		w.clock.Advance(wait - s)
+		env.clock.Advance(wait - s)
 		before := len(delivery.Attempts())
-		w.clock.Advance(s)
+		env.clock.Advance(s)
 		if after := len(delivery.Attempts()); before != i+1 || after != i+2 {
 			t.Fatalf("WeChat sent %d times before %v have passed and %d times after", before, wait, after)
 		}
 	}
-	w.clock.Advance(48 * h)
-	heard := w.orders.forget()
-	if len(heard) != 16 || delivery.Taken() {
-		t.Errorf("the order service heard %d times", len(heard))
+	env.clock.Advance(48 * h)
+	delivered := env.orders.forget()
+	if len(delivered) != 16 || delivery.Taken() {
+		t.Errorf("the order service got %d times", len(delivered))
 	}
-	checkSameEvent(t, heard)
+	checkSameEvent(t, delivered)
 
-	w.orders.answers(nil)
-	w.get("get_pay_request_params", shop.order("order-2"))
-	checkTaken(t, w.pay(shop, "order-2"))
-	if other := w.orders.forget()[0].header.Get("webhook-id"); other == heard[0].header.Get("webhook-id") {
+	env.orders.answers(nil)
+	env.get("get_pay_request_params", shop.order("order-2"))
+	checkTaken(t, env.pay(shop, "order-2"))
+	if other := env.orders.forget()[0].header.Get("webhook-id"); other == delivered[0].header.Get("webhook-id") {
 		t.Errorf("two payments are one event %s", other)
 	}
 }
 
 func TestOrderServiceComesBack(t *testing.T) {
-	w, shop := newWorld(t), newSeller("shop", 1)
+	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	address := freeAddress(t)
 	shop.orders = "http://" + address + "/paid/shop"
-	w.serve(layout{sellers: []*seller{shop}})
-	w.get("get_pay_request_params", shop.order("order-1"))
-	delivery := w.pay(shop, "order-1")
+	env.serve(layout{merchants: []*merchant{shop}})
+	env.get("get_pay_request_params", shop.order("order-1"))
+	delivery := env.pay(shop, "order-1")
 	if got := string(delivery.Attempts()[0].Answer); got != refused("not_taken") {
-		t.Errorf("with nobody there WeChat heard %s", got)
+		t.Errorf("with nobody there WeChat got %s", got)
 	}
 	back := newOrderServiceAt(t, address)
-	w.clock.Advance(15 * time.Second)
+	env.clock.Advance(15 * time.Second)
 	checkTaken(t, delivery)
 	checkSameEvent(t, back.forget())
 }

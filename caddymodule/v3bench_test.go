@@ -131,12 +131,12 @@ func BenchmarkNotificationRatio(b *testing.B) {
 	for b.Loop() {
 		began := time.Now()
 		v2.send(b, atV2, "pay_notify")
-		heardV2 := time.Now()
+		acknowledgementV2 := time.Now()
 		v3.send(b, atV3, "pay_notify")
-		heardV3 := time.Now()
+		acknowledgementV3 := time.Now()
 		verify()
-		tookRSA = append(tookRSA, time.Since(heardV3))
-		tookV2, tookV3 = append(tookV2, heardV2.Sub(began)), append(tookV3, heardV3.Sub(heardV2))
+		tookRSA = append(tookRSA, time.Since(acknowledgementV3))
+		tookV2, tookV3 = append(tookV2, acknowledgementV2.Sub(began)), append(tookV3, acknowledgementV3.Sub(acknowledgementV2))
 	}
 	for _, took := range [][]time.Duration{tookV2, tookV3, tookRSA} {
 		slices.Sort(took)

@@ -46,17 +46,17 @@ func newSilent(t *testing.T) *silent {
 // An access point that never answers does not hold up the end of a config,
 // whatever the time-out is, and what is fetched from it ends with the config.
 func TestStopWaitsForNoCertificates(t *testing.T) {
-	w, shop, dead := newWorld(t), newV3Seller("shop", 1), newSilent(t)
-	w.patience = redials
+	env, shop, dead := newEnvironment(t), newV3Merchant("shop", 1), newSilent(t)
+	env.patience = redials
 	shop.endpoint = dead.url
-	l := layout{sellers: []*seller{shop}, options: "call_timeout 30s", site: counting}
-	w.serve(l)
+	l := layout{merchants: []*merchant{shop}, options: "call_timeout 30s", site: counting}
+	env.serve(l)
 	for _, end := range []struct {
 		name string
 		do   func() error
 	}{
-		{"a reload", func() error { return w.load(l) }},
-		{"stopping", w.unload},
+		{"a reload", func() error { return env.load(l) }},
+		{"stopping", env.unload},
 	} {
 		<-dead.took
 		began := time.Now()
@@ -76,35 +76,35 @@ func TestStopWaitsForNoCertificates(t *testing.T) {
 func TestSlowCertificates(t *testing.T) {
 	for _, name := range []string{"with a store", "without a store"} {
 		t.Run(name, func(t *testing.T) {
-			w, shop := newWorld(t), newV3Seller("shop", 1)
+			env, shop := newEnvironment(t), newV3Merchant("shop", 1)
 			options := "call_timeout 1m\n"
 			if name == "with a store" {
-				options += w.store()
+				options += env.store()
 			}
-			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second, Standing: true})
-			w.serve(layout{sellers: []*seller{shop}, options: options, site: counting})
-			w.awaitFetches(1)
-			d := w.paidEvent(shop, shop.paid3("order-1"))
+			env.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Slow, Delay: time.Second, Standing: true})
+			env.serve(layout{merchants: []*merchant{shop}, options: options, site: counting})
+			env.awaitFetches(1)
+			d := env.paidEvent(shop, shop.paid3("order-1"))
 			began := time.Now()
 			var at sync.WaitGroup
 			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
 				at.Go(func() {
-					checkRefusedV3(t, w, w.deliver(route, d, nil), http.StatusServiceUnavailable, "no_certificates")
+					checkRefusedV3(t, env, env.deliver(route, d, nil), http.StatusServiceUnavailable, "no_certificates")
 				})
 			}
 			at.Wait()
 			if took := time.Since(began); took < 3*time.Second || took > 6*time.Second {
 				t.Errorf("WeChat hears after %s", took)
 			}
-			w.clock.Advance(time.Second)
-			heard := w.orders.listen()
+			env.clock.Advance(time.Second)
+			delivered := env.orders.listen()
 			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
-				if a := w.deliver(route, d, nil); a.status != http.StatusNoContent {
+				if a := env.deliver(route, d, nil); a.status != http.StatusNoContent {
 					t.Errorf("then WeChat hears %d %s", a.status, a.body)
 				}
 			}
-			await(t, heard)
-			if asked := w.fetches(); asked != 1 {
+			await(t, delivered)
+			if asked := env.fetches(); asked != 1 {
 				t.Errorf("WeChat was asked %d times for certificates", asked)
 			}
 		})

@@ -49,7 +49,7 @@ func replacing(old, by string) func([]byte) []byte {
 	return func(body []byte) []byte { return bytes.Replace(body, []byte(old), []byte(by), 1) }
 }
 
-func forgeries(s *seller) []forgery {
+func forgeries(m *merchant) []forgery {
 	const (
 		timestamp, nonce, signature, serial = "Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"
 		unauthorized                        = http.StatusUnauthorized
@@ -80,7 +80,7 @@ func forgeries(s *seller) []forgery {
 		forgery{"a probe", func(h http.Header) {
 			h.Set(signature, "WECHATPAY/SIGNTEST/"+h.Get(signature)[19:])
 		}, nil, unauthorized, "probe"},
-		forgery{"the merchant's own serial number", setting(serial, s.credential.Serial), nil, unauthorized, "unknown_key"},
+		forgery{"the merchant's own serial number", setting(serial, m.credential.Serial), nil, unauthorized, "unknown_key"},
 		forgery{"another's public key", setting(serial, "PUB_KEY_ID_0199"), nil, unauthorized, "unknown_key"},
 		forgery{"a serial number of no form", setting(serial, "../../etc/passwd"), nil, unauthorized, "unknown_key"},
 		forgery{"another algorithm", setting("Wechatpay-Signature-Type", "WECHATPAY2-SM2-WITH-SM3"), nil, bad, "malformed"},
@@ -96,12 +96,12 @@ func forgeries(s *seller) []forgery {
 // Whatever is not WeChat's word for it that the merchant was paid is answered
 // with a status that has WeChat send again, in JSON.
 func TestHostileV3Notifications(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	delivery := w.pay(shop, "order-1", wepaytest.Held())
+	env, shop := newV3Shop(t, "")
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	delivery := env.pay(shop, "order-1", wepaytest.Held())
 	for _, f := range forgeries(shop) {
 		t.Run(f.name, func(t *testing.T) {
-			w := w.in(t)
+			env := env.in(t)
 			for _, route := range []string{"pay_notify", "pay_notify/shop", "refund_notify"} {
 				header, err := delivery.Header()
 				if err != nil {
@@ -114,7 +114,7 @@ func TestHostileV3Notifications(t *testing.T) {
 				if f.body != nil {
 					body = f.body(body)
 				}
-				checkRefusedV3(t, w, w.deliverBody(route, header, body), f.status, f.reason)
+				checkRefusedV3(t, env, env.deliverBody(route, header, body), f.status, f.reason)
 			}
 		})
 	}
@@ -124,17 +124,17 @@ func TestHostileV3Notifications(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), method, w.site+"/apis/v1/wepay/pay_notify", bytes.NewReader(delivery.Body()))
+			req, err := http.NewRequestWithContext(t.Context(), method, env.site+"/apis/v1/wepay/pay_notify", bytes.NewReader(delivery.Body()))
 			if err != nil {
 				t.Fatal(err)
 			}
 			req.Header = header
-			resp, err := w.web.Do(req)
+			resp, err := env.web.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if resp.StatusCode != http.StatusNoContent || len(w.orders.forget()) != 1 {
+			if resp.StatusCode != http.StatusNoContent || len(env.orders.forget()) != 1 {
 				t.Errorf("%s: WeChat hears %d", method, resp.StatusCode)
 			}
 		}
@@ -143,11 +143,11 @@ func TestHostileV3Notifications(t *testing.T) {
 
 // What WeChat signed may still be nothing that the merchant can take.
 func TestGenuineButRefused(t *testing.T) {
-	w, shop, other := newWorld(t), newV3Seller("shop", 1), newV3Seller("other", 2)
-	w.serve(layout{sellers: []*seller{shop, other}, site: counting})
-	notify := w.site + "/apis/v1/wepay/pay_notify"
+	env, shop, other := newEnvironment(t), newV3Merchant("shop", 1), newV3Merchant("other", 2)
+	env.serve(layout{merchants: []*merchant{shop, other}, site: counting})
+	notify := env.site + "/apis/v1/wepay/pay_notify"
 	// The reply to an order has shop's certificates fetched before they are needed.
-	w.done("get_pay_request_params", shop.order("ORDER-0001"))
+	env.done("get_pay_request_params", shop.order("ORDER-0001"))
 	event := func(kind, original string, resource map[string]any) wepaytest.Event {
 		return wepaytest.Event{URL: notify, Type: kind, OriginalType: original, Summary: "x", Resource: resource}
 	}
@@ -168,23 +168,23 @@ func TestGenuineButRefused(t *testing.T) {
 		{"under another APIv3 key", event("TRANSACTION.SUCCESS", "transaction", paid()), []wepaytest.PayOption{wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.WrongKey, Standing: true})}, 500, "apiv3_key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			d, err := w.wechat.Notify(shop.mchID, test.event, append(test.options, wepaytest.Held())...)
+			env := env.in(t)
+			d, err := env.wechat.Notify(shop.mchID, test.event, append(test.options, wepaytest.Held())...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, route := range []string{"pay_notify", "pay_notify/shop"} {
-				checkRefusedV3(t, w, w.deliver(route, d, nil), test.status, test.reason)
+				checkRefusedV3(t, env, env.deliver(route, d, nil), test.status, test.reason)
 			}
 		})
 	}
-	d, err := w.wechat.Notify(shop.mchID, event("TRANSACTION.SUCCESS", "transaction", paid()), wepaytest.Held())
+	d, err := env.wechat.Notify(shop.mchID, event("TRANSACTION.SUCCESS", "transaction", paid()), wepaytest.Held())
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkRefusedV3(t, w, w.deliver("pay_notify/other", d, nil), http.StatusUnauthorized, "unknown_key")
-	checkRefusedV3(t, w, w.deliver("pay_notify/nobody", d, nil), http.StatusNotFound, "foreign")
-	if a := w.deliver("pay_notify/shop", d, nil); a.status != http.StatusNoContent {
+	checkRefusedV3(t, env, env.deliver("pay_notify/other", d, nil), http.StatusUnauthorized, "unknown_key")
+	checkRefusedV3(t, env, env.deliver("pay_notify/nobody", d, nil), http.StatusNotFound, "foreign")
+	if a := env.deliver("pay_notify/shop", d, nil); a.status != http.StatusNoContent {
 		t.Errorf("the genuine one: HTTP %d %s", a.status, a.body)
 	}
 }
@@ -192,9 +192,9 @@ func TestGenuineButRefused(t *testing.T) {
 // The order service decides over API v3, too, and WeChat hears of it by the
 // status.
 func TestOrderServiceRefusesV3(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	d := w.pay(shop, "order-1", wepaytest.Held())
+	env, shop := newV3Shop(t, "")
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	d := env.pay(shop, "order-1", wepaytest.Held())
 	for _, test := range []struct {
 		answer http.HandlerFunc
 		status int
@@ -205,8 +205,8 @@ func TestOrderServiceRefusesV3(t *testing.T) {
 		{replying(http.StatusInternalServerError, ``), 503},
 		{replying(http.StatusOK, `<xml>`), 503},
 	} {
-		w.orders.answers(test.answer)
-		if a := w.deliver("pay_notify", d, nil); a.status != test.status || (a.body == "") != (test.status == 204) {
+		env.orders.answers(test.answer)
+		if a := env.deliver("pay_notify", d, nil); a.status != test.status || (a.body == "") != (test.status == 204) {
 			t.Errorf("WeChat hears %d %s, wants %d", a.status, a.body, test.status)
 		}
 	}
@@ -215,19 +215,19 @@ func TestOrderServiceRefusesV3(t *testing.T) {
 // WeChat's probes are refused, and nobody is alarmed. The right notification
 // follows.
 func TestProbe(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	d := w.pay(shop, "order-1", wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.Probe}))
+	env, shop := newV3Shop(t, "")
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	d := env.pay(shop, "order-1", wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.Probe}))
 	if first := d.Attempts()[0]; first.Taken || first.Status != http.StatusUnauthorized {
 		t.Errorf("WeChat hears %d %s of a probe", first.Status, first.Answer)
 	}
-	w.clock.Advance(15 * time.Second)
-	w.until("WeChat sends again", func() bool { return len(d.Attempts()) == 2 })
+	env.clock.Advance(15 * time.Second)
+	env.until("WeChat sends again", func() bool { return len(d.Attempts()) == 2 })
 	checkTakenV3(t, d)
-	if probes, taken := w.counts("shop", "probe"), w.counts("shop", "taken"); probes != 1 || taken != 1 {
+	if probes, taken := env.counts("shop", "probe"), env.counts("shop", "taken"); probes != 1 || taken != 1 {
 		t.Errorf("%d probes and %d taken are counted", probes, taken)
 	}
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,17 +244,17 @@ func TestProbe(t *testing.T) {
 // A clock of ours that is wrong makes everything of WeChat's look old, or ahead:
 // the log of notifications and the answer to a caller say by how much.
 func TestClockSkew(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.get("get_pay_request_params", shop.order3("order-1"))
+	env, shop := newV3Shop(t, "")
+	env.get("get_pay_request_params", shop.order3("order-1"))
 	for delay, want := range map[time.Duration]string{-400 * time.Second: "-", 400 * time.Second: ""} {
 		says := regexp.MustCompile(`its time is ` + want + `(39\d|40\d) seconds from this machine's: if WeChat Pay sent it, this clock is wrong \(is NTP running\?\)`)
 		fault := wepaytest.Fault{Kind: wepaytest.Skewed, Delay: delay}
-		w.wechat.Misbehave("/v3/pay/transactions/out-trade-no/order-1", fault)
-		if a := w.try("order_query", map[string]any{"out_trade_no": "order-1"}); a.status != http.StatusBadGateway || !says.MatchString(a.XOrigMsg) {
+		env.wechat.Misbehave("/v3/pay/transactions/out-trade-no/order-1", fault)
+		if a := env.try("order_query", map[string]any{"out_trade_no": "order-1"}); a.status != http.StatusBadGateway || !says.MatchString(a.XOrigMsg) {
 			t.Errorf("a reply of %s: HTTP %d %s", delay, a.status, a.body)
 		}
-		d, err := w.wechat.Notify(shop.mchID, wepaytest.Event{
-			URL: w.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Resource: shop.paid3("order-1"),
+		d, err := env.wechat.Notify(shop.mchID, wepaytest.Event{
+			URL: env.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Resource: shop.paid3("order-1"),
 		}, wepaytest.WithFault(fault))
 		if err != nil {
 			t.Fatal(err)
@@ -262,7 +262,7 @@ func TestClockSkew(t *testing.T) {
 		if first := d.Attempts()[0]; first.Taken || first.Status != http.StatusUnauthorized {
 			t.Errorf("of %s WeChat hears %d %s", delay, first.Status, first.Answer)
 		}
-		text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+		text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,46 +278,46 @@ func TestClockSkew(t *testing.T) {
 
 // Ten merchants of two kinds have one URL that says nothing of them.
 func TestTenMerchantsAtOneURL(t *testing.T) {
-	w := newWorld(t)
-	var sellers []*seller
+	env := newEnvironment(t)
+	var merchants []*merchant
 	for n := range 10 {
-		s := newV3Seller(fmt.Sprintf("shop%d", n), n+1)
-		s.notify = "pay_notify"
+		m := newV3Merchant(fmt.Sprintf("shop%d", n), n+1)
+		m.notify = "pay_notify"
 		if n%2 == 1 {
-			s.v3.mode, s.v3.publicKey = wepaytest.ByPublicKey, true
+			m.v3.mode, m.v3.publicKey = wepaytest.ByPublicKey, true
 		}
-		sellers = append(sellers, s)
+		merchants = append(merchants, m)
 	}
 	// Two of one account, which only the appid tells apart.
-	second := newV3Seller("second", 1)
-	second.shared, second.credential, second.appID, second.notify = true, sellers[0].credential, "wxaabbccddeeff0011", "pay_notify"
-	w.registers(sellers...)
-	if err := w.wechat.AddMerchant(wepaytest.Merchant{MchID: second.mchID, AppIDs: []string{sellers[0].appID, second.appID}, APIv3Key: second.v3.key}); err != nil {
+	second := newV3Merchant("second", 1)
+	second.shared, second.credential, second.appID, second.notify = true, merchants[0].credential, "wxaabbccddeeff0011", "pay_notify"
+	env.registers(merchants...)
+	if err := env.wechat.AddMerchant(wepaytest.Merchant{MchID: second.mchID, AppIDs: []string{merchants[0].appID, second.appID}, APIv3Key: second.v3.key}); err != nil {
 		t.Fatal(err)
 	}
-	second.credential = sellers[0].credential
-	w.write("second key.pem", second.credential.KeyPEM)
-	w.serve(layout{sellers: append(sellers, second), site: counting})
-	w.awaitFetches(5)
-	for n, s := range append(sellers, second) {
+	second.credential = merchants[0].credential
+	env.write("second key.pem", second.credential.KeyPEM)
+	env.serve(layout{merchants: append(merchants, second), site: counting})
+	env.awaitFetches(5)
+	for n, m := range append(merchants, second) {
 		id := fmt.Sprintf("order-%d", n)
-		w.get("get_pay_request_params", s.order3(id))
-		d := w.pay(s, id)
+		env.get("get_pay_request_params", m.order3(id))
+		d := env.pay(m, id)
 		checkTakenV3(t, d)
-		if got, told := w.heardOnce(); got.path != "/paid/"+s.name || told["mch_id"] != s.mchID || told["appid"] != s.appID {
-			t.Errorf("of %s's payment %s heard %v", s.name, got.path, told)
+		if got, told := env.deliveredOnce(); got.path != "/paid/"+m.name || told["mch_id"] != m.mchID || told["appid"] != m.appID {
+			t.Errorf("of %s's payment %s got %v", m.name, got.path, told)
 		}
 	}
-	if got := w.fetches(); got != 5 {
+	if got := env.fetches(); got != 5 {
 		t.Errorf("WeChat was asked %d times for certificates, by five accounts", got)
 	}
 }
 
-// registers opens sellers' accounts before Caddy runs.
-func (w *world) registers(sellers ...*seller) {
-	w.t.Helper()
-	for _, s := range sellers {
-		w.register(s)
-		s.shared = true
+// registers opens merchants' accounts before Caddy runs.
+func (env *environment) registers(merchants ...*merchant) {
+	env.t.Helper()
+	for _, m := range merchants {
+		env.register(m)
+		m.shared = true
 	}
 }

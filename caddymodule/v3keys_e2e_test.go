@@ -16,32 +16,32 @@ import (
 )
 
 // awaitFetches waits until WeChat was asked for certificates so many times.
-func (w *world) awaitFetches(n int) {
-	w.t.Helper()
-	w.until(fmt.Sprintf("WeChat was asked %d times for certificates", n), func() bool { return w.fetches() >= n })
+func (env *environment) awaitFetches(n int) {
+	env.t.Helper()
+	env.until(fmt.Sprintf("WeChat was asked %d times for certificates", n), func() bool { return env.fetches() >= n })
 }
 
-// awaitKept waits until a seller's certificates are on disk, where the next config
+// awaitKept waits until a merchant's certificates are on disk, where the next config
 // finds them.
-func (w *world) awaitKept(s *seller) {
-	w.t.Helper()
-	w.until("the certificates of "+s.name+" are kept", func() bool {
-		_, err := os.Stat(filepath.Join(w.dir, "caddy", "wepay", "certificates", s.mchID+".json"))
+func (env *environment) awaitKept(m *merchant) {
+	env.t.Helper()
+	env.until("the certificates of "+m.name+" are kept", func() bool {
+		_, err := os.Stat(filepath.Join(env.dir, "caddy", "wepay", "certificates", m.mchID+".json"))
 		return err == nil
 	})
 }
 
 // until looks again until something is so, or the test's time is over.
-func (w *world) until(what string, so func() bool) {
-	w.t.Helper()
+func (env *environment) until(what string, so func() bool) {
+	env.t.Helper()
 	for !so() {
 		select {
-		case <-w.t.Context().Done():
-			w.t.Fatal(what + ": it did not become so")
+		case <-env.t.Context().Done():
+			env.t.Fatal(what + ": it did not become so")
 		default:
 		}
-		if _, err := w.send(http.MethodGet, w.site+"/", ""); err != nil { // which takes its time
-			w.t.Fatal(err)
+		if _, err := env.send(http.MethodGet, env.site+"/", ""); err != nil { // which takes its time
+			env.t.Fatal(err)
 		}
 	}
 }
@@ -62,27 +62,27 @@ func TestKeysOfWeChat(t *testing.T) {
 		{"both, all with the public key", wepaytest.Migrating, true, 1, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, shop := newWorld(t), newV3Seller("shop", 1)
+			env, shop := newEnvironment(t), newV3Merchant("shop", 1)
 			shop.v3.mode, shop.v3.publicKey = test.mode, test.publicKey
-			w.serve(layout{sellers: []*seller{shop}, site: counting})
+			env.serve(layout{merchants: []*merchant{shop}, site: counting})
 			if test.mode == wepaytest.Migrating {
-				if err := w.wechat.Migrate(shop.mchID, test.mode, test.share); err != nil {
+				if err := env.wechat.Migrate(shop.mchID, test.mode, test.share); err != nil {
 					t.Fatal(err)
 				}
 			}
 			for n := range 6 {
 				id := fmt.Sprintf("order-%d", n)
-				w.get("get_pay_request_params", shop.order3(id))
-				checkTakenV3(t, w.pay(shop, id))
-				w.heardOnce()
+				env.get("get_pay_request_params", shop.order3(id))
+				checkTakenV3(t, env.pay(shop, id))
+				env.deliveredOnce()
 			}
 			if test.fetches > 0 {
-				w.awaitFetches(test.fetches)
+				env.awaitFetches(test.fetches)
 			}
-			if got := w.fetches(); got != test.fetches {
+			if got := env.fetches(); got != test.fetches {
 				t.Errorf("WeChat was asked %d times for certificates, wants %d", got, test.fetches)
 			}
-			if n := w.counts("shop", "taken"); n != 6 {
+			if n := env.counts("shop", "taken"); n != 6 {
 				t.Errorf("%d are counted", n)
 			}
 		})
@@ -92,19 +92,19 @@ func TestKeysOfWeChat(t *testing.T) {
 // Certificates are there before they are needed, when a site only waits for
 // notifications, and the metrics tell when they expire.
 func TestCertificatesAreKept(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.awaitFetches(1)
-	certs, err := w.wechat.PlatformCertificates(shop.mchID)
+	env, shop := newV3Shop(t, "")
+	env.awaitFetches(1)
+	certs, err := env.wechat.PlatformCertificates(shop.mchID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gauge := fmt.Sprintf("caddy_wepay_platform_certificate_expiry_timestamp_seconds{merchant=%q} %s", shop.name,
 		scientific(certs[0].NotAfter.Unix()))
-	w.until(gauge, func() bool {
-		a, err := w.send(http.MethodGet, w.site+"/metrics", "")
+	env.until(gauge, func() bool {
+		a, err := env.send(http.MethodGet, env.site+"/metrics", "")
 		return err == nil && strings.Contains(a.body, gauge)
 	})
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy", "wepay", "certificates", shop.mchID+".json"))
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy", "wepay", "certificates", shop.mchID+".json"))
 	if err != nil || !strings.Contains(string(text), "encrypt_certificate") || strings.Contains(string(text), "BEGIN CERTIFICATE") {
 		t.Errorf("what is kept is %s (%v)", text, err)
 	}
@@ -119,39 +119,39 @@ func scientific(n int64) string {
 // A new certificate is listed a day before it signs, so that it is there by
 // then. One that was never listed is refused, and WeChat sends again.
 func TestCertificateRotates(t *testing.T) {
-	w, shop := newWorld(t), newV3Seller("shop", 1)
-	w.register(shop)
-	w.clock.Advance(time.Second) // the newer of two is the one to name to WeChat
-	if _, err := w.wechat.AnnounceCertificate(shop.mchID); err != nil {
+	env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+	env.register(shop)
+	env.clock.Advance(time.Second) // the newer of two is the one to name to WeChat
+	if _, err := env.wechat.AnnounceCertificate(shop.mchID); err != nil {
 		t.Fatal(err)
 	}
 	shop.shared = true // it has been registered
-	w.serve(layout{sellers: []*seller{shop}, site: counting})
-	w.awaitFetches(1)
+	env.serve(layout{merchants: []*merchant{shop}, site: counting})
+	env.awaitFetches(1)
 	for n, rotate := range []func() error{
 		func() error { return nil },
-		func() error { _, err := w.wechat.RotateCertificate(shop.mchID); return err },
-		func() error { return w.wechat.RetireCertificates(shop.mchID) },
+		func() error { _, err := env.wechat.RotateCertificate(shop.mchID); return err },
+		func() error { return env.wechat.RetireCertificates(shop.mchID) },
 	} {
 		if err := rotate(); err != nil {
 			t.Fatal(err)
 		}
 		id := fmt.Sprintf("order-%d", n)
-		w.get("get_pay_request_params", shop.order3(id))
-		checkTakenV3(t, w.pay(shop, id))
+		env.get("get_pay_request_params", shop.order3(id))
+		checkTakenV3(t, env.pay(shop, id))
 	}
-	w.get("get_pay_request_params", shop.order3("order-3"))
-	if _, err := w.wechat.RotateCertificate(shop.mchID); err != nil {
+	env.get("get_pay_request_params", shop.order3("order-3"))
+	if _, err := env.wechat.RotateCertificate(shop.mchID); err != nil {
 		t.Fatal(err)
 	}
-	attempts := w.pay(shop, "order-3").Attempts()
+	attempts := env.pay(shop, "order-3").Attempts()
 	if attempts[0].Status != http.StatusUnauthorized || attempts[0].Taken {
-		t.Errorf("WeChat heard %d %s", attempts[0].Status, attempts[0].Answer)
+		t.Errorf("WeChat got %d %s", attempts[0].Status, attempts[0].Answer)
 	}
-	if n := w.counts("shop", "unknown_key"); n != 1 {
+	if n := env.counts("shop", "unknown_key"); n != 1 {
 		t.Errorf("%d are counted", n)
 	}
-	if got := w.fetches(); got != 1 {
+	if got := env.fetches(); got != 1 {
 		t.Errorf("WeChat was asked %d times for certificates", got)
 	}
 }
@@ -159,13 +159,13 @@ func TestCertificateRotates(t *testing.T) {
 // Serial numbers at random have WeChat asked once, even by whoever has a merchant's
 // APIv3 key, whatever the number of merchants, and whether they are named.
 func TestFloodOfSerials(t *testing.T) {
-	w := newWorld(t)
-	sellers := []*seller{newV3Seller("shop", 1), newV3Seller("mini", 2), newV3Seller("app", 3)}
-	for _, s := range sellers {
-		s.v3.publicKey = true // so that nothing is fetched before it is needed
+	env := newEnvironment(t)
+	merchants := []*merchant{newV3Merchant("shop", 1), newV3Merchant("mini", 2), newV3Merchant("app", 3)}
+	for _, m := range merchants {
+		m.v3.publicKey = true // so that nothing is fetched before it is needed
 	}
-	w.serve(layout{sellers: sellers, site: counting})
-	delivery := w.paidEvent(sellers[0], sellers[0].paid3("order-1"))
+	env.serve(layout{merchants: merchants, site: counting})
+	delivery := env.paidEvent(merchants[0], merchants[0].paid3("order-1"))
 	var flood sync.WaitGroup
 	for n := range 8 {
 		flood.Go(func() {
@@ -176,17 +176,17 @@ func TestFloodOfSerials(t *testing.T) {
 					return
 				}
 				header.Set("Wechatpay-Serial", fmt.Sprintf("%040X", n*1000+i))
-				if a := w.deliverBody([]string{"pay_notify", "pay_notify/shop"}[i%2], header, delivery.Body()); a.status != http.StatusUnauthorized {
+				if a := env.deliverBody([]string{"pay_notify", "pay_notify/shop"}[i%2], header, delivery.Body()); a.status != http.StatusUnauthorized {
 					t.Errorf("a serial number at random: HTTP %d %s", a.status, a.body)
 				}
 			}
 		})
 	}
 	flood.Wait()
-	if asked := w.fetches(); asked != 1 {
+	if asked := env.fetches(); asked != 1 {
 		t.Errorf("WeChat was asked %d times", asked)
 	}
-	if n := w.counts("", "unknown_key") + w.counts("shop", "unknown_key"); n != 200 {
+	if n := env.counts("", "unknown_key") + env.counts("shop", "unknown_key"); n != 200 {
 		t.Errorf("%d are counted", n)
 	}
 	if err := delivery.Release(); err != nil {
@@ -198,19 +198,19 @@ func TestFloodOfSerials(t *testing.T) {
 // A reload has nothing fetched again that is fresh, and neither has a restart,
 // after which WeChat need not even be there.
 func TestCertificatesOutliveCaddy(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.patience = redials
-	w.awaitKept(shop)
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	delivery := w.pay(shop, "order-1", wepaytest.Held())
-	served := layout{sellers: []*seller{shop}, site: counting}
+	env, shop := newV3Shop(t, "")
+	env.patience = redials
+	env.awaitKept(shop)
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	delivery := env.pay(shop, "order-1", wepaytest.Held())
+	served := layout{merchants: []*merchant{shop}, site: counting}
 	for range 5 {
-		if err := w.load(served); err != nil {
+		if err := env.load(served); err != nil {
 			t.Fatal(err)
 		}
-		w.get("order_query", map[string]any{"out_trade_no": "order-1"})
+		env.get("order_query", map[string]any{"out_trade_no": "order-1"})
 	}
-	if got := w.fetches(); got != 1 {
+	if got := env.fetches(); got != 1 {
 		t.Errorf("WeChat was asked %d times for certificates", got)
 	}
 
@@ -219,18 +219,18 @@ func TestCertificatesOutliveCaddy(t *testing.T) {
 	}
 	alone := *shop
 	alone.endpoint = "https://" + freeAddress(t) // where nobody is
-	if err := w.load(layout{sellers: []*seller{&alone}, site: counting}); err != nil {
+	if err := env.load(layout{merchants: []*merchant{&alone}, site: counting}); err != nil {
 		t.Fatal(err)
 	}
 	if err := delivery.Release(); err != nil {
 		t.Fatal(err)
 	}
-	w.awaitAnswer(delivery)
+	env.awaitAnswer(delivery)
 	checkTakenV3(t, delivery)
-	if heard := w.orders.forget(); len(heard) != 1 {
-		t.Errorf("the order service heard %d times", len(heard))
+	if delivered := env.orders.forget(); len(delivered) != 1 {
+		t.Errorf("the order service got %d times", len(delivered))
 	}
-	if got := w.fetches(); got != 1 {
+	if got := env.fetches(); got != 1 {
 		t.Errorf("WeChat was asked %d times for certificates", got)
 	}
 }
@@ -238,9 +238,9 @@ func TestCertificatesOutliveCaddy(t *testing.T) {
 // A certificate that cannot be used does not keep the others from being used, and
 // the log says which it is.
 func TestUnusableCertificate(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.awaitKept(shop)
-	path := filepath.Join(w.dir, "caddy", "wepay", "certificates", shop.mchID+".json")
+	env, shop := newV3Shop(t, "")
+	env.awaitKept(shop)
+	path := filepath.Join(env.dir, "caddy", "wepay", "certificates", shop.mchID+".json")
 	kept, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -249,20 +249,20 @@ func TestUnusableCertificate(t *testing.T) {
 	if err := os.WriteFile(path, replacing(`"data":[`, `"data":[`+bad+`,`)(kept), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.patience = redials
-	if err := w.load(layout{sellers: []*seller{shop}, site: counting}); err != nil {
+	env.patience = redials
+	if err := env.load(layout{merchants: []*merchant{shop}, site: counting}); err != nil {
 		t.Fatal(err)
 	}
-	d := w.paidEvent(shop, shop.paid3("order-1"))
+	d := env.paidEvent(shop, shop.paid3("order-1"))
 	if err := d.Release(); err != nil {
 		t.Fatal(err)
 	}
-	w.awaitAnswer(d)
+	env.awaitAnswer(d)
 	checkTakenV3(t, d)
-	if got := w.fetches(); got != 1 {
+	if got := env.fetches(); got != 1 {
 		t.Errorf("WeChat was asked %d times for certificates", got)
 	}
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,14 +273,14 @@ func TestUnusableCertificate(t *testing.T) {
 
 // `caddy validate`, and a reload that is refused, ask nobody.
 func TestValidatingFetchesNothing(t *testing.T) {
-	w, shop := newWorld(t), newV3Seller("shop", 1)
-	w.register(shop)
+	env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+	env.register(shop)
 	for range 3 {
-		if err := w.validate(layout{sellers: []*seller{shop}}); err != nil {
+		if err := env.validate(layout{merchants: []*merchant{shop}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := len(w.received()); got > 0 {
+	if got := len(env.received()); got > 0 {
 		t.Errorf("WeChat was asked %d times", got)
 	}
 }
@@ -290,30 +290,30 @@ func TestValidatingFetchesNothing(t *testing.T) {
 func TestNoCertificates(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		spoil func(w *world, shop *seller)
+		spoil func(env *environment, shop *merchant)
 		says  string
 	}{
-		{"none exist", func(w *world, shop *seller) {
+		{"none exist", func(env *environment, shop *merchant) {
 			shop.v3.mode = wepaytest.ByPublicKey
 		}, "set public_key to WeChat Pay's public key"},
-		{"a wrong apiv3_key", func(w *world, shop *seller) {
-			w.wechatKey = shop.v3.key
+		{"a wrong apiv3_key", func(env *environment, shop *merchant) {
+			env.wechatKey = shop.v3.key
 			shop.v3.key = "x" + shop.v3.key[1:]
 		}, "apiv3_key does not decrypt it"},
-		{"not signed by WeChat", func(w *world, _ *seller) {
-			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.WrongSignature, Standing: true})
+		{"not signed by WeChat", func(env *environment, _ *merchant) {
+			env.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.WrongSignature, Standing: true})
 		}, "wrong signature"},
-		{"a probe", func(w *world, _ *seller) {
-			w.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Probe, Standing: true})
+		{"a probe", func(env *environment, _ *merchant) {
+			env.wechat.Misbehave("/v3/certificates", wepaytest.Fault{Kind: wepaytest.Probe, Standing: true})
 		}, "a signature probe"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w, shop := newWorld(t), newV3Seller("shop", 1)
-			test.spoil(w, shop)
-			w.serve(layout{sellers: []*seller{shop}, site: counting})
-			w.awaitFetches(1)
-			w.until("the log says "+test.says, func() bool {
-				text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+			env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+			test.spoil(env, shop)
+			env.serve(layout{merchants: []*merchant{shop}, site: counting})
+			env.awaitFetches(1)
+			env.until("the log says "+test.says, func() bool {
+				text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -324,7 +324,7 @@ func TestNoCertificates(t *testing.T) {
 				}
 				return false
 			})
-			a := w.try("get_pay_request_params", shop.order3("order-1"))
+			a := env.try("get_pay_request_params", shop.order3("order-1"))
 			if a.status != http.StatusBadGateway || a.Errcode != 40000 {
 				t.Errorf("an order: HTTP %d %s", a.status, a.body)
 			}

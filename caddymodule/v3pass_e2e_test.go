@@ -19,76 +19,76 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-// newV3Stall is a world with a merchant that passes calls on, and one that does
+// newV3Stall is an environment with a merchant that passes calls on, and one that does
 // not.
-func newV3Stall(t *testing.T) (w *world, shop, shut, old *seller) {
+func newV3Stall(t *testing.T) (env *environment, shop, shut, old *merchant) {
 	t.Helper()
-	w, shop, shut, old = newWorld(t), newV3Seller("shop", 1), newV3Seller("shut", 2), newSeller("old", 3)
+	env, shop, shut, old = newEnvironment(t), newV3Merchant("shop", 1), newV3Merchant("shut", 2), newMerchant("old", 3)
 	on := []string{"passthrough"}
-	w.serve(w.stalls(stall{shop, on}, stall{shut, nil}, stall{old, on}))
-	return w, shop, shut, old
+	env.serve(env.stalls(stall{shop, on}, stall{shut, nil}, stall{old, on}))
+	return env, shop, shut, old
 }
 
 // pass asks for a call of WeChat's as it stands there.
-func (w *world) pass(method, call, body string, headers ...string) answer {
-	w.t.Helper()
-	a, err := w.send(method, w.site+"/apis/v1/wepay"+call, body, headers...)
+func (env *environment) pass(method, call, body string, headers ...string) answer {
+	env.t.Helper()
+	a, err := env.send(method, env.site+"/apis/v1/wepay"+call, body, headers...)
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	return a
 }
 
 // lastV3 is what WeChat got last.
-func (w *world) lastV3() wepaytest.Request {
-	w.t.Helper()
-	all := w.received()
+func (env *environment) lastV3() wepaytest.Request {
+	env.t.Helper()
+	all := env.received()
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].Path != "/v3/certificates" {
 			return all[i]
 		}
 	}
-	w.t.Fatal("WeChat was not asked")
+	env.t.Fatal("WeChat was not asked")
 	return wepaytest.Request{}
 }
 
 // A call of API v3 goes to WeChat as the caller wrote it, and comes back as
 // WeChat did.
 func TestPassThroughV3(t *testing.T) {
-	w, shop, _, _ := newV3Stall(t)
+	env, shop, _, _ := newV3Stall(t)
 	order := fmt.Sprintf(`{"appid":%q,"mchid":%q, "description":"袜子","out_trade_no":"order-1","notify_url":"https://m.example.cn/n","amount":{"total":1200},"payer":{"openid":%q}}`,
 		shop.appID, shop.mchID, openID)
-	a := w.pass(http.MethodPost, "/v3/pay/transactions/jsapi?merchant=shop", order, "Content-Type", "application/json")
+	a := env.pass(http.MethodPost, "/v3/pay/transactions/jsapi?merchant=shop", order, "Content-Type", "application/json")
 	if a.status != http.StatusOK || !strings.Contains(a.body, `"prepay_id"`) || strings.Contains(a.body, "errcode") ||
 		a.header.Get("Request-Id") == "" || a.header.Get("Cache-Control") != "no-store" || a.header.Get("Wechatpay-Signature") != "" {
 		t.Errorf("placing an order: HTTP %d %v %s", a.status, a.header, a.body)
 	}
-	if got := w.lastV3(); string(got.Body) != order {
+	if got := env.lastV3(); string(got.Body) != order {
 		t.Errorf("WeChat got %s", got.Body)
 	}
 
-	a = w.pass(http.MethodGet, "/v3/pay/transactions/out-trade-no/order-1?appId="+shop.appID+"&mchid="+shop.mchID+"&mchId="+shop.mchID+"&env=H5", "")
+	a = env.pass(http.MethodGet, "/v3/pay/transactions/out-trade-no/order-1?appId="+shop.appID+"&mchid="+shop.mchID+"&mchId="+shop.mchID+"&env=H5", "")
 	var order1 map[string]any
 	if err := json.Unmarshal([]byte(a.body), &order1); err != nil || a.status != http.StatusOK || order1["trade_state"] != "NOTPAY" {
 		t.Errorf("querying it: HTTP %d %s (%v)", a.status, a.body, err)
 	}
-	if got := w.lastV3().Fields; len(got) != 1 || got.Get("mchid") != shop.mchID {
+	if got := env.lastV3().Fields; len(got) != 1 || got.Get("mchid") != shop.mchID {
 		t.Errorf("WeChat got the query %v", got)
 	}
 
-	a = w.pass(http.MethodPost, "/v3/pay/transactions/out-trade-no/order-1/close?merchant=shop", fmt.Sprintf(`{"mchid":%q}`, shop.mchID))
+	a = env.pass(http.MethodPost, "/v3/pay/transactions/out-trade-no/order-1/close?merchant=shop", fmt.Sprintf(`{"mchid":%q}`, shop.mchID))
 	if a.status != http.StatusNoContent || a.body != "" {
 		t.Errorf("closing it: HTTP %d %s", a.status, a.body)
 	}
-	a = w.pass(http.MethodGet, "/v3/pay/transactions/out-trade-no/order-2?merchant=shop&mchid="+shop.mchID, "")
+	a = env.pass(http.MethodGet, "/v3/pay/transactions/out-trade-no/order-2?merchant=shop&mchid="+shop.mchID, "")
 	if a.status != http.StatusNotFound || !strings.Contains(a.body, `"code":"ORDER_NOT_EXIST"`) {
 		t.Errorf("querying another: HTTP %d %s", a.status, a.body)
 	}
-	a = w.pass(http.MethodDelete, "/v3/pay/transactions/out-trade-no/order-1?merchant=shop", "")
+	a = env.pass(http.MethodDelete, "/v3/pay/transactions/out-trade-no/order-1?merchant=shop", "")
 	if a.status != http.StatusBadGateway || a.Errcode != 40000 { // a page, which nobody signed
 		t.Errorf("DELETE of what WeChat does not know: HTTP %d %s", a.status, a.body)
 	}
-	if got := w.lastV3(); got.Method != http.MethodDelete {
+	if got := env.lastV3(); got.Method != http.MethodDelete {
 		t.Errorf("WeChat got %s", got.Method)
 	}
 }
@@ -96,12 +96,12 @@ func TestPassThroughV3(t *testing.T) {
 // A bill is passed on as it comes, once its address was asked for; the route for
 // bills has the same.
 func TestPassThroughV3Bill(t *testing.T) {
-	w, shop, _, _ := newV3Stall(t)
+	env, shop, _, _ := newV3Stall(t)
 	day := time.Now().AddDate(0, 0, -3)
-	if err := w.wechat.FillBill(shop.mchID, day.Format("20060102"), 20_000); err != nil {
+	if err := env.wechat.FillBill(shop.mchID, day.Format("20060102"), 20_000); err != nil {
 		t.Fatal(err)
 	}
-	a := w.pass(http.MethodGet, "/v3/bill/tradebill?bill_date="+day.Format(time.DateOnly)+"&merchant=shop", "")
+	a := env.pass(http.MethodGet, "/v3/bill/tradebill?bill_date="+day.Format(time.DateOnly)+"&merchant=shop", "")
 	var bill struct {
 		HashValue   string `json:"hash_value"`
 		DownloadURL string `json:"download_url"`
@@ -113,11 +113,11 @@ func TestPassThroughV3Bill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a = w.pass(http.MethodGet, download.RequestURI()+"&merchant=shop", "")
+	a = env.pass(http.MethodGet, download.RequestURI()+"&merchant=shop", "")
 	if sum := fmt.Sprintf("%x", sha1.Sum([]byte(a.body))); a.status != http.StatusOK || sum != bill.HashValue || strings.Count(a.body, "\n") < 20_000 {
 		t.Errorf("HTTP %d, %d bytes with the hash %s, wants %s", a.status, len(a.body), sum, bill.HashValue)
 	}
-	text := w.bill("download_bill", "text/csv; charset=utf-8", map[string]any{"merchant": "shop", "bill_date": day.Format("20060102")})
+	text := env.bill("download_bill", "text/csv; charset=utf-8", map[string]any{"merchant": "shop", "bill_date": day.Format("20060102")})
 	if strings.TrimPrefix(text, "\ufeff") != strings.TrimPrefix(a.body, "\ufeff") {
 		t.Errorf("the route has another bill, of %d bytes and not %d", len(text), len(a.body))
 	}
@@ -126,7 +126,7 @@ func TestPassThroughV3Bill(t *testing.T) {
 // Nothing that our side or anything on the way could read in two ways reaches
 // WeChat, and what was escaped gets there as it was.
 func TestPassThroughV3Paths(t *testing.T) {
-	w, _, _, _ := newV3Stall(t)
+	env, _, _, _ := newV3Stall(t)
 	const query = "?merchant=shop"
 	for _, test := range []struct {
 		path    string
@@ -162,10 +162,10 @@ func TestPassThroughV3Paths(t *testing.T) {
 		{"/v4/pay/transactions/id/a", 40011, ""},
 	} {
 		t.Run(test.path, func(t *testing.T) {
-			w := w.in(t)
-			before := len(w.received())
-			a := w.pass(http.MethodGet, test.path+query, "")
-			after := w.received()[before:]
+			env := env.in(t)
+			before := len(env.received())
+			a := env.pass(http.MethodGet, test.path+query, "")
+			after := env.received()[before:]
 			switch {
 			case test.sent == "":
 				isMethod := a.status == http.StatusMethodNotAllowed
@@ -181,8 +181,8 @@ func TestPassThroughV3Paths(t *testing.T) {
 
 // The bytes of path and query are those that the caller sent.
 func TestPassThroughV3Bytes(t *testing.T) {
-	w, shop, _, _ := newV3Stall(t)
-	w.get("get_pay_request_params", shop.order3("order-1")) // WeChat is known from now on
+	env, shop, _, _ := newV3Stall(t)
+	env.get("get_pay_request_params", shop.order3("order-1")) // WeChat is known from now on
 	got := make(chan string, 1)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -207,11 +207,11 @@ func TestPassThroughV3Bytes(t *testing.T) {
 			}
 		}
 	}()
-	w.patience = redials
+	env.patience = redials
 	raw := *shop
 	raw.endpoint, raw.shared = "http://"+listener.Addr().String(), true
-	layout := w.layoutOf(stall{&raw, []string{"passthrough"}})
-	if err := w.load(layout); err != nil {
+	layout := env.layoutOf(stall{&raw, []string{"passthrough"}})
+	if err := env.load(layout); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ asked, sent string }{
@@ -220,7 +220,7 @@ func TestPassThroughV3Bytes(t *testing.T) {
 		{"/v3/a?merchant=shop&b", "/v3/a?b"},
 		{"/v3/a?mchid=" + shop.mchID, "/v3/a?mchid=" + shop.mchID},
 	} {
-		w.pass(http.MethodDelete, test.asked, "")
+		env.pass(http.MethodDelete, test.asked, "")
 		if line, want := <-got, "DELETE "+test.sent+" HTTP/1.1"; strings.TrimSpace(line) != want {
 			t.Errorf("WeChat got %s, wants %s", line, want)
 		}
@@ -230,7 +230,7 @@ func TestPassThroughV3Bytes(t *testing.T) {
 // Uploads may be as large as WeChat takes them, which is more than other bodies
 // may.
 func TestPassThroughV3Upload(t *testing.T) {
-	w, shop := newWorld(t), newV3Seller("shop", 1)
+	env, shop := newEnvironment(t), newV3Merchant("shop", 1)
 	got := make(chan int64, 1)
 	media := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
@@ -244,7 +244,7 @@ func TestPassThroughV3Upload(t *testing.T) {
 	}))
 	defer media.Close()
 	shop.endpoint = media.URL
-	w.serve(w.stalls(stall{shop, []string{"passthrough"}}))
+	env.serve(env.stalls(stall{shop, []string{"passthrough"}}))
 	upload := func(size int) (body, contentType string) {
 		var text strings.Builder
 		form := multipart.NewWriter(&text)
@@ -264,7 +264,7 @@ func TestPassThroughV3Upload(t *testing.T) {
 	const call = "/v3/merchant/media/video_upload?merchant=shop"
 	for _, size := range []int{2 << 20, 5 << 20} {
 		body, kind := upload(size)
-		a := w.pass(http.MethodPost, call, body, "Content-Type", kind)
+		a := env.pass(http.MethodPost, call, body, "Content-Type", kind)
 		if a.status != http.StatusBadGateway {
 			t.Errorf("%d bytes: HTTP %d %s", size, a.status, a.body)
 		}
@@ -273,27 +273,27 @@ func TestPassThroughV3Upload(t *testing.T) {
 		}
 	}
 	body, kind := upload(5<<20 + 64<<10)
-	if a := w.pass(http.MethodPost, call, body, "Content-Type", kind); a.status != http.StatusRequestEntityTooLarge || a.Errcode != 40003 {
+	if a := env.pass(http.MethodPost, call, body, "Content-Type", kind); a.status != http.StatusRequestEntityTooLarge || a.Errcode != 40003 {
 		t.Errorf("too large: HTTP %d %s", a.status, a.body)
 	}
 	body, _ = upload(2 << 20)
-	if a := w.pass(http.MethodPost, call, body, "Content-Type", "application/json"); a.status != http.StatusRequestEntityTooLarge {
+	if a := env.pass(http.MethodPost, call, body, "Content-Type", "application/json"); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("no upload: HTTP %d %s", a.status, a.body)
 	}
 }
 
 // layoutOf is stalls without registering anybody.
-func (w *world) layoutOf(all ...stall) layout {
-	w.t.Helper()
+func (env *environment) layoutOf(all ...stall) layout {
+	env.t.Helper()
 	for _, s := range all {
 		s.shared = true
 	}
-	return w.stalls(all...)
+	return env.stalls(all...)
 }
 
 func TestPassThroughV3Refused(t *testing.T) {
-	w, shop, shut, _ := newV3Stall(t)
-	of := func(s *seller) string { return fmt.Sprintf(`{"mchid":%q}`, s.mchID) }
+	env, shop, shut, _ := newV3Stall(t)
+	of := func(m *merchant) string { return fmt.Sprintf(`{"mchid":%q}`, m.mchID) }
 	const path = "/v3/pay/transactions/out-trade-no/order-1/close"
 	for _, test := range []struct {
 		name, method, call, body string
@@ -313,22 +313,22 @@ func TestPassThroughV3Refused(t *testing.T) {
 		{"OPTIONS", http.MethodOptions, path + "?merchant=shop", "", 405, 40011, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			before := len(w.wechat.Requests(path))
-			a := w.pass(test.method, test.call, test.body)
+			env := env.in(t)
+			before := len(env.wechat.Requests(path))
+			a := env.pass(test.method, test.call, test.body)
 			if a.status != test.status || a.Errcode != test.errcode || !strings.Contains(a.XOrigMsg, test.says) {
 				t.Errorf("HTTP %d %s, wants %d %d %q", a.status, a.body, test.status, test.errcode, test.says)
 			}
-			if got := len(w.wechat.Requests(path)) - before; got > 0 {
+			if got := len(env.wechat.Requests(path)) - before; got > 0 {
 				t.Errorf("WeChat got %d requests", got)
 			}
 		})
 	}
 	named := strings.Replace(of(shop), "{", "{\"name\":\"\xd2\xbb\",", 1) // GBK of one character, and UTF-8 of another
-	if a := w.pass(http.MethodPost, path+"?merchant=shop", named, "Content-Type", "application/json; charset=GBK"); a.Errcode != 40003 || !strings.Contains(a.XOrigMsg, "Content-Type: ") {
+	if a := env.pass(http.MethodPost, path+"?merchant=shop", named, "Content-Type", "application/json; charset=GBK"); a.Errcode != 40003 || !strings.Contains(a.XOrigMsg, "Content-Type: ") {
 		t.Errorf("GBK: HTTP %d %s", a.status, a.body)
 	}
-	if a := w.pass(http.MethodPost, path+"?merchant=shop", padded(of(shop), 1<<20)); a.status != http.StatusNoContent && a.status != http.StatusNotFound {
+	if a := env.pass(http.MethodPost, path+"?merchant=shop", padded(of(shop), 1<<20)); a.status != http.StatusNoContent && a.status != http.StatusNotFound {
 		t.Errorf("just not too large: HTTP %d %s", a.status, a.body)
 	}
 }
@@ -345,20 +345,20 @@ func TestPassThroughV3IsShut(t *testing.T) {
 		{"wepay {\n\t\ttoken a-token-of-the-site\n\t}", 401, nil},
 		{"wepay {\n\t\tallow 127.0.0.1\n\t}", 403, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}},
 	} {
-		w, shop := newWorld(t), newV3Seller("shop", 1)
-		l := w.stalls(stall{shop, []string{"passthrough"}})
+		env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+		l := env.stalls(stall{shop, []string{"passthrough"}})
 		l.site = test.site
-		w.serve(l)
+		env.serve(l)
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-			a := w.pass(method, "/v3/pay/transactions/id/1?merchant=shop&"+url.Values{"mchid": {shop.mchID}}.Encode(), "", test.headers...)
+			a := env.pass(method, "/v3/pay/transactions/id/1?merchant=shop&"+url.Values{"mchid": {shop.mchID}}.Encode(), "", test.headers...)
 			if a.status != test.status || a.Errcode != 401 {
 				t.Errorf("%s of %s: HTTP %d %s", method, test.site, a.status, a.body)
 			}
 		}
-		if got := len(w.wechat.Requests("/v3/pay/transactions/id/1")); got > 0 {
+		if got := len(env.wechat.Requests("/v3/pay/transactions/id/1")); got > 0 {
 			t.Errorf("WeChat got %d requests", got)
 		}
-		if err := w.unload(); err != nil {
+		if err := env.unload(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -366,8 +366,8 @@ func TestPassThroughV3IsShut(t *testing.T) {
 
 // What nobody signed is not passed on as WeChat's.
 func TestPassThroughV3Reply(t *testing.T) {
-	w, shop, _, _ := newV3Stall(t)
-	w.get("get_pay_request_params", shop.order3("order-1"))
+	env, shop, _, _ := newV3Stall(t)
+	env.get("get_pay_request_params", shop.order3("order-1"))
 	const call = "/v3/pay/transactions/out-trade-no/order-1"
 	for _, test := range []struct {
 		name  string
@@ -381,9 +381,9 @@ func TestPassThroughV3Reply(t *testing.T) {
 		{"a page", wepaytest.Fault{Kind: wepaytest.HTML, Status: 502}, "HTTP status 502"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := w.in(t)
-			w.wechat.Misbehave(call, test.fault)
-			a := w.pass(http.MethodGet, call+"?merchant=shop&mchid="+shop.mchID, "")
+			env := env.in(t)
+			env.wechat.Misbehave(call, test.fault)
+			a := env.pass(http.MethodGet, call+"?merchant=shop&mchid="+shop.mchID, "")
 			if a.status != http.StatusBadGateway || a.Errcode != 40000 || !strings.Contains(a.XOrigMsg, test.says) {
 				t.Errorf("HTTP %d %s", a.status, a.body)
 			}

@@ -27,37 +27,37 @@ import (
 func TestV3StoreWhileAway(t *testing.T) {
 	for _, payload := range []string{"v2", "v3"} {
 		t.Run(payload, func(t *testing.T) {
-			w, shop := newWorld(t), newV3Seller("shop", 1)
+			env, shop := newEnvironment(t), newV3Merchant("shop", 1)
 			shop.v3.payload = payload
-			w.serve(layout{sellers: []*seller{shop}, options: w.store()})
+			env.serve(layout{merchants: []*merchant{shop}, options: env.store()})
 			away := make(chan struct{}, 1000)
-			w.orders.answers(func(w http.ResponseWriter, _ *http.Request) {
+			env.orders.answers(func(w http.ResponseWriter, _ *http.Request) {
 				away <- struct{}{}
 				w.WriteHeader(http.StatusBadGateway)
 			})
-			w.get("get_pay_request_params", shop.order3("order-1"))
-			delivery := w.pay(shop, "order-1")
+			env.get("get_pay_request_params", shop.order3("order-1"))
+			delivery := env.pay(shop, "order-1")
 			checkTakenV3(t, delivery)
 			<-away
 			<-away
 			request := shop.refund("order-1", "r-order-1", 200)
-			request["notify_url"] = w.site + "/apis/v1/wepay/refund_notify"
-			w.get("refund", request)
-			checkTakenV3(t, w.finish(shop, "order-1", "SUCCESS"))
+			request["notify_url"] = env.site + "/apis/v1/wepay/refund_notify"
+			env.get("refund", request)
+			checkTakenV3(t, env.finish(shop, "order-1", "SUCCESS"))
 			if err := delivery.Repeat(); err != nil {
 				t.Fatal(err)
 			}
 			checkTakenV3(t, delivery)
 
-			if err := w.load(layout{sellers: []*seller{shop}, options: w.store("workers 3")}); err != nil {
+			if err := env.load(layout{merchants: []*merchant{shop}, options: env.store("workers 3")}); err != nil {
 				t.Fatal(err)
 			}
-			w.orders.forget()
-			heard := w.orders.listen()
-			paid, back := await(t, heard), await(t, heard)
-			got := w.orders.forget()
+			env.orders.forget()
+			delivered := env.orders.listen()
+			paid, back := await(t, delivered), await(t, delivered)
+			got := env.orders.forget()
 			if paid == back || len(got) != 2 {
-				t.Fatalf("the order service heard %d times", len(got))
+				t.Fatalf("the order service got %d times", len(got))
 			}
 			mchID, refund := `"mch_id":"`, `"refund_fee":"200"`
 			if payload == "v3" {
@@ -66,11 +66,11 @@ func TestV3StoreWhileAway(t *testing.T) {
 			for _, one := range got {
 				checkWebhook(t, one)
 				if !strings.Contains(string(one.body), mchID+shop.mchID) {
-					t.Errorf("the order service heard %s", one.body)
+					t.Errorf("the order service got %s", one.body)
 				}
 			}
 			if strings.Contains(string(got[0].body), refund) || !strings.Contains(string(got[1].body), refund) {
-				t.Errorf("the order service heard of the refund first: %s", got[0].body)
+				t.Errorf("the order service got the refund first: %s", got[0].body)
 			}
 		})
 	}
@@ -78,45 +78,45 @@ func TestV3StoreWhileAway(t *testing.T) {
 
 // What is not to be believed is not stored, and the same event at once is one.
 func TestV3StoreTakesWhatIsTrue(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	w.patience = redials
-	if err := w.load(layout{sellers: []*seller{shop}, options: w.store(), site: counting}); err != nil {
+	env, shop := newV3Shop(t, "")
+	env.patience = redials
+	if err := env.load(layout{merchants: []*merchant{shop}, options: env.store(), site: counting}); err != nil {
 		t.Fatal(err)
 	}
-	heard := w.orders.listen()
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	d := w.pay(shop, "order-1", wepaytest.Held())
-	checkRefusedV3(t, w, w.deliver("pay_notify", d, setting("Wechatpay-Nonce", "another")), http.StatusUnauthorized, "wrong_signature")
+	delivered := env.orders.listen()
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	d := env.pay(shop, "order-1", wepaytest.Held())
+	checkRefusedV3(t, env, env.deliver("pay_notify", d, setting("Wechatpay-Nonce", "another")), http.StatusUnauthorized, "wrong_signature")
 	var senders sync.WaitGroup
 	for range 20 {
 		senders.Go(func() {
-			if a := w.deliver("pay_notify", d, nil); a.status != http.StatusNoContent {
+			if a := env.deliver("pay_notify", d, nil); a.status != http.StatusNoContent {
 				t.Errorf("WeChat hears %d %s", a.status, a.body)
 			}
 		})
 	}
 	senders.Wait()
-	await(t, heard)
-	if again := w.orders.forget(); len(again) != 1 {
-		t.Errorf("heard %d times", len(again))
+	await(t, delivered)
+	if again := env.orders.forget(); len(again) != 1 {
+		t.Errorf("delivered %d times", len(again))
 	}
 }
 
 // A reload in the middle of traffic over API v3 refuses nothing, loses nothing,
 // and has no certificates fetched.
 func TestV3ReloadUnderTraffic(t *testing.T) {
-	w, shop := newV3Shop(t, patient)
-	w.patience = redials
-	w.awaitKept(shop)
-	w.get("get_pay_request_params", shop.order3("order-1"))
-	d := w.pay(shop, "order-1", wepaytest.Held())
+	env, shop := newV3Shop(t, patient)
+	env.patience = redials
+	env.awaitKept(shop)
+	env.get("get_pay_request_params", shop.order3("order-1"))
+	d := env.pay(shop, "order-1", wepaytest.Held())
 	var reloaded atomic.Bool
 	var notified atomic.Int64
 	var callers sync.WaitGroup
 	for n := range 3 {
 		callers.Go(func() {
 			for i := 0; !reloaded.Load() || notified.Load() < 100; i++ {
-				a, err := w.send(http.MethodPost, w.site+"/apis/v1/wepay/get_pay_request_params", toJSON(t, shop.order3(fmt.Sprintf("order-%d-%d", n, i))))
+				a, err := env.send(http.MethodPost, env.site+"/apis/v1/wepay/get_pay_request_params", toJSON(t, shop.order3(fmt.Sprintf("order-%d-%d", n, i))))
 				if err != nil || a.Errcode != 0 || a.Result["package"] == "" {
 					t.Errorf("order: HTTP %d %s (%v)", a.status, a.body, err)
 					return
@@ -130,7 +130,7 @@ func TestV3ReloadUnderTraffic(t *testing.T) {
 				for name, values := range header {
 					pairs = append(pairs, name, values[0])
 				}
-				a, err = w.send(http.MethodPost, w.site+"/apis/v1/wepay/pay_notify", string(d.Body()), pairs...)
+				a, err = env.send(http.MethodPost, env.site+"/apis/v1/wepay/pay_notify", string(d.Body()), pairs...)
 				if err != nil || a.status != http.StatusNoContent {
 					t.Errorf("notification: HTTP %d %s (%v)", a.status, a.body, err)
 					return
@@ -139,19 +139,19 @@ func TestV3ReloadUnderTraffic(t *testing.T) {
 			}
 		})
 	}
-	w.reloads(8, shop)
+	env.reloads(8, shop)
 	reloaded.Store(true)
 	callers.Wait()
-	w.checkAllHeard(notified.Load())
-	if got := w.fetches(); got != 1 {
+	env.checkAllDelivered(notified.Load())
+	if got := env.fetches(); got != 1 {
 		t.Errorf("WeChat was asked %d times for certificates", got)
 	}
 }
 
 // Who combines orders, shares profits or sends money is told of that, too.
 func TestV3FurtherKinds(t *testing.T) {
-	w, shop := newV3Shop(t, "")
-	url := w.site + "/apis/v1/wepay/pay_notify"
+	env, shop := newV3Shop(t, "")
+	url := env.site + "/apis/v1/wepay/pay_notify"
 	for _, event := range []wepaytest.Event{
 		{URL: url, Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Resource: map[string]any{
 			"combine_appid": shop.appID, "combine_mchid": shop.mchID, "combine_out_trade_no": "c1",
@@ -171,13 +171,13 @@ func TestV3FurtherKinds(t *testing.T) {
 			"success_time": "2026-01-01T00:00:00+08:00",
 		}},
 	} {
-		d, err := w.wechat.Notify(shop.mchID, event)
+		d, err := env.wechat.Notify(shop.mchID, event)
 		if err != nil {
 			t.Fatal(err)
 		}
 		checkTakenV3(t, d)
-		if got, told := w.heardOnce(); told["mch_id"] != shop.mchID || got.path != "/paid/shop" {
-			t.Errorf("the order service heard %s", got.body)
+		if got, told := env.deliveredOnce(); told["mch_id"] != shop.mchID || got.path != "/paid/shop" {
+			t.Errorf("the order service got %s", got.body)
 		}
 	}
 }
@@ -200,31 +200,31 @@ func (fullStore) Put(context.Context, *store.Event) (bool, error) { return false
 // While the store cannot store it WeChat hears 503 of a notification of API v3,
 // and why in a word, and sends it again.
 func TestV3StoreFull(t *testing.T) {
-	w, shop := newWorld(t), newV3Seller("shop", 1)
-	w.patience = redials
-	l := layout{sellers: []*seller{shop}, options: "store full", site: counting}
-	w.serve(l)
-	w.get("get_pay_request_params", shop.order3("order-1")) // WeChat is known from now on
-	d := w.pay(shop, "order-1", wepaytest.Held())
+	env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+	env.patience = redials
+	l := layout{merchants: []*merchant{shop}, options: "store full", site: counting}
+	env.serve(l)
+	env.get("get_pay_request_params", shop.order3("order-1")) // WeChat is known from now on
+	d := env.pay(shop, "order-1", wepaytest.Held())
 	for _, route := range []string{"pay_notify", "pay_notify/shop", "refund_notify"} {
-		checkRefusedV3(t, w, w.deliver(route, d, nil), http.StatusServiceUnavailable, "not_stored")
+		checkRefusedV3(t, env, env.deliver(route, d, nil), http.StatusServiceUnavailable, "not_stored")
 	}
-	if n := w.counts("shop", "not_stored"); n != 3 {
+	if n := env.counts("shop", "not_stored"); n != 3 {
 		t.Errorf("%d are counted", n)
 	}
-	text, err := os.ReadFile(filepath.Join(w.dir, "caddy.log"))
+	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
 	if err != nil || !strings.Contains(string(text), syscall.ENOSPC.Error()) {
 		t.Errorf("the log does not say why (%v)", err)
 	}
 	if err := d.Release(); err != nil {
 		t.Fatal(err)
 	}
-	l.options = w.store()
-	if err := w.load(l); err != nil {
+	l.options = env.store()
+	if err := env.load(l); err != nil {
 		t.Fatal(err)
 	}
-	heard := w.orders.listen()
-	w.clock.Advance(15 * time.Second) // when WeChat sends again
-	await(t, heard)
+	delivered := env.orders.listen()
+	env.clock.Advance(15 * time.Second) // when WeChat sends again
+	await(t, delivered)
 	checkTakenV3(t, d)
 }

@@ -69,7 +69,7 @@ func TestRoutes(t *testing.T) {
 		{"replay", "POST", "/evt_dead/replay", "", 200, `{"replayed":1,"was":"dead"}`, ""},
 		{"replay what waits", "POST", "/evt_new/replay", "", 200, `{"replayed":1,"was":"waiting"}`, ""},
 		{"replay what was delivered", "POST", "/evt_taken/replay", "", 200, `{"replayed":1,"was":"delivered"}`, ""},
-		{"replay what is no longer kept", "POST", "/evt_done/replay", "", 409, "event evt_done: the event's payload is no longer kept", ""},
+		{"replay what is no longer kept", "POST", "/evt_done/replay", "", 409, "event evt_done: the event's payload is no longer stored", ""},
 		{"replay what is unknown", "POST", "/evt_none/replay", "", 404, "event evt_none: ", ""},
 		{"replay by GET", "GET", "/evt_dead/replay", "", 405, "", ""},
 		{"replay a merchant's", "POST", "/replay", `{"merchant":"shop"}`, 200, `{"replayed":1}`, ""},

@@ -106,11 +106,11 @@ func query(filter store.Filter) url.Values {
 }
 
 func (c *client) showCommand() *cobra.Command {
-	var personal bool
+	var redactedNames bool
 	cmd := c.command("show <id> [--personal]", "Shows an event, with what the order service gets", "", cobra.ExactArgs(1), func(args []string) error {
-		return c.printOf(args[0], http.MethodGet, "?personal="+fmt.Sprint(personal), nil)
+		return c.printOf(args[0], http.MethodGet, "?personal="+fmt.Sprint(redactedNames), nil)
 	})
-	cmd.Flags().BoolVar(&personal, "personal", false, "Show openids and accounts as well")
+	cmd.Flags().BoolVar(&redactedNames, "personal", false, "Show openids and accounts as well")
 	return cmd
 }
 
@@ -142,7 +142,7 @@ func (c *client) dropCommand() *cobra.Command {
 	cmd := c.command("drop <id> --reason <text>", "Takes an event out of the way: it is not handed over unless it is replayed", "", cobra.ExactArgs(1), func(args []string) error {
 		return c.printOf(args[0], http.MethodPost, "/drop", map[string]any{"reason": reason})
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "Why, which is kept with the event")
+	cmd.Flags().StringVar(&reason, "reason", "", "Why; stored with the event")
 	return cmd
 }
 

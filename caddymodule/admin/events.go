@@ -130,7 +130,7 @@ func serveDrop(s store.Store, w http.ResponseWriter, r *http.Request) error {
 	}
 	reason, id := strings.TrimSpace(request.Reason), r.PathValue("id")
 	if reason == "" {
-		return badRequest("reason is required: it is kept with the event")
+		return badRequest("reason is required: it is stored with the event")
 	}
 	if err := s.Drop(r.Context(), id, reason); err != nil {
 		return notDropped(r.Context(), s, id, err)

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// personal are the names, in both APIs, of what tells who somebody is: the account
-// is that of profit sharing's receiver.
-var personal = map[string]bool{
+// redactedNames are those, in both APIs, of personal data; account is that of a
+// receiver of profit sharing.
+var redactedNames = map[string]bool{
 	"openid": true, "sub_openid": true, "sp_openid": true, "re_openid": true, "unionid": true,
 	"user_name": true, "re_user_name": true, "real_name": true,
 	"refund_recv_accout": true, "user_received_account": true, "receiver_account": true, "account": true, "bank_account": true,
 }
 
-// isPersonal reports whether a name is one of these. The names of one of several
-// orders are numbered, such as sub_openid_0.
-func isPersonal(name string) bool { return personal[strings.TrimRight(name, "_0123456789")] }
+// isRedacted reports whether a name is one of these; of several orders they are
+// numbered, such as sub_openid_0.
+func isRedacted(name string) bool { return redactedNames[strings.TrimRight(name, "_0123456789")] }
 
-// redact hides what tells who the payer or receiver is.
+// redact hides personal data.
 func redact(payload []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
@@ -40,7 +40,7 @@ func redacted(value any) any {
 	switch value := value.(type) {
 	case map[string]any:
 		for name := range value {
-			if isPersonal(name) {
+			if isRedacted(name) {
 				value[name] = "***"
 			} else {
 				value[name] = redacted(value[name])

@@ -23,11 +23,11 @@ import (
 )
 
 // backend is an order service in a bubble: it answers as it is told and
-// remembers what it heard, and when.
+// remembers what it got, and when.
 type backend struct {
-	mu     sync.Mutex
-	answer func(*http.Request) (*http.Response, error)
-	heard  []hearing
+	mu        sync.Mutex
+	answer    func(*http.Request) (*http.Response, error)
+	delivered []hearing
 }
 
 type hearing struct {
@@ -41,7 +41,7 @@ func (b *backend) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	b.mu.Lock()
-	b.heard = append(b.heard, hearing{r.Header.Get("webhook-id"), r.URL.Host, time.Now()})
+	b.delivered = append(b.delivered, hearing{r.Header.Get("webhook-id"), r.URL.Host, time.Now()})
 	answer := b.answer
 	b.mu.Unlock()
 	return answer(r)
@@ -56,7 +56,7 @@ func (b *backend) answers(answer func(*http.Request) (*http.Response, error)) {
 func (b *backend) hearings() []hearing {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]hearing(nil), b.heard...)
+	return append([]hearing(nil), b.delivered...)
 }
 
 // replies is an order service that always answers the same.

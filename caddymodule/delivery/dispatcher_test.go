@@ -79,14 +79,14 @@ func TestDeliveryGivenUp(t *testing.T) {
 		d := dispatch(t, replies(404, "", "Retry-After", "1"), "shop")
 		d.put("shop", wepay.Payment, "evt_1", "")
 		d.pass(giveUp + longestWait)
-		e, heard := d.get("evt_1"), d.backend.hearings()
-		if e.State != store.Dead || e.Attempts != len(heard) || len(d.told()) != 1 {
-			t.Fatalf("got %+v after %d attempts", e, len(heard))
+		e, delivered := d.get("evt_1"), d.backend.hearings()
+		if e.State != store.Dead || e.Attempts != len(delivered) || len(d.told()) != 1 {
+			t.Fatalf("got %+v after %d attempts", e, len(delivered))
 		}
 		var shortest, longest float64 = 2, 0
-		for n := 1; n < len(heard); n++ {
+		for n := 1; n < len(delivered); n++ {
 			want := growing(firstWait, longestWait, n)
-			wait := heard[n].at.Sub(heard[n-1].at)
+			wait := delivered[n].at.Sub(delivered[n-1].at)
 			if wait < want*4/5 || wait > want {
 				t.Errorf("wait %d is %s, want %s less a fifth at most", n, wait, want)
 			}
@@ -96,7 +96,7 @@ func TestDeliveryGivenUp(t *testing.T) {
 		if shortest > 0.85 || longest < 0.95 {
 			t.Errorf("the waits are %.2f to %.2f of what they could be: they differ too little", shortest, longest)
 		}
-		tried := heard[len(heard)-1].at.Sub(heard[0].at)
+		tried := delivered[len(delivered)-1].at.Sub(delivered[0].at)
 		if tried < giveUp || tried > giveUp+longestWait {
 			t.Errorf("given up after %s", tried)
 		}
@@ -113,8 +113,8 @@ func TestDeliveryGivenUp(t *testing.T) {
 			t.Errorf("replayed: %+v", e)
 		}
 		d.pass(giveUp + longestWait)
-		if e, again := d.get("evt_1"), len(d.backend.hearings())-len(heard); e.State != store.Dead || again < len(heard)*9/10 || e.Attempts != again {
-			t.Errorf("replayed it is given up after %d attempts, not %d: %+v", again, len(heard), e)
+		if e, again := d.get("evt_1"), len(d.backend.hearings())-len(delivered); e.State != store.Dead || again < len(delivered)*9/10 || e.Attempts != again {
+			t.Errorf("replayed it is given up after %d attempts, not %d: %+v", again, len(delivered), e)
 		}
 	})
 }

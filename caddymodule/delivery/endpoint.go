@@ -40,7 +40,7 @@ var (
 const (
 	// maxReply bounds what an order service may answer, in bytes.
 	maxReply = 64 << 10
-	// keptAnswer is how much of an answer is kept with the event, in bytes.
+	// keptAnswer is how much of an answer is stored with the event, in bytes.
 	keptAnswer = 200
 )
 
@@ -59,7 +59,7 @@ func (e *notTaken) Error() string { return ErrNotTaken.Error() + ": " + e.err.Er
 func (e *notTaken) Unwrap() []error { return []error{ErrNotTaken, e.err} }
 
 // refused reports whether the order service is there but does not want the
-// event: trying again hardly helps before somebody has looked.
+// event: trying again will not help before an operator has looked.
 func (e *notTaken) refused() bool {
 	switch e.status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:

@@ -78,8 +78,8 @@ func TestDeliveriesAtOnce(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				if heard := len(d.backend.hearings()); heard < test.want || heard > test.most {
-					t.Errorf("%d deliveries at once, want %d to %d", heard, test.want, test.most)
+				if delivered := len(d.backend.hearings()); delivered < test.want || delivered > test.most {
+					t.Errorf("%d deliveries at once, want %d to %d", delivered, test.want, test.most)
 				}
 				want := max(test.workers/2, 1) * leasedAhead
 				if _, _, limit := d.store.did(); limit != want {
@@ -103,8 +103,8 @@ func TestDeliveryWaitsForWorker(t *testing.T) {
 			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 		}
 		d.pass(events * timeout)
-		if heard, lost := len(d.backend.hearings()), d.logged(zap.WarnLevel); heard != events || len(lost) > 0 {
-			t.Errorf("heard %d times, logged: %q", heard, lost)
+		if delivered, lost := len(d.backend.hearings()), d.logged(zap.WarnLevel); delivered != events || len(lost) > 0 {
+			t.Errorf("delivered %d times, logged: %q", delivered, lost)
 		}
 		if tried := d.store.tries(); tried == events {
 			t.Error("no lease was given back")
@@ -139,8 +139,8 @@ func TestDeliveryBreaker(t *testing.T) {
 					d.put("shop1", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 				}
 				synctest.Wait()
-				if heard := len(d.backend.hearings()); heard != test.before {
-					t.Errorf("%d events are heard of", heard)
+				if delivered := len(d.backend.hearings()); delivered != test.before {
+					t.Errorf("%d events are delivered", delivered)
 				}
 				d.backend.answers(replies(204, ""))
 				d.put("shop2", wepay.Payment, "evt_other", "")
@@ -171,8 +171,8 @@ func TestDeliveryBreakerAgain(t *testing.T) {
 		d.pass(time.Minute)
 		d.backend.answers(replies(204, ""))
 		d.pass(2 * time.Minute)
-		if e, heard := d.get("evt_1"), len(d.backend.hearings()); e.State != store.Delivered || heard < 4 {
-			t.Errorf("heard %d times: %+v", heard, e)
+		if e, delivered := d.get("evt_1"), len(d.backend.hearings()); e.State != store.Delivered || delivered < 4 {
+			t.Errorf("delivered %d times: %+v", delivered, e)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func TestRefundAfterPayment(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer func(*http.Request) (*http.Response, error) // to the payment, at first
-		after  store.State                                 // of the payment, when the refund is heard
+		after  store.State                                 // of the payment, when the refund is delivered
 	}{
 		{"paid at once", replies(204, ""), store.Delivered},
 		{"paid later", replies(404, ""), store.Delivered},
@@ -37,7 +37,7 @@ func TestRefundAfterPayment(t *testing.T) {
 						}
 					case "evt_refund":
 						if e := d.get("evt_payment"); e.State != test.after {
-							t.Errorf("the refund is heard while the payment is %s", e.State)
+							t.Errorf("the refund is delivered while the payment is %s", e.State)
 						}
 					}
 					return replies(204, "")(r)
@@ -124,8 +124,8 @@ func TestRefundOfWhatEnded(t *testing.T) {
 				d.store.findsNot(lost)
 				d.put("shop", wepay.Refunded, "evt_refund", "evt_payment")
 				d.pass(10 * precedingWait)
-				if heard, logged := len(d.backend.hearings()), d.logged(zap.ErrorLevel); heard != 0 || len(logged) < 9 || len(logged) > 12 {
-					t.Errorf("heard %d times, logged: %q", heard, logged)
+				if delivered, logged := len(d.backend.hearings()), d.logged(zap.ErrorLevel); delivered != 0 || len(logged) < 9 || len(logged) > 12 {
+					t.Errorf("delivered %d times, logged: %q", delivered, logged)
 				}
 				d.store.findsNot(nil)
 				d.pass(precedingWait)

@@ -150,7 +150,7 @@ func (w *queueWorker) attempt(e *store.Event, until time.Time) (wait time.Durati
 	}
 	err = w.endpoint.Deliver(w.delivering, e)
 	if err != nil && w.delivering.Err() != nil {
-		// Whether it was taken nobody knows: it is delivered again, by others.
+		// Whether it was taken is unknown: it is delivered again, by others.
 		return 0, false, nil
 	}
 	w.report(err, probe)

@@ -125,7 +125,7 @@ func (w *queueWorker) postpone(e *store.Event, err error) string {
 }
 
 // store settles a lease, and reports whether that was done. Where it fails it is
-// tried again as long as the lease lasts and nobody wants to stop; then the
+// tried again as long as the lease lasts and nothing stops it; then the
 // event is handed over again.
 func (w *queueWorker) store(lease *store.Lease, until time.Time) bool {
 	err := w.tryStore(lease)

@@ -45,8 +45,8 @@ func TestSettleAgain(t *testing.T) {
 				if e := d.get("evt_1"); e.State != test.state || e.Attempts != 1 {
 					t.Errorf("got %+v", e)
 				}
-				if heard := d.backend.hearings(); len(heard) != 1 || d.store.tries() != 1 {
-					t.Errorf("heard %d times, settled %d times", len(heard), d.store.tries())
+				if delivered := d.backend.hearings(); len(delivered) != 1 || d.store.tries() != 1 {
+					t.Errorf("delivered %d times, settled %d times", len(delivered), d.store.tries())
 				}
 				if (len(d.told()) == 1) != (test.state == store.Dead) {
 					t.Errorf("told to be dead: %q", d.told())
@@ -115,7 +115,7 @@ func TestSettleGivenUp(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		how   func(context.Context, func() error) error
-		after time.Duration // how soon it is heard again
+		after time.Duration // how soon it is delivered again
 		tries int           // before that, at most
 		logs  int
 	}{
@@ -130,13 +130,13 @@ func TestSettleGivenUp(t *testing.T) {
 				d.store.settles(test.how)
 				d.put("shop", wepay.Payment, "evt_1", "")
 				d.pass(test.after - time.Nanosecond)
-				if heard, tries := len(d.backend.hearings()), d.store.tries(); heard != 1 || tries > test.tries {
-					t.Errorf("heard %d times, settled %d times", heard, tries)
+				if delivered, tries := len(d.backend.hearings()), d.store.tries(); delivered != 1 || tries > test.tries {
+					t.Errorf("delivered %d times, settled %d times", delivered, tries)
 				}
 				d.store.settles(well)
 				d.pass(settleTimeout)
-				if heard, logged := len(d.backend.hearings()), d.logged(zap.ErrorLevel); heard != 2 || len(logged) != test.logs+2 {
-					t.Errorf("heard %d times, logged: %q", heard, logged)
+				if delivered, logged := len(d.backend.hearings()), d.logged(zap.ErrorLevel); delivered != 2 || len(logged) != test.logs+2 {
+					t.Errorf("delivered %d times, logged: %q", delivered, logged)
 				}
 				if e := d.get("evt_1"); e.State != store.Dead || len(d.told()) != 1 {
 					t.Errorf("got %+v, told to be dead: %q", e, d.told())
@@ -190,8 +190,8 @@ func TestSettleHoldsNobodyUp(t *testing.T) {
 			d.put("mini", wepay.Payment, fmt.Sprintf("evt_mini_%d", n), "")
 		}
 		synctest.Wait()
-		if heard := len(d.backend.hearings()); heard != 2*workers {
-			t.Errorf("%d events are heard of", heard)
+		if delivered := len(d.backend.hearings()); delivered != 2*workers {
+			t.Errorf("%d events are delivered", delivered)
 		}
 	})
 }

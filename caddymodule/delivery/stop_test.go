@@ -102,8 +102,8 @@ func TestDispatcherStopsWaiting(t *testing.T) {
 				if took := time.Since(began); took != test.took {
 					t.Errorf("it took %s", took)
 				}
-				if heard := len(d.backend.hearings()); heard != d.share {
-					t.Errorf("%d events are heard of", heard)
+				if delivered := len(d.backend.hearings()); delivered != d.share {
+					t.Errorf("%d events are delivered", delivered)
 				}
 				if test.took == 5*time.Second {
 					return

@@ -116,31 +116,31 @@ func (s *orderService) customerPays(w http.ResponseWriter, r *http.Request) {
 	}
 	fmt.Fprintf(w, "WeChat sent\n%s\n\n", delivery.Body())
 	for _, attempt := range delivery.Attempts() {
-		fmt.Fprintf(w, "and heard\n%s\n", attempt.Answer)
+		fmt.Fprintf(w, "and got\n%s\n", attempt.Answer)
 	}
 }
 
-// heardOf returns what the service was told of an order.
-func (s *orderService) heardOf(outTradeNo string) []callback {
+// deliveredOf returns what the service got of an order.
+func (s *orderService) deliveredOf(outTradeNo string) []callback {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var heard []callback
+	var delivered []callback
 	for _, c := range s.received {
 		if c.payment["out_trade_no"] == outTradeNo {
-			heard = append(heard, c)
+			delivered = append(delivered, c)
 		}
 	}
-	return heard
+	return delivered
 }
 
-// awaitOf waits until the service was told of an order, and returns what.
+// awaitOf waits until the service gets something of an order, and returns it.
 func (s *orderService) awaitOf(ctx context.Context, outTradeNo string) ([]callback, error) {
 	for {
 		s.mu.Lock()
 		more := s.more
 		s.mu.Unlock()
-		if heard := s.heardOf(outTradeNo); len(heard) > 0 {
-			return heard, nil
+		if delivered := s.deliveredOf(outTradeNo); len(delivered) > 0 {
+			return delivered, nil
 		}
 		select {
 		case <-ctx.Done():

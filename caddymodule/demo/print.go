@@ -17,7 +17,7 @@ func show(wire string) {
 	fmt.Println("    " + strings.ReplaceAll(strings.TrimSpace(wire), "\n", "\n    ") + "\n")
 }
 
-// showAnswers prints what WeChat heard.
+// showAnswers prints what WeChat was answered.
 func showAnswers(delivery *wepaytest.Delivery) {
 	for _, attempt := range delivery.Attempts() {
 		show(fmt.Sprintf("HTTP %d\n%s", attempt.Status, attempt.Answer))

@@ -86,18 +86,18 @@ func (d *demo) showHandOver(ctx context.Context, order string, paid *wepaytest.D
 	if err := paid.Repeat(); err != nil {
 		return err
 	}
-	heard, err := d.orders.awaitOf(ctx, order)
+	delivered, err := d.orders.awaitOf(ctx, order)
 	if err != nil {
 		return err
 	}
-	if len(heard) != 1 {
-		return fmt.Errorf("the order service heard %d times of one payment", len(heard))
+	if len(delivered) != 1 {
+		return fmt.Errorf("the order service got %d times of one payment", len(delivered))
 	}
 	say("At its cb_notify_url the order service got it as JSON, in the same words whichever API WeChat spoke, signed by Caddy (Standard Webhooks).")
 	say("WeChat has just sent the notification again, as it does when in doubt: the same webhook-id, so it counts once.")
-	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
-	if heard[0].payment["total_fee"] != "1200" {
-		return errors.New("the order service heard of another amount")
+	show("webhook-id: " + delivered[0].id + "\n" + string(delivered[0].body))
+	if delivered[0].payment["total_fee"] != "1200" {
+		return errors.New("the order service got of another amount")
 	}
 	return nil
 }
@@ -141,13 +141,13 @@ func (d *demo) showSecondMerchant(ctx context.Context) error {
 	if !delivery.Taken() {
 		return errors.New("WeChat did not hear SUCCESS")
 	}
-	heard, err := d.orders.awaitOf(ctx, order)
+	delivered, err := d.orders.awaitOf(ctx, order)
 	if err != nil {
 		return err
 	}
 	say("And the order service got what it knows:")
-	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
-	if heard[0].payment["total_fee"] != "1" || heard[0].payment["result_code"] != "SUCCESS" {
+	show("webhook-id: " + delivered[0].id + "\n" + string(delivered[0].body))
+	if delivered[0].payment["total_fee"] != "1" || delivered[0].payment["result_code"] != "SUCCESS" {
 		return errors.New("the order service did not hear of it in API v2's names")
 	}
 	return nil
@@ -169,18 +169,18 @@ func (d *demo) showStore(ctx context.Context) error {
 		return err
 	}
 	showAnswers(delivery)
-	if !delivery.Taken() || len(d.orders.heardOf(order)) != 0 {
+	if !delivery.Taken() || len(d.orders.deliveredOf(order)) != 0 {
 		return errors.New("the payment is not in the store")
 	}
 	say("It is in the store, on disk, and is tried again and again. Now the order service is back:")
 	if err := d.orders.start(d.orders.address); err != nil {
 		return err
 	}
-	heard, err := d.orders.awaitOf(ctx, order)
+	delivered, err := d.orders.awaitOf(ctx, order)
 	if err != nil {
 		return err
 	}
-	show("webhook-id: " + heard[0].id + "\n" + string(heard[0].body))
+	show("webhook-id: " + delivered[0].id + "\n" + string(delivered[0].body))
 	return nil
 }
 
@@ -195,10 +195,10 @@ func (d *demo) showForgery(ctx context.Context, paid *wepaytest.Delivery) error 
 		return err
 	}
 	show(answer.String())
-	if !bytes.Contains(answer.body, []byte("FAIL")) || d.api == wepay.V3 && answer.status < 400 || len(d.orders.heardOf("demo-9999")) != 0 {
+	if !bytes.Contains(answer.body, []byte("FAIL")) || d.api == wepay.V3 && answer.status < 400 || len(d.orders.deliveredOf("demo-9999")) != 0 {
 		return errors.New("a forged notification was taken")
 	}
-	say("The signature is not over that: refused, and the order service heard nothing.")
+	say("The signature is not over that: refused, and the order service got nothing.")
 	return nil
 }
 

@@ -54,7 +54,7 @@ type Event struct {
 	Since    time.Time `json:"since,omitzero"`
 
 	// Why the last attempt failed, or why it was dropped; whether the order
-	// service answered with a refusal, so that somebody has to look; and the first
+	// service answered with a refusal, so that an operator has to look; and the first
 	// 200 bytes of what it answered then. Reason and Answer are stored as [Text]
 	// returns them; all other texts must be UTF-8 without a NUL.
 	Reason  string `json:"reason,omitempty"`

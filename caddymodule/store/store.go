@@ -47,7 +47,7 @@ type Store interface {
 
 	// Settle ends a lease and stores its event as the holder leaves it: delivered,
 	// dead, or waiting with another Due. The payload stays. It returns
-	// [ErrLeaseLost] where the event is leased by somebody else by now, or settled.
+	// [ErrLeaseLost] where the event is leased by another by now, or settled.
 	Settle(ctx context.Context, lease *Lease) error
 
 	// Get returns an event, or [ErrNoEvent].
@@ -105,7 +105,7 @@ var (
 
 	// ErrNoPayload says that the event's payload is gone: it ended longer ago than
 	// payloads are kept.
-	ErrNoPayload = errors.New("the event's payload is no longer kept")
+	ErrNoPayload = errors.New("the event's payload is no longer stored")
 
 	// ErrWrongState says that the event's state does not allow it.
 	ErrWrongState = errors.New("the event's state does not allow it")
@@ -113,7 +113,7 @@ var (
 	// ErrNoPage says that no page ends there.
 	ErrNoPage = errors.New("the store has no page that ends there")
 
-	// ErrLeaseLost says that the event was settled, or leased by somebody else.
+	// ErrLeaseLost says that the event was settled, or leased by another.
 	ErrLeaseLost = errors.New("the lease of the event is lost")
 )
 
@@ -133,7 +133,7 @@ type Count struct {
 }
 
 // Left returns how many events wait, and how many are dead, of all merchants:
-// what nobody hands over any more where a store is left.
+// what is no longer handed over when a store is removed.
 func Left(counts []Count) (waiting, dead int) {
 	for _, count := range counts {
 		switch count.State {

@@ -30,7 +30,7 @@ func decodeNested(root string, document []byte) (wepay.Fields, error) {
 			if strings.TrimSpace(text) != "" {
 				return syntaxError("the list holds text")
 			}
-			items = []wepay.Fields{} // nobody has taken from it
+			items = []wepay.Fields{} // none was opened
 		}
 		if items != nil {
 			text, err = marshalItems(items)

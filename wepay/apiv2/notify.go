@@ -26,7 +26,7 @@ func ReadNotification(body []byte) (*Unverified, error) {
 	if fields.Get("return_code") != "SUCCESS" {
 		return nil, fmt.Errorf("%w: return_code is not SUCCESS", wepay.ErrMalformed)
 	}
-	// The signature leaves them out, so that nobody vouches for their being there.
+	// The signature leaves them out, so that their presence is not authenticated.
 	fields = slices.DeleteFunc(fields, func(f wepay.Field) bool { return f.Value == "" })
 	return &Unverified{fields}, nil
 }
@@ -83,7 +83,7 @@ var replyFields = []string{"prepay_id", "refund_id", "out_refund_no", "refund_co
 
 // checkPayment tells a payment's notification from what else WeChat signs with
 // the merchant's key: its replies to orders, queries, reversals and refunds, and
-// to payments at a counter, which nobody is notified of.
+// to payments at a counter, which are not notified.
 func checkPayment(fields wepay.Fields) error {
 	for _, name := range replyFields {
 		if fields.Get(name) != "" {

@@ -13,7 +13,7 @@ import (
 // WeChat signs the text a=1&b=2 without escaping the values: the signature of
 // a=1 and b=2 is also that of a alone with the value "1&b=2". What an order's
 // attach says is its caller's to choose, so that whoever knows one signature
-// could cut its text into fields that WeChat never wrote. A payment is believed
+// could cut its text into fields that WeChat never wrote. A payment is accepted
 // in one reading only, and this is why no other passes for it:
 //
 //   - No value but attach holds "&name=" for a documented name, so that each of
@@ -31,7 +31,7 @@ const (
 	text                     // anything that reads as no further field
 	token                    // numbers and words: printable ASCII without & and =
 	digits                   // amounts, counts and times
-	jsonText                 // may read as fields that nobody knows, within its strings
+	jsonText                 // may read as unknown fields, within its strings
 	attached                 // the order's attach: see checkAttach
 )
 

@@ -80,7 +80,7 @@ func (c *Client) queryRefund(ctx context.Context, id, subMchID string) (wepay.Fi
 			return refundOf(reply, item)
 		}
 	}
-	return nil, errors.New("WeChat Pay's answer does not tell of the refund")
+	return nil, errors.New("WeChat Pay's answer does not name the refund")
 }
 
 // The names under which a notification has what the answer to a query says of

@@ -19,7 +19,7 @@ const (
 const sandboxKeyAge = 60 * time.Hour
 
 // askForNotification is the least time between two questions for the key that are
-// asked for a notification's sake, which anybody may send.
+// asked for a notification's sake, which anyone may send.
 const askForNotification = 10 * time.Second
 
 // sandboxKey returns the key that the sandbox signs with, unless fetching it failed

@@ -210,7 +210,7 @@ func provesItself(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusTooManyRequests
 }
 
-// translate returns a believed reply under API v2's names.
+// translate returns a verified reply under API v2's names.
 func (x *exchange) translate(answer *reply) (wepay.Fields, error) {
 	fields, err := x.accept(answer)
 	if err != nil {

@@ -56,7 +56,7 @@ var passedHeaders = []string{"Content-Type", "Content-Disposition", "Request-Id"
 //
 // Nothing but a GET is sent to a second endpoint. The error is a
 // *wepay.FieldError for a request that is none or about another merchant, wraps
-// wepay.ErrNotAble, or is a *wepay.Error: for an answer that nobody signed, too.
+// wepay.ErrNotAble, or is a *wepay.Error: for an unsigned answer, too.
 func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	r, err := c.passRequest(in)
 	if err != nil {
@@ -358,7 +358,7 @@ var whose = []string{"mchid", "sp_mchid", "combine_mchid", "sub_mchid"}
 // other's. WeChat does not let one in any case, since the signature is the
 // merchant's own; of a partner's sub-merchants the configuration may allow fewer
 // than WeChat does. Within the body another mchid is no one who asks: the orders
-// of a combined one are other merchants'. Of a path nobody knows which part names
+// of a combined one are other merchants'. Of an unknown path no part is known to name
 // a sub-merchant, so that passthrough does not hold a partner to some of its own
 // there.
 func (c *Client) checkOwn(name, value string) error {

@@ -24,7 +24,7 @@ type Clock struct {
 }
 
 const (
-	// leastStep is what the system's clock has to be set by to be told of.
+	// leastStep is the least that the system's clock is set by to count as a step.
 	leastStep = 5 * time.Second
 
 	// longestFollowing bounds what the time since a clock was last read lets it

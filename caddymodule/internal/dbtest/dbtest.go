@@ -58,7 +58,7 @@ type server struct {
 }
 
 // newServer makes a server's directory. Database servers refuse to run as root, so
-// that a test of root runs them as somebody else.
+// that a test of root runs them as another user.
 func newServer(t testing.TB, accounts ...string) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wepay-db-")
@@ -166,7 +166,7 @@ func (s *server) Kill() {
 	s.cmd = nil
 }
 
-// freePort returns a port that nobody listens on.
+// freePort returns a free port.
 func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,7 +14,7 @@ const Interval = time.Minute
 // to use, by many goroutines.
 type Sampler struct {
 	// Counted is told at the end of an interval how often each thing happened that
-	// was not logged, if any did; nil: nobody is.
+	// was not logged, if any did; nil: nothing is called.
 	Counted func(unlogged map[string]int)
 
 	mu    sync.Mutex

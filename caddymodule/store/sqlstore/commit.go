@@ -42,7 +42,7 @@ type committer struct {
 const commitTimeout = 4 * time.Second
 
 // do has a job done, and waits until that is durable. Once a job is taken its end
-// is waited for, so that nobody is left in doubt.
+// is waited for, so that no outcome is left in doubt.
 func (c *committer) do(j *job) error {
 	if err := j.ctx.Err(); err != nil {
 		return err

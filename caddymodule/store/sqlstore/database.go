@@ -26,15 +26,15 @@ type engine interface {
 	admit(events, bytes int) error
 
 	// lease leases what is due of a queue to an instance. If nothing is it says when
-	// something will be; zero: nobody knows.
+	// something will be; zero: unknown.
 	lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leases []*store.Lease, next time.Time, err error)
 
-	// leased reports whether somebody holds an event, and guard returns what ends a
+	// leased reports whether an event is held, and guard returns what ends a
 	// statement that changes one of a lease alone, or ErrLeaseLost.
 	leased(s session, seq int64) (bool, error)
 	guard(token *token) (condition string, args []any, err error)
 
-	// freed is told of a lease that has ended, nil: whichever its event has. release
+	// freed is called for a lease that has ended, nil: whichever its event has. release
 	// ends those of an instance that leaves.
 	freed(seq int64, of *token)
 	release(ctx context.Context, of *instance) error
@@ -54,7 +54,7 @@ type token struct {
 	until  time.Time // where leases are in memory
 }
 
-// database is a place where events are kept, which is open. Several instances may
+// database is an open place of events. Several instances may
 // have it open.
 type database struct {
 	engine   engine

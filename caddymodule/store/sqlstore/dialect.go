@@ -74,7 +74,7 @@ func (d *dialect) migration(version int) ([]string, error) {
 }
 
 // migrate brings the schema to the newest version. The caller sees to it that
-// nobody else does at the same time.
+// no other does at the same time.
 func (d *dialect) migrate(s session, replacements *strings.Replacer) error {
 	if _, err := s.exec("CREATE TABLE IF NOT EXISTS wepay_schema (version INTEGER NOT NULL)"); err != nil {
 		return fmt.Errorf("making the table of the schema's version: %w", err)

@@ -207,7 +207,7 @@ func (f *file) update(_ context.Context, run func(session) error) error {
 const reopenPause = time.Second
 
 // reopen opens a file anew on which a write or a sync failed, and checks it: until
-// then nobody knows what of it is on the disk.
+// then it is unknown what of it is on disk.
 func (f *file) reopen() error {
 	if !f.broken {
 		return nil

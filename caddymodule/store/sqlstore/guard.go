@@ -128,7 +128,7 @@ func (f *file) tend(d *database) {
 const checkedRows = 200
 
 // checkPortion reads some rows, and makes sure that the indexes lead to them: an
-// event that no index has is found by nobody. SQLite itself finds pages that are
+// event that no index has is never found. SQLite itself finds pages that are
 // broken.
 func (f *file) checkPortion(d *database) {
 	ctx, cancel := d.ending()

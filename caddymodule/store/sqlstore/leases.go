@@ -10,7 +10,7 @@ import (
 )
 
 // leases are the leases of a file's events. They are in memory: no other process
-// has the file open, and after a crash nobody holds one.
+// has the file open, and after a crash none is held.
 type leases struct {
 	mu     sync.Mutex
 	held   map[int64]*token // by row; those that have run out stay until another begins
@@ -21,7 +21,7 @@ func newLeases() *leases {
 	return &leases{held: make(map[int64]*token), queues: make(map[store.Queue]int)}
 }
 
-// leased reports whether somebody holds an event.
+// leased reports whether an event is held.
 func (l *leases) leased(_ session, seq int64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -158,7 +158,7 @@ func hasClass(err error, classes ...string) bool {
 	return false
 }
 
-// schemaLock is a number that nobody else is likely to lock.
+// schemaLock is a number that nothing else is likely to lock.
 const schemaLock = 0x7765706179
 
 func preparePostgres(ctx context.Context, s *server) error {

@@ -146,7 +146,7 @@ func (d *database) insertPart(s session, part []key, jobs map[key]*job) error {
 	return err
 }
 
-// collision says that two IDs have one key, which nobody has seen yet.
+// collision says that two IDs have one key, which has never been seen.
 func collision(id, other string) error {
 	return fmt.Errorf("event %q cannot be told from %q, which the store has", id, other)
 }

@@ -16,8 +16,8 @@ type schedule struct {
 
 // turn is the next time that a queue is to be looked at.
 type turn struct {
-	at      time.Time     // zero: nobody knows of an event
-	changed chan struct{} // closed when at gets earlier; nil: nobody waits
+	at      time.Time     // zero: no event is known
+	changed chan struct{} // closed when at gets earlier; nil: none waits
 }
 
 func newSchedule() *schedule { return &schedule{queues: make(map[store.Queue]*turn)} }

@@ -233,7 +233,7 @@ func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, lim
 	return leased, time.Time{}, nil
 }
 
-// leased reports whether somebody holds an event.
+// leased reports whether an event is held.
 func (s *server) leased(tx session, seq int64) (held bool, err error) {
 	var n int64
 	err = tx.query("SELECT COUNT(*) FROM wepay_event WHERE seq = ? AND leased_until > "+s.dialect.clock,

@@ -23,7 +23,7 @@ var sqliteDialect = &dialect{
 type conn struct {
 	*sqlite3.Conn
 	statements map[string]*sqlite3.Stmt
-	turn       chan struct{} // has one element while nobody uses the connection
+	turn       chan struct{} // has one element while the connection is idle
 }
 
 // What a connection is set up with. FULL: a commit is on disk. The cache is in KiB.

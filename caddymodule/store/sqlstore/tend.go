@@ -57,8 +57,8 @@ func (d *database) scheduleWaiting(ctx context.Context) error {
 	})
 }
 
-// How what has been kept for long enough is removed: in rounds, and each of them
-// in portions that keep nobody waiting.
+// How expired payloads and rows are removed: in rounds, and each of them
+// in portions that hold nothing up.
 const (
 	longestRetentionPause = time.Minute
 	portion               = 200
@@ -73,7 +73,7 @@ func (d *database) retentionPause() time.Duration {
 	return min(max(keep/10, portionPause), longestRetentionPause)
 }
 
-// retain removes the payloads and the rows that have been kept for long enough, by
+// retain removes the payloads and the rows that have expired, by
 // a clock that goes on evenly: one that is set to a wrong time removes nothing.
 func (d *database) retain(ctx context.Context, even *clock.Clock) {
 	o := d.options.Load()
@@ -100,7 +100,7 @@ func (d *database) remove(ctx context.Context, write string, before int64, selec
 		var err error
 		if more, err = d.removePortion(ctx, write, before, selects, args); err != nil {
 			if ctx.Err() == nil {
-				d.logger.Warn("removing what was kept for long enough failed and is tried again", zap.Error(err))
+				d.logger.Warn("removing expired payloads and rows failed and is tried again", zap.Error(err))
 			}
 			return
 		}

@@ -197,7 +197,7 @@ func checkNames(s *stage) {
 	}
 }
 
-// While a lease lasts nobody else gets its event, however many ask.
+// While a lease lasts no other gets its event, however many ask.
 func checkLeasedOnce(s *stage) {
 	instances := []store.Store{s.open(), s.open()}
 	const n = 60
@@ -272,7 +272,7 @@ func checkRunsOut(s *stage) {
 	}
 }
 
-// A lease that has run out is good as long as nobody else has taken the event.
+// A lease that has run out is good as long as no other has taken the event.
 func checkSettledLate(s *stage) {
 	o := s.open()
 	s.put(o, payment(payments, "evt_1"))

@@ -33,7 +33,7 @@ type place struct {
 type kept struct {
 	store.Event
 	lease  int
-	holder *Memory // nil: nobody
+	holder *Memory // nil: none
 	until  time.Time
 }
 
@@ -85,7 +85,7 @@ func (m *Memory) do(ctx context.Context, call func() error) error {
 	return call()
 }
 
-// sweep removes what has been kept for long enough.
+// sweep removes what has expired.
 func (p *place) sweep() {
 	now := p.options.Now()
 	for id, k := range p.events {
@@ -115,7 +115,7 @@ func (m *Memory) keep(k *kept, e *store.Event) {
 	m.wake()
 }
 
-// held reports whether somebody holds an event.
+// held reports whether an event is leased.
 func (k *kept) held(now time.Time) bool {
 	return k.holder != nil && k.holder.opened && now.Before(k.until)
 }

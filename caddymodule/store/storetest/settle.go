@@ -199,7 +199,7 @@ func checkDrop(s *stage) {
 	}
 }
 
-// An event may be dropped while somebody holds it, who then has lost it.
+// An event may be dropped while it is leased, and the lease is lost then.
 func checkDropLeased(s *stage) {
 	o := s.open()
 	s.put(o, payment(payments, "evt_1"))

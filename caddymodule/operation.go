@@ -17,64 +17,64 @@ import (
 // serveOperation answers a request for an operation. Path is what stands behind
 // its name.
 func (h *Handler) serveOperation(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) error {
-	q, result, err := h.operate(w, r, op, path)
-	defer func() { inFlight.done(q.call) }()
+	o, result, err := h.operate(w, r, op, path)
+	defer func() { inFlight.done(o.call) }()
 	if err == nil {
-		h.app.metrics.operation(q.merchant, op, 0)
-		h.logUnheard(r, q)
+		h.app.metrics.operation(o.merchant, op, 0)
+		h.logUndelivered(r, o)
 		if bill, isBill := result.(*billAnswer); isBill {
 			return h.streamBill(w, r, bill)
 		}
 		return writeJSON(w, http.StatusOK, success{Result: result})
 	}
-	return h.fail(w, q, err)
+	return h.fail(w, o, err)
 }
 
 // fail says why an operation was not done.
-func (h *Handler) fail(w http.ResponseWriter, q question, err error) error {
+func (h *Handler) fail(w http.ResponseWriter, o operation, err error) error {
 	failed := newFailure(err)
 	if failed.Errcode != codeNoSuchAPI {
-		h.app.metrics.operation(q.merchant, q.op, failed.Errcode)
+		h.app.metrics.operation(o.merchant, o.op, failed.Errcode)
 	}
-	h.logFailure(q, failed, err)
+	h.logFailure(o, failed, err)
 	return writeJSON(w, failed.status, failed)
 }
 
 // operate asks WeChat Pay for what a request says, if it may.
-func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) (question, any, error) {
-	q := question{op: op, path: "/" + path}
+func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Operation, path string) (operation, any, error) {
+	o := operation{op: op, path: "/" + path}
 	route, found := routeOf(op)
 	switch {
 	case !found || route.path != (path != "") || route.path && r.URL.RawPath != "":
-		return q, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+		return o, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
-		return q, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("%s is asked for with POST", op)}
+		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("%s is asked for with POST", op)}
 	}
 	if err := h.access.check(r); err != nil {
-		return q, nil, refuseAccess(w, err)
+		return o, nil, refuseAccess(w, err)
 	}
 	request, err := readRequest(w, r)
 	if err != nil {
-		return q, nil, err
+		return o, nil, err
 	}
-	if q.merchant, err = h.merchants.Select(request.selector); err != nil {
-		return q, nil, err
+	if o.merchant, err = h.merchants.Select(request.selector); err != nil {
+		return o, nil, err
 	}
 	native, err := takeSwitch(request, "native")
 	if err != nil {
-		return q, nil, err
+		return o, nil, err
 	}
 	if route.bill {
-		q.format = cmp.Or(request.take("format"), r.URL.Query().Get("format"))
+		o.format = cmp.Or(request.take("format"), r.URL.Query().Get("format"))
 	}
-	if q.fields, err = route.fields(r, request.values); err != nil {
-		return q, nil, err
+	if o.fields, err = route.fields(r, request.values); err != nil {
+		return o, nil, err
 	}
 	ask := route.ask
 	switch {
 	case native && route.bill:
-		return q, nil, &wepay.FieldError{Field: "native", Reason: "does not go with bills"}
+		return o, nil, &wepay.FieldError{Field: "native", Reason: "does not go with bills"}
 	case native:
 		ask = askNative
 	case ask == nil:
@@ -82,17 +82,17 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	}
 	ctx := r.Context()
 	if movesMoney[op] {
-		if q.call, err = inFlight.begin(ctx, q, h); err != nil {
-			return q, nil, err
+		if o.call, err = inFlight.begin(ctx, o, h); err != nil {
+			return o, nil, err
 		}
-		ctx = q.call.ctx
+		ctx = o.call.ctx
 	}
 	var result any
-	err = h.guard(q, func() (err error) {
-		result, err = ask(ctx, h, q)
+	err = h.guard(o, func() (err error) {
+		result, err = ask(ctx, h, o)
 		return err
 	})
-	return q, result, route.rename(err)
+	return o, result, route.rename(err)
 }
 
 // takeSwitch returns what a request says about us and not about WeChat.

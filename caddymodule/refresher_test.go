@@ -82,9 +82,9 @@ func (l *lister) took() []time.Time {
 }
 
 // accounts are those of so many merchants.
-func (l *lister) accounts(t *testing.T, n int) *platforms {
+func (l *lister) accounts(t *testing.T, n int) *keyRings {
 	t.Helper()
-	all := newPlatforms(nil)
+	all := newKeyRings(nil)
 	for i := range n {
 		m := *testMerchant
 		m.Name, m.MchID = fmt.Sprintf("shop%d", i), fmt.Sprintf("19000001%02d", i)
@@ -102,32 +102,32 @@ func (l *lister) accounts(t *testing.T, n int) *platforms {
 	return all
 }
 
-func keep(t *testing.T, all *platforms) *keeper {
+func newRefresher(t *testing.T, all *keyRings) *refresher {
 	t.Helper()
-	return startKeeper(all, zap.NewNop(), newMetrics())
+	return startRefresher(all, zap.NewNop(), newMetrics())
 }
 
 func noNetwork(*http.Request) error { return errors.New("no network") }
 
-// checkPauses demands that each question came so long after the one before it, or
-// at the latest with the keeper's next round.
+// checkPauses demands that each request came so long after the one before it, or
+// at the latest with the refresher's next round.
 func checkPauses(t *testing.T, asked []time.Time, pause time.Duration) {
 	t.Helper()
 	for i, at := range asked[min(1, len(asked)):] {
-		if since := at.Sub(asked[i]); since < pause || since > pause+keeperPause*3/2 {
-			t.Errorf("question %d came after %s, want %s and no round more", i+2, since, pause)
+		if since := at.Sub(asked[i]); since < pause || since > pause+refreshPause*3/2 {
+			t.Errorf("request %d came after %s, want %s and no round more", i+2, since, pause)
 		}
 	}
 }
 
 // What failed is fetched again after a while, and what was fetched before it is
 // old.
-func TestKeeperFetchesInTime(t *testing.T) {
+func TestRefresherFetchesInTime(t *testing.T) {
 	wechat := newLister(t)
 	all := wechat.accounts(t, 1)
 	synctest.Test(t, func(t *testing.T) {
 		wechat.fails(noNetwork)
-		k := keep(t, all)
+		k := newRefresher(t, all)
 		defer k.stop()
 		synctest.Wait()
 		if asked := wechat.took(); len(asked) != 1 {
@@ -153,31 +153,31 @@ func TestKeeperFetchesInTime(t *testing.T) {
 }
 
 // Servers that are started together do not go on asking together.
-func TestKeepersSpread(t *testing.T) {
+func TestRefreshersSpread(t *testing.T) {
 	wechat := newLister(t)
-	var fleet []*platforms
+	var fleet []*keyRings
 	for range 20 {
 		fleet = append(fleet, wechat.accounts(t, 1))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		wechat.fails(noNetwork)
 		for _, server := range fleet {
-			defer keep(t, server).stop()
+			defer newRefresher(t, server).stop()
 		}
 		synctest.Wait()
 		wechat.took()
-		time.Sleep(5*time.Minute + keeperPause*3/2)
+		time.Sleep(5*time.Minute + refreshPause*3/2)
 		asked := wechat.took()
 		slices.SortFunc(asked, time.Time.Compare)
-		if spread := asked[len(asked)-1].Sub(asked[0]); len(asked) != 20 || spread < keeperPause/4 {
-			t.Errorf("%d questions within %s", len(asked), spread)
+		if spread := asked[len(asked)-1].Sub(asked[0]); len(asked) != 20 || spread < refreshPause/4 {
+			t.Errorf("%d requests within %s", len(asked), spread)
 		}
 	})
 }
 
 // Access points that never answer are asked about a few accounts at a time, and
-// keep nobody from stopping.
-func TestKeeperStops(t *testing.T) {
+// do not delay a stop.
+func TestRefresherStops(t *testing.T) {
 	wechat := newLister(t)
 	all := wechat.accounts(t, 20)
 	synctest.Test(t, func(t *testing.T) {
@@ -185,9 +185,9 @@ func TestKeeperStops(t *testing.T) {
 			<-r.Context().Done()
 			return r.Context().Err()
 		})
-		k := keep(t, all)
+		k := newRefresher(t, all)
 		time.Sleep(time.Minute)
-		if asked := wechat.took(); len(asked) != keeperAtOnce {
+		if asked := wechat.took(); len(asked) != refreshesAtOnce {
 			t.Errorf("asked about %d accounts at once", len(asked))
 		}
 		began := time.Now()

@@ -20,7 +20,7 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-// v3Keys are a seller's for API v3. It may have them and go by API v2.
+// v3Keys are a merchant's for API v3. It may have them and go by API v2.
 type v3Keys struct {
 	api       string // "": v2
 	key       string // apiv3_key; "": it has none of it
@@ -30,79 +30,79 @@ type v3Keys struct {
 	id        string            // of that
 }
 
-// newV3Seller returns a merchant that goes by API v3 and has no key of API v2.
-func newV3Seller(name string, n int) *seller {
-	s := newSeller(name, n)
-	s.key, s.form = "", bareKey
-	s.v3 = v3Keys{api: "v3", key: fmt.Sprintf("v3Key7q2Vn0sX9tB4mHc6Zr1Lw8Fy3%02d", n)}
-	return s
+// newV3Merchant returns a merchant that goes by API v3 and has no key of API v2.
+func newV3Merchant(name string, n int) *merchant {
+	m := newMerchant(name, n)
+	m.key, m.form = "", bareKey
+	m.v3 = v3Keys{api: "v3", key: fmt.Sprintf("v3Key7q2Vn0sX9tB4mHc6Zr1Lw8Fy3%02d", n)}
+	return m
 }
 
 // moving returns a merchant with the keys of both APIs.
-func moving(name string, n int, api string) *seller {
-	s, old := newV3Seller(name, n), newSeller(name, n)
-	s.key, s.form, s.v3.api = old.key, old.form, api
-	return s
+func moving(name string, n int, api string) *merchant {
+	m, old := newV3Merchant(name, n), newMerchant(name, n)
+	m.key, m.form, m.v3.api = old.key, old.form, api
+	return m
 }
 
-// newV3Shop is a world with one merchant of API v3 and further lines of the
+// newV3Shop is an environment with one merchant of API v3 and further lines of the
 // global option.
-func newV3Shop(t *testing.T, options string) (*world, *seller) {
+func newV3Shop(t *testing.T, options string) (*environment, *merchant) {
 	t.Helper()
-	w, shop := newWorld(t), newV3Seller("shop", 1)
-	w.serve(layout{sellers: []*seller{shop}, options: options, site: counting})
-	return w, shop
+	env, shop := newEnvironment(t), newV3Merchant("shop", 1)
+	env.serve(layout{merchants: []*merchant{shop}, options: options, site: counting})
+	return env, shop
 }
 
 // counting is the open site that also tells what it counts.
 const counting = openSite + "\n\thandle /metrics {\n\t\tmetrics\n\t}"
 
-func (w *world) registerV3(s *seller) {
-	w.t.Helper()
-	if s.v3.key == "" {
+func (env *environment) registerV3(m *merchant) {
+	env.t.Helper()
+	if m.v3.key == "" {
 		return
 	}
-	id, text, err := w.wechat.PublicKey(s.mchID)
+	id, text, err := env.wechat.PublicKey(m.mchID)
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
-	s.v3.id = id
-	w.write(s.name+" pub_key.pem", text)
+	m.v3.id = id
+	env.write(m.name+" pub_key.pem", text)
 }
 
-func (w *world) linesV3(s *seller) (lines []string) {
-	for name, value := range map[string]string{"api": s.v3.api, "apiv3_key": s.v3.key, "payload": s.v3.payload} {
+func (env *environment) linesV3(m *merchant) (lines []string) {
+	for name, value := range map[string]string{"api": m.v3.api, "apiv3_key": m.v3.key, "payload": m.v3.payload} {
 		if value != "" {
 			lines = append(lines, name+" "+value)
 		}
 	}
-	if s.v3.publicKey {
-		lines = append(lines, fmt.Sprintf("public_key %s %q", s.v3.id, w.dir+"/"+s.name+" pub_key.pem"))
+	if m.v3.publicKey {
+		lines = append(lines, fmt.Sprintf("public_key %s %q", m.v3.id, env.dir+"/"+m.name+" pub_key.pem"))
 	}
 	return lines
 }
 
 // fetches counts how often WeChat was asked for certificates.
-func (w *world) fetches() int { return len(w.wechat.Requests("/v3/certificates")) }
+func (env *environment) fetches() int { return len(env.wechat.Requests("/v3/certificates")) }
 
 // received is what WeChat was asked for but platform certificates, which are
 // fetched by themselves at any time.
-func (w *world) received() []wepaytest.Request {
-	return slices.DeleteFunc(w.wechat.Requests(""), func(r wepaytest.Request) bool { return r.Path == "/v3/certificates" })
+func (env *environment) received() []wepaytest.Request {
+	return slices.DeleteFunc(env.wechat.Requests(""), func(r wepaytest.Request) bool { return r.Path == "/v3/certificates" })
 }
 
 // counts is how often the site counted a result of notifications for a merchant.
-func (w *world) counts(merchant, result string) (n int) {
-	w.t.Helper()
-	a, err := w.send(http.MethodGet, w.site+"/metrics", "")
+func (env *environment) counts(merchant, result string) (n int) {
+	env.t.Helper()
+	a, err := env.send(http.MethodGet, env.site+"/metrics", "")
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	series := fmt.Sprintf("caddy_wepay_notifications_total{merchant=%q,result=%q} ", merchant, result)
 	for line := range strings.Lines(a.body) {
 		if value, found := strings.CutPrefix(line, series); found {
 			if _, err := fmt.Sscan(value, &n); err != nil {
-				w.t.Fatal(err)
+				env.t.Fatal(err)
 			}
 		}
 	}
@@ -111,42 +111,42 @@ func (w *world) counts(merchant, result string) (n int) {
 
 // deliver sends a notification itself, as WeChat would but for what change does
 // to its header.
-func (w *world) deliver(route string, d *wepaytest.Delivery, change func(http.Header)) answer {
-	w.t.Helper()
+func (env *environment) deliver(route string, d *wepaytest.Delivery, change func(http.Header)) answer {
+	env.t.Helper()
 	header, err := d.Header()
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	if change != nil {
 		change(header)
 	}
-	return w.deliverBody(route, header, d.Body())
+	return env.deliverBody(route, header, d.Body())
 }
 
-func (w *world) deliverBody(route string, header http.Header, body []byte) answer {
-	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
+func (env *environment) deliverBody(route string, header http.Header, body []byte) answer {
+	env.t.Helper()
+	req, err := http.NewRequestWithContext(env.t.Context(), http.MethodPost, env.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	req.Header = header
-	resp, err := w.web.Do(req)
+	resp, err := env.web.Do(req)
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}
 }
 
 // paid3 is what WeChat tells over API v3 of an order that was paid, but for some
 // changes of names and values.
-func (s *seller) paid3(id string, changes ...any) map[string]any {
+func (m *merchant) paid3(id string, changes ...any) map[string]any {
 	resource := map[string]any{
-		"mchid": s.mchID, "appid": s.appID, "out_trade_no": id, "transaction_id": "42" + id, "trade_type": "JSAPI",
+		"mchid": m.mchID, "appid": m.appID, "out_trade_no": id, "transaction_id": "42" + id, "trade_type": "JSAPI",
 		"trade_state": "SUCCESS", "bank_type": "OTHERS", "success_time": "2026-01-01T00:00:00+08:00",
 		"payer": map[string]any{"openid": openID}, "amount": map[string]any{"total": 1, "payer_total": 1, "currency": "CNY", "payer_currency": "CNY"},
 	}
@@ -157,24 +157,24 @@ func (s *seller) paid3(id string, changes ...any) map[string]any {
 }
 
 // paidEvent has WeChat tell of a payment, and keeps what it tells.
-func (w *world) paidEvent(s *seller, resource map[string]any) *wepaytest.Delivery {
-	w.t.Helper()
-	d, err := w.wechat.Notify(s.mchID, wepaytest.Event{
-		URL: w.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功", Resource: resource,
+func (env *environment) paidEvent(m *merchant, resource map[string]any) *wepaytest.Delivery {
+	env.t.Helper()
+	d, err := env.wechat.Notify(m.mchID, wepaytest.Event{
+		URL: env.site + "/apis/v1/wepay/pay_notify", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功", Resource: resource,
 	}, wepaytest.Held())
 	if err != nil {
-		w.t.Fatal(err)
+		env.t.Fatal(err)
 	}
 	return d
 }
 
 // checkRefusedV3 demands the answer to a notification of API v3 that was not
-// taken, and that nobody heard of it.
-func checkRefusedV3(t *testing.T, w *world, a answer, status int, reason string) {
+// taken, and that nothing was delivered.
+func checkRefusedV3(t *testing.T, env *environment, a answer, status int, reason string) {
 	t.Helper()
 	checkAnswerV3(t, a, status, reason)
-	if heard := w.orders.forget(); len(heard) > 0 {
-		t.Errorf("the order service heard %s", heard[0].body)
+	if delivered := env.orders.forget(); len(delivered) > 0 {
+		t.Errorf("the order service got %s", delivered[0].body)
 	}
 }
 
@@ -187,7 +187,7 @@ func checkAnswerV3(t *testing.T, a answer, status int, reason string) {
 	}
 }
 
-// checkTakenV3 demands that WeChat heard so, which is 204 and not a byte.
+// checkTakenV3 demands that WeChat got so, which is 204 and not a byte.
 func checkTakenV3(t *testing.T, d *wepaytest.Delivery) {
 	t.Helper()
 	attempts := d.Attempts()
@@ -195,33 +195,33 @@ func checkTakenV3(t *testing.T, d *wepaytest.Delivery) {
 		t.Fatal("WeChat has sent nothing")
 	}
 	if last := attempts[len(attempts)-1]; !last.Taken || last.Status != http.StatusNoContent || len(last.Answer) > 0 {
-		t.Fatalf("WeChat heard %d %q (%v)", last.Status, last.Answer, last.Err)
+		t.Fatalf("WeChat got %d %q (%v)", last.Status, last.Answer, last.Err)
 	}
 }
 
 // heardOnce returns what the order service was told, which has to be one thing.
-func (w *world) heardOnce() (callback, map[string]string) {
-	w.t.Helper()
-	heard := w.orders.forget()
-	if len(heard) != 1 {
-		w.t.Fatalf("the order service heard %d times", len(heard))
+func (env *environment) deliveredOnce() (callback, map[string]string) {
+	env.t.Helper()
+	delivered := env.orders.forget()
+	if len(delivered) != 1 {
+		env.t.Fatalf("the order service got %d times", len(delivered))
 	}
 	var fields map[string]string
-	if err := json.Unmarshal(heard[0].body, &fields); err != nil {
-		w.t.Fatalf("the callback is no flat object of text: %v: %s", err, heard[0].body)
+	if err := json.Unmarshal(delivered[0].body, &fields); err != nil {
+		env.t.Fatalf("the callback is no flat object of text: %v: %s", err, delivered[0].body)
 	}
-	return heard[0], fields
+	return delivered[0], fields
 }
 
 // checkClientParametersV3 does the payer's SDK's part for an order of API v3.
-func checkClientParametersV3(t *testing.T, s *seller, params map[string]string) {
+func checkClientParametersV3(t *testing.T, m *merchant, params map[string]string) {
 	t.Helper()
-	appID := firstOf(s.subAppID, s.appID)
+	appID := firstOf(m.subAppID, m.appID)
 	names := []string{"appId", "nonceStr", "package", "paySign", "signType", "timeStamp", "timestamp"}
 	message, sign := lines(params["appId"], params["timeStamp"], params["nonceStr"], params["package"]), params["paySign"]
 	ok := params["appId"] == appID && params["signType"] == "RSA" && params["timestamp"] == params["timeStamp"] &&
 		strings.HasPrefix(params["package"], "prepay_id=wx")
-	switch s.env {
+	switch m.env {
 	case "APP":
 		names = []string{"appid", "noncestr", "package", "partnerid", "prepayid", "sign", "timestamp"}
 		message, sign = lines(params["appid"], params["timestamp"], params["noncestr"], params["prepayid"]), params["sign"]
@@ -238,7 +238,7 @@ func checkClientParametersV3(t *testing.T, s *seller, params map[string]string) 
 	}
 	if sign != "" {
 		digest, raw := sha256.Sum256([]byte(message)), fromBase64(t, sign)
-		err := rsa.VerifyPKCS1v15(s.credential.Certificate.Leaf.PublicKey.(*rsa.PublicKey), crypto.SHA256, digest[:], raw)
+		err := rsa.VerifyPKCS1v15(m.credential.Certificate.Leaf.PublicKey.(*rsa.PublicKey), crypto.SHA256, digest[:], raw)
 		ok = ok && err == nil
 	}
 	if !ok {
@@ -258,7 +258,7 @@ func fromBase64(t *testing.T, text string) []byte {
 }
 
 // unload stops Caddy before the test ends, which then has none to stop.
-func (w *world) unload() error {
-	w.t.Helper()
+func (env *environment) unload() error {
+	env.t.Helper()
 	return caddy.Stop()
 }
