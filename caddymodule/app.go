@@ -89,6 +89,7 @@ type App struct {
 	metrics   *metrics
 	merchants *wepay.Merchants
 	accounts  map[*wepay.Merchant]*account
+	handlers  []*Handler // of the sites
 	keyRings  *keyRings
 	login     *wepay.Login
 
@@ -168,6 +169,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start opens the store and hands over what waits in it, and begins to keep
 // platform certificates fresh.
 func (a *App) Start() error {
+	a.doubtRoutes()
 	if a.store != nil {
 		if err := a.startStore(); err != nil {
 			return err

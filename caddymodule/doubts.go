@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -40,6 +41,38 @@ func (a *App) doubtEndpoints(account *account) {
 			a.doubt(m, notified.directive+" is plain http to another network, and there is no callback_secret: anyone on the network can read and forge payments: use https, or add callback_secret")
 		}
 	}
+}
+
+// doubtRoutes warns of merchants that no site serves, and of a notify_url whose
+// notifications no site takes. The sites are known when all is provisioned.
+func (a *App) doubtRoutes() {
+	for _, m := range a.merchants.All() {
+		serves := func(h *Handler) bool { return h.merchants.Named(m.Name) == m }
+		if !slices.ContainsFunc(a.handlers, serves) {
+			a.doubt(m, "no wepay directive of this server serves it")
+			continue
+		}
+		u, err := url.Parse(m.NotifyURL)
+		if err != nil || m.NotifyURL == "" || slices.ContainsFunc(a.handlers, func(h *Handler) bool { return serves(h) && h.takes(u.Path, m.Name) }) {
+			continue
+		}
+		reason := fmt.Sprintf("notify_url: no wepay directive of this server takes notifications at the path %s, unless something before it rewrites that", printable(u.Path))
+		if slices.ContainsFunc(a.handlers, func(h *Handler) bool { return h.takes(u.Path, "") }) {
+			reason = fmt.Sprintf("notify_url: the path %s takes the notifications of another merchant, and not this one's: end it with /%s", printable(u.Path), m.Name)
+		}
+		a.doubt(m, reason)
+	}
+}
+
+// takes reports whether notifications of a merchant are taken at a path; without
+// a name, of some merchant.
+func (h *Handler) takes(path, name string) bool {
+	route, found := strings.CutPrefix(path, h.prefix+"/")
+	first, named, _ := strings.Cut(strings.Trim(route, "/"), "/")
+	if !found || first != payNotify && first != refundNotify {
+		return false
+	}
+	return named == "" || named == name || name == "" && h.merchants.Named(named) != nil
 }
 
 // ownNetworks are the domains whose names no public DNS knows.

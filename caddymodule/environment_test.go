@@ -338,6 +338,10 @@ func (env *environment) sendOnce(method, url, body string, headers ...string) (a
 	for pair := range slices.Chunk(headers, 2) {
 		req.Header.Set(pair[0], pair[1])
 	}
+	return env.do(req)
+}
+
+func (env *environment) do(req *http.Request) (answer, error) {
 	resp, err := env.web.Do(req)
 	if err != nil {
 		return answer{}, err

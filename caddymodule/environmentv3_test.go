@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -94,13 +93,18 @@ func (env *environment) received() []wepaytest.Request {
 // counts is how often the site counted a result of notifications for a merchant.
 func (env *environment) counts(merchant, result string) (n int) {
 	env.t.Helper()
+	return env.counted(fmt.Sprintf("caddy_wepay_notifications_total{merchant=%q,result=%q}", merchant, result))
+}
+
+// counted returns what a series of the metrics stands at.
+func (env *environment) counted(series string) (n int) {
+	env.t.Helper()
 	a, err := env.send(http.MethodGet, env.site+"/metrics", "")
 	if err != nil {
 		env.t.Fatal(err)
 	}
-	series := fmt.Sprintf("caddy_wepay_notifications_total{merchant=%q,result=%q} ", merchant, result)
 	for line := range strings.Lines(a.body) {
-		if value, found := strings.CutPrefix(line, series); found {
+		if value, found := strings.CutPrefix(line, series+" "); found {
 			if _, err := fmt.Sscan(value, &n); err != nil {
 				env.t.Fatal(err)
 			}
@@ -130,16 +134,11 @@ func (env *environment) deliverBody(route string, header http.Header, body []byt
 		env.t.Fatal(err)
 	}
 	req.Header = header
-	resp, err := env.web.Do(req)
+	a, err := env.do(req)
 	if err != nil {
 		env.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		env.t.Fatal(err)
-	}
-	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}
+	return a
 }
 
 // paid3 is what WeChat tells over API v3 of an order that was paid, but for some

@@ -89,6 +89,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.access, err = newAccess(ctx, h.Allow, h.Token); err != nil {
 		return h.positions.locate(err)
 	}
+	h.app.handlers = append(h.app.handlers, h)
 	for _, doubt := range h.access.doubts {
 		h.logger.Warn("wepay directive is doubtful", zap.String("path_prefix", h.prefix), zap.String("reason", h.positions.locate(doubt).Error()))
 	}
@@ -104,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	route = strings.Trim(route, "/")
 	first, rest, _ := strings.Cut(route, "/")
 	switch {
-	case first == "pay_notify" || first == "refund_notify":
+	case first == payNotify || first == refundNotify:
 		return h.serveNotification(w, r, rest)
 	case first == string(apiv3.Pass) && rest != "":
 		return h.servePass(w, r)

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	notifications *prometheus.CounterVec
 	operations    *prometheus.CounterVec
+	noRoutes      *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
 	expiry        *prometheus.GaugeVec
 	keyRing       *prometheus.GaugeVec
@@ -34,6 +35,10 @@ func newMetrics() *metrics {
 			Namespace: "caddy", Subsystem: "wepay", Name: "operations_total",
 			Help: "Operations asked for, by merchant and errcode (0: done).",
 		}, []string{"merchant", "operation", "errcode"}),
+		noRoutes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "no_route_total",
+			Help: "Requests under the path prefix that no route is for, by the route that they resemble most (empty: none).",
+		}, []string{"nearest"}),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "deliveries_total",
 			Help: "Attempts to hand over an event of the store, by merchant and by what came of it: delivered, failed, refused, dead.",
@@ -50,7 +55,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.notifications, m.operations, m.deliveries, m.expiry, m.keyRing}
+	return []prometheus.Collector{m.notifications, m.operations, m.noRoutes, m.deliveries, m.expiry, m.keyRing}
 }
 
 // Describe implements [prometheus.Collector].

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
 // serveOperation answers a request for an operation. Path is what stands behind
@@ -46,7 +47,9 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	route, found := routeOf(op)
 	switch {
 	case !found || route.path != (path != "") || route.path && r.URL.RawPath != "":
-		return o, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+		return o, nil, h.noRoute(r, nil)
+	case apiv3.IsSigned(r.Header):
+		return o, nil, h.noRoute(r, errMisdirected)
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("%s is asked for with POST", op)}
@@ -55,6 +58,9 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 		return o, nil, refuseAccess(w, err)
 	}
 	request, err := readRequest(w, r)
+	if errors.Is(err, errMisdirected) {
+		return o, nil, h.noRoute(r, err)
+	}
 	if err != nil {
 		return o, nil, err
 	}

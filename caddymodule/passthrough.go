@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -55,7 +54,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	path, found := h.escapedRoute(r.URL)
 	switch {
 	case !found:
-		return o, nil, statusError{http.StatusOK, codeNoSuchAPI, errors.New("there is no such route here")}
+		return o, nil, h.noRoute(r, nil)
+	case apiv3.IsSigned(r.Header):
+		return o, nil, h.noRoute(r, errMisdirected)
 	case !slices.Contains(passMethods, r.Method):
 		w.Header().Set("Allow", strings.Join(passMethods, ", "))
 		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}

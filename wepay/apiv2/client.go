@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,6 +64,11 @@ func pause(ctx context.Context, d time.Duration) error {
 func Has(op wepay.Operation) bool {
 	call, found := calls[op]
 	return found && !call.inner
+}
+
+// Operations returns those that a client can do.
+func Operations() []wepay.Operation {
+	return slices.DeleteFunc(slices.Collect(maps.Keys(calls)), func(op wepay.Operation) bool { return calls[op].inner })
 }
 
 // Merchant returns the client's merchant.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -28,6 +30,9 @@ func Has(op wepay.Operation) bool {
 	_, found := calls[op]
 	return found
 }
+
+// Operations returns those that a client can do.
+func Operations() []wepay.Operation { return slices.Collect(maps.Keys(calls)) }
 
 // Do implements wepay.Gateway.
 func (c *Client) Do(ctx context.Context, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {

@@ -11,15 +11,6 @@ import (
 // RulesOf are the fields that an operation's row takes.
 func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].Rules }
 
-// Operations are those of all rows.
-func Operations() []wepay.Operation {
-	var all []wepay.Operation
-	for op := range calls {
-		all = append(all, op)
-	}
-	return all
-}
-
 // Authorization is the header that signs a request.
 func Authorization(m *wepay.Merchant, method, uri, body string, now time.Time) (string, error) {
 	return authorization(m, method, uri, body, now)

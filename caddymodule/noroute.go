@@ -1,0 +1,122 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
+	"github.com/windsome/caddy-wepay/wepay/apiv3"
+)
+
+// The routes that WeChat's notifications come to; either takes all of them.
+const (
+	payNotify    = "pay_notify"
+	refundNotify = "refund_notify"
+)
+
+// errMisdirected says that a notification came to the route of an operation.
+var errMisdirected = errors.New("it is a notification of WeChat Pay's, and the route takes none: notify_url must end with /" + payNotify)
+
+// noRoute is the error of a request that no route is for; reason says why, nil:
+// its path is none. WeChat may be who asks, and over API v3 any 2xx means to it
+// that the notification was taken.
+func (h *Handler) noRoute(r *http.Request, reason error) error {
+	path := strings.Trim(strings.TrimPrefix(r.URL.Path, h.prefix), "/")
+	nearest := nearestRoute(path)
+	if reason != nil {
+		nearest = payNotify
+	} else {
+		reason = errors.New("there is no such route here")
+	}
+	if nearest != "" {
+		reason = fmt.Errorf("%w; the nearest is %s/%s", reason, h.prefix, nearest)
+	}
+	h.app.metrics.noRoutes.WithLabelValues(nearest).Inc()
+	if h.app.refused.Log(strings.TrimSuffix("no route, near "+nearest, ", near ")) {
+		h.logger.Warn("no route", zap.String("path", printable(r.URL.Path)), zap.Error(reason))
+	}
+	return statusError{http.StatusNotFound, codeNoSuchAPI, reason}
+}
+
+// printable bounds what may be long.
+func printable(text string) string {
+	const most = 128 // bytes
+	if len(text) > most {
+		return text[:most] + "…"
+	}
+	return text
+}
+
+// isNotification reports whether values are the envelope of a notification of
+// API v3. It may have lost its signature on the way.
+func isNotification(values map[string]string) bool {
+	return values["event_type"] != "" && values["resource"] != ""
+}
+
+// nearestRoute returns the route that a path was probably meant to be; "": it
+// resembles none.
+func nearestRoute(path string) string {
+	path = letters(path[:min(len(path), 64)])
+	if strings.Contains(path, "notif") || strings.Contains(path, "callback") {
+		if strings.Contains(path, "refund") {
+			return refundNotify
+		}
+		return payNotify
+	}
+	nearest, least := "", len(path)/2+1
+	for _, name := range routeNames {
+		if d := distance(path, letters(name)); d < least {
+			nearest, least = name, d
+		}
+	}
+	return nearest
+}
+
+// routeNames are those of all routes.
+var routeNames = func() []string {
+	names := []string{payNotify, refundNotify}
+	for _, op := range slices.Concat(apiv2.Operations(), apiv3.Operations(), []wepay.Operation{wepay.OpenID}) {
+		names = append(names, string(op))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}()
+
+// letters leaves out case and punctuation, which is what people get wrong.
+func letters(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, text)
+}
+
+// distance is how many bytes have to be put in, taken out or replaced to make
+// one text of the other.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
