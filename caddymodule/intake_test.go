@@ -3,14 +3,17 @@ package caddymodule
 import (
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// HoldLargeNotifications takes the room of all large notifications.
-func HoldLargeNotifications(t *testing.T) (release func()) {
+// holdLargeNotifications takes the room of all large notifications.
+func holdLargeNotifications(t *testing.T) (release func()) {
 	t.Helper()
 	if !largeNotifications.TryAcquire(roomForLarge) {
 		t.Fatal("somebody holds some of the room")
@@ -29,7 +32,7 @@ func TestIntake(t *testing.T) {
 		}
 		return in, err
 	}
-	release := HoldLargeNotifications(t)
+	release := holdLargeNotifications(t)
 	if _, err := read(smallNotification - 1); err != nil {
 		t.Error(err)
 	}
@@ -52,5 +55,45 @@ func TestIntake(t *testing.T) {
 		in.release()
 		in.release()
 	}
-	HoldLargeNotifications(t)()
+	holdLargeNotifications(t)()
+}
+
+// Large notifications have a room of their own, which is bounded, and those of
+// WeChat's come in beside it.
+func TestRoomForLargeNotifications(t *testing.T) {
+	withServer(t, accessFile(""), func(server http.Handler) {
+		synctest.Test(t, func(t *testing.T) { // whoever is refused for want of room waits
+			send := func(body string, header http.Header) *httptest.ResponseRecorder {
+				w := httptest.NewRecorder()
+				r := httptest.NewRequest(http.MethodPost, "/apis/v1/wepay/pay_notify", strings.NewReader(body))
+				r.Header = header
+				server.ServeHTTP(w, r)
+				return w
+			}
+			signed := http.Header{"Wechatpay-Serial": {"1"}}
+			const size = smallNotification + 1
+			release := holdLargeNotifications(t)
+			for _, test := range []struct {
+				body   string
+				header http.Header
+				status int
+				reason string
+			}{
+				{"<xml>" + strings.Repeat(" ", size), http.Header{}, http.StatusOK, "busy"},
+				{"{" + strings.Repeat(" ", size), signed, http.StatusServiceUnavailable, "busy"},
+				{"<xml>", http.Header{}, http.StatusOK, "malformed"},
+				{"{", signed, http.StatusUnauthorized, "unsigned"},
+			} {
+				if w := send(test.body, test.header); w.Code != test.status || !strings.Contains(w.Body.String(), test.reason) {
+					t.Errorf("HTTP %d %s, want %d and %s", w.Code, w.Body, test.status, test.reason)
+				}
+			}
+			release()
+			for range 2 * roomForLarge / maxBody { // each gives its room back
+				if w := send("<xml>"+strings.Repeat(" ", size), http.Header{}); !strings.Contains(w.Body.String(), "malformed") {
+					t.Fatalf("WeChat hears %s", w.Body)
+				}
+			}
+		})
+	})
 }

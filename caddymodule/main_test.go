@@ -1,23 +1,13 @@
-package caddymodule_test
+package caddymodule
 
 import (
-	"os"
 	"testing"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"go.uber.org/goleak"
 )
 
-// asCaddy, set in the environment, makes of the tests' binary a Caddy with the
-// module, which a test may kill.
-const asCaddy = "WEPAY_TEST_AS_CADDY"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asCaddy) != "" {
-		caddycmd.Main()
-		return
-	}
 	goleak.VerifyTestMain(
 		m,
 		// Caddy cleans its storage under a lock when it starts. What keeps the

@@ -98,7 +98,7 @@ func BenchmarkSignatureV3(b *testing.B) {
 
 // signature verifies the notification's by the standard library alone.
 func (s signed) signature(b *testing.B) func() {
-	verify := VerifySignature(b, s.merchant.PublicKey, s.header, s.body)
+	verify := signatureCheck(b, s.merchant.PublicKey, s.header, s.body)
 	return func() {
 		if err := verify(); err != nil {
 			b.Fatal(err)
@@ -106,9 +106,9 @@ func (s signed) signature(b *testing.B) func() {
 	}
 }
 
-// VerifySignature readies a notification's signature, so that RSA is all that is
+// signatureCheck readies a notification's signature, so that RSA is all that is
 // left to do.
-func VerifySignature(b *testing.B, key *rsa.PublicKey, header http.Header, body []byte) func() error {
+func signatureCheck(b *testing.B, key *rsa.PublicKey, header http.Header, body []byte) func() error {
 	b.Helper()
 	raw, err := base64.StdEncoding.DecodeString(header.Get("Wechatpay-Signature"))
 	if err != nil {
@@ -131,12 +131,12 @@ func BenchmarkNotificationRatio(b *testing.B) {
 	for b.Loop() {
 		began := time.Now()
 		v2.send(b, atV2, "pay_notify")
-		acknowledgementV2 := time.Now()
+		answeredV2 := time.Now()
 		v3.send(b, atV3, "pay_notify")
-		acknowledgementV3 := time.Now()
+		answeredV3 := time.Now()
 		verify()
-		tookRSA = append(tookRSA, time.Since(acknowledgementV3))
-		tookV2, tookV3 = append(tookV2, acknowledgementV2.Sub(began)), append(tookV3, acknowledgementV3.Sub(acknowledgementV2))
+		tookRSA = append(tookRSA, time.Since(answeredV3))
+		tookV2, tookV3 = append(tookV2, answeredV2.Sub(began)), append(tookV3, answeredV3.Sub(answeredV2))
 	}
 	for _, took := range [][]time.Duration{tookV2, tookV3, tookRSA} {
 		slices.Sort(took)
