@@ -64,7 +64,7 @@ func refusal(err error) error {
 	if _, text, _ := strings.Cut(answer, ": "); said(text) != nil {
 		return said(text)
 	}
-	return fmt.Errorf("%s (is it a Caddy with this module?)", strings.TrimSpace(err.Error()))
+	return fmt.Errorf("%s (is it a Caddy with this module?)", plain(strings.TrimSpace(err.Error())))
 }
 
 // said reads an error as writeError writes it; nil: it is none.
@@ -75,7 +75,7 @@ func said(text string) error {
 	if json.Unmarshal([]byte(text), &answer) != nil || answer.Error == "" {
 		return nil
 	}
-	return errors.New(answer.Error)
+	return errors.New(plain(answer.Error))
 }
 
 // copy asks, and writes the answer as it comes.
@@ -87,6 +87,24 @@ func (c *client) copy(method, uri string, body io.Reader, to io.Writer) error {
 	defer resp.Body.Close()
 	_, err = io.Copy(to, resp.Body)
 	return err
+}
+
+// maxAnswer bounds an answer that is read as a whole, in bytes, which are far
+// fewer.
+const maxAnswer = 64 << 20
+
+// read asks, and returns the answer as a whole.
+func (c *client) read(method, uri string, body io.Reader) ([]byte, error) {
+	resp, err := c.ask(method, uri, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(text) > maxAnswer {
+		err = fmt.Errorf("the answer has more than %d bytes (is it a Caddy with this module?)", maxAnswer)
+	}
+	return text, err
 }
 
 // printOf asks something of an event, and prints the answer for people.
@@ -107,21 +125,22 @@ func (c *client) print(method, uri string, request any) error {
 		}
 		body = bytes.NewReader(text)
 	}
-	var reply, text bytes.Buffer
-	if err := c.copy(method, uri, body, &reply); err != nil {
+	reply, err := c.read(method, uri, body)
+	if err != nil {
 		return err
 	}
-	if err := json.Indent(&text, reply.Bytes(), "", "  "); err != nil {
+	var text bytes.Buffer
+	if err := json.Indent(&text, reply, "", "  "); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	_, err := io.WriteString(c.out, plainJSON(text.Bytes()))
+	_, err = io.WriteString(c.out, plainJSON(text.Bytes()))
 	return err
 }
 
 func (c *client) get(uri string, reply any) error {
-	var text bytes.Buffer
-	if err := c.copy(http.MethodGet, uri, nil, &text); err != nil {
+	text, err := c.read(http.MethodGet, uri, nil)
+	if err != nil {
 		return err
 	}
-	return json.Unmarshal(text.Bytes(), reply)
+	return json.Unmarshal(text, reply)
 }

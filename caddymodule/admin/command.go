@@ -106,11 +106,11 @@ func query(filter store.Filter) url.Values {
 }
 
 func (c *client) showCommand() *cobra.Command {
-	var redactedNames bool
+	var personal bool
 	cmd := c.command("show <id> [--personal]", "Shows an event, with what the order service gets", "", cobra.ExactArgs(1), func(args []string) error {
-		return c.printOf(args[0], http.MethodGet, "?personal="+fmt.Sprint(redactedNames), nil)
+		return c.printOf(args[0], http.MethodGet, "?personal="+fmt.Sprint(personal), nil)
 	})
-	cmd.Flags().BoolVar(&redactedNames, "personal", false, "Show openids and accounts as well")
+	cmd.Flags().BoolVar(&personal, "personal", false, "Show openids and accounts as well")
 	return cmd
 }
 

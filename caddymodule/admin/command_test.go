@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -162,6 +163,45 @@ func TestCommandsAtTerminal(t *testing.T) {
 	var got store.Event
 	if jsonErr := json.Unmarshal([]byte(out), &got); err != nil || jsonErr != nil || got.Merchant != hostile {
 		t.Errorf("got %q (%v, %v)", got.Merchant, err, jsonErr)
+	}
+}
+
+// Whatever answers at the admin endpoint's address does not fill memory, nor
+// change what the terminal shows.
+func TestCommandsAskAnybody(t *testing.T) {
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"an endless answer": func(w http.ResponseWriter) {
+			part := []byte(strings.Repeat(" ", 1<<20))
+			for range 2 * maxAnswer / len(part) {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+		},
+		"an error for the terminal": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"error":"\u001b[2J\u202e"}`)
+		},
+		"another server's error": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, "\x1b[2J")
+		},
+		"another server's page": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>\x1b[2J") },
+		"half an answer": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"events":[`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w) }))
+			defer server.Close()
+			for _, args := range [][]string{nil, {"list"}, {"show", "evt_1"}, {"replay", "--all"}, {"drop", "evt_1", "--reason", "test"}} {
+				out, err := run(append(args, "--address", server.Listener.Addr().String())...)
+				if err == nil || out != "" || strings.ContainsFunc(err.Error(), isControl) {
+					t.Errorf("%s: got %q (%q)", args, out, err)
+				}
+			}
+		})
 	}
 }
 
