@@ -98,6 +98,7 @@ type App struct {
 	counted    *storeMetrics
 	opened     chan struct{} // closed once the store is open
 	dispatcher *delivery.Dispatcher
+	stopping   *task // ends the dispatcher
 	reporting  *task
 	refresher  *refresher // nil where no merchant has API v3
 	refused    sampler.Sampler
@@ -181,7 +182,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends the handing over, and the keeping of certificates. The store stays
+// Stop begins to end the handing over, within the grace period that the sites
+// have at the same time, and ends the fetching of certificates. The store stays
 // open for requests that are still being answered.
 func (a *App) Stop() error {
 	if a.refresher != nil {
@@ -190,18 +192,19 @@ func (a *App) Stop() error {
 	if a.reporting != nil {
 		a.reporting.stop()
 	}
-	if a.dispatcher != nil {
-		a.dispatcher.Stop(a.grace(caddy.Exiting()))
-	}
+	a.stopDelivering()
 	a.refused.Flush()
 	return nil
 }
 
-// Cleanup ends the fetching of certificates, and closes the store, if this app
-// has opened it.
+// Cleanup waits for the end of the handing over, and closes the store, if this
+// app has opened it.
 func (a *App) Cleanup() error {
 	if a.keyRings != nil {
 		a.keyRings.close()
+	}
+	if a.stopping != nil {
+		a.stopping.stop()
 	}
 	if a.store == nil {
 		return nil

@@ -65,7 +65,29 @@ func (a *App) provisionStore(ctx caddy.Context) error {
 	a.counted = &storeMetrics{store: s, logger: a.logger}
 	a.opened = make(chan struct{})
 	a.store, a.events, a.ctx = s, events.(*caddyevents.App), ctx
+	if err := a.events.On("stopping", stopHandler{a}); err != nil {
+		return fmt.Errorf("asking to be told when Caddy stops: %w", err)
+	}
 	return nil
+}
+
+// stopHandler begins to stop when Caddy does. Caddy stops its apps one by one, in
+// no order, and the sites may take all of the grace period.
+type stopHandler struct{ app *App }
+
+// Handle implements [caddyevents.Handler].
+func (h stopHandler) Handle(context.Context, caddy.Event) error {
+	h.app.stopDelivering()
+	return nil
+}
+
+// stopDelivering begins to end the handing over, for which Cleanup waits.
+func (a *App) stopDelivering() {
+	if a.dispatcher == nil || a.stopping != nil {
+		return
+	}
+	grace := a.grace(caddy.Exiting())
+	a.stopping = startTask(func(context.Context) { a.dispatcher.Stop(grace) })
 }
 
 // provisionDelivery reads what only a store has a use for.
