@@ -27,13 +27,15 @@ type form struct {
 }
 
 var (
-	text   = form{write: writeText, read: readText}
-	shown  = form{write: writeShown, read: readText}                                // display text, which may lose characters
-	upper  = form{write: writeUpper}                                                // a word in capitals
-	number = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
-	yes    = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
-	value  = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
-	list   = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
+	text  = form{write: writeText, read: readText}
+	shown = form{write: writeShown, read: readText} // display text, which may lose characters
+	// description is display text that is cut as well.
+	description = form{write: writeDescription, read: readText}
+	upper       = form{write: writeUpper}                                                // a word in capitals
+	number      = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
+	yes         = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
+	value       = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
+	list        = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
 
 	currency = form{write: writeText, read: readText, absent: "CNY"}
 
@@ -200,6 +202,18 @@ func writeShown(value string) (any, error) {
 		return nil, refused
 	}
 	return left, nil
+}
+
+// writeDescription cuts what writeShown leaves after so many characters as an order's
+// description may have.
+func writeDescription(value string) (any, error) {
+	shown, err := writeShown(value)
+	if text, ok := shown.(string); ok {
+		if all := []rune(text); len(all) > wepay.MaxBody {
+			shown = string(all[:wepay.MaxBody])
+		}
+	}
+	return shown, err
 }
 
 // checkJSON rejects what API v3 rejects in JSON: null, and what threeBytes does.
