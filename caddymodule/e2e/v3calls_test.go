@@ -40,12 +40,14 @@ func TestTransferOfSubMerchant(t *testing.T) {
 
 func TestPartnerIDOfApp(t *testing.T) {
 	for _, line := range []string{"", "partnerid mch_id", "partnerid sub_mch_id"} {
-		env, partner := newV3Partner(t, "APP", line)
-		want := partner.mchID
-		if line == "partnerid sub_mch_id" {
-			want = subFirst
-		}
-		checkFields(t, env.get("get_pay_request_params", partner.order3("order-1")), map[string]string{"partnerid": want, "appid": appFirst})
+		t.Run(line, func(t *testing.T) {
+			env, partner := newV3Partner(t, "APP", line)
+			want := partner.mchID
+			if line == "partnerid sub_mch_id" {
+				want = subFirst
+			}
+			checkFields(t, env.get("get_pay_request_params", partner.order3("order-1")), map[string]string{"partnerid": want, "appid": appFirst})
+		})
 	}
 }
 
