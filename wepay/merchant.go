@@ -61,8 +61,8 @@ type PartnerID string
 // v3 does not say; WeChat's SDK for Java takes the partner's own there, as others do.
 // Source: WeChat Pay, APP调起支付; wechatpay-java, binarywang/WxJava, go-pay/gopay.
 const (
-	PartnersOwn PartnerID = "mch_id"
-	OfSub       PartnerID = "sub_mch_id"
+	PartnerIDOfPartner PartnerID = "mch_id"
+	PartnerIDOfSub     PartnerID = "sub_mch_id"
 )
 
 // SignType is the algorithm of API v2's signatures.
@@ -160,7 +160,7 @@ var MerchantRules = Rules{
 	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
 	{Name: "sub_app_id", Is: AppID},
 	{Name: "sub_mch_id", Max: 32, Is: identifier},
-	{Name: "partnerid", Is: OneOf(string(PartnersOwn), string(OfSub))},
+	{Name: "partnerid", Is: OneOf(string(PartnerIDOfPartner), string(PartnerIDOfSub))},
 	{Name: "api", Is: OneOf(string(V2), string(V3))},
 	{Name: "partner_key", Is: partnerKey},
 	{Name: "sign_type", Required: true, Is: OneOf(string(MD5), string(HMACSHA256))},

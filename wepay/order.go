@@ -8,7 +8,7 @@ import (
 )
 
 // MaxBody is the longest description of an order: in bytes of UTF-8 over API v2,
-// whose documents do not say what they count, and in characters over API v3. A
+// as its documents do not say what they count, and in characters over API v3. A
 // longer one is cut before the character that would exceed it, as it is only shown.
 // Source: WeChat Pay, JSAPI下单 (API v3), 2025-03-31, description.
 const MaxBody = 127

@@ -45,7 +45,7 @@ func appParameters(m *wepay.Merchant, s signing, request, reply wepay.Fields, no
 	if sub := request.Get("sub_appid"); sub != "" {
 		appID = sub
 	}
-	if sub := request.Get("sub_mch_id"); sub != "" && m.PartnerID != wepay.PartnersOwn {
+	if sub := request.Get("sub_mch_id"); sub != "" && m.PartnerID != wepay.PartnerIDOfPartner {
 		partnerID = sub
 	}
 	params := wepay.NewFields(map[string]string{

@@ -56,7 +56,7 @@ func appParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error
 	appID, nonce := cmp.Or(m.SubAppID, m.AppID), nonce()
 	_, key := m.SigningKey()
 	partnerID := m.MchID
-	if m.PartnerID == wepay.OfSub {
+	if m.PartnerID == wepay.PartnerIDOfSub {
 		partnerID = cmp.Or(m.SubMchID, m.MchID)
 	}
 	signature, err := sign(key, appID, now, nonce, prepayID)

@@ -132,7 +132,7 @@ func TestLengthInCharacters(t *testing.T) {
 // The partnerid of a partner's app is its own number, as WeChat's SDK for Java has it,
 // unless it wants the sub-merchant's.
 func TestPartnerID(t *testing.T) {
-	for of, want := range map[wepay.PartnerID]string{"": mchID, wepay.PartnersOwn: mchID, wepay.OfSub: subMchID} {
+	for of, want := range map[wepay.PartnerID]string{"": mchID, wepay.PartnerIDOfPartner: mchID, wepay.PartnerIDOfSub: subMchID} {
 		s := openShop(t, ways[4], func(m *wepay.Merchant) { m.Env, m.PartnerID = wepay.APP, of })
 		check(t, s.do(wepay.PlaceOrder, order("ORDER-0001", "1200")), "partnerid", want)
 		check(t, s.do(wepay.CombineOrder, combined("COMBINE-1", parts)), "partnerid", mchID)
