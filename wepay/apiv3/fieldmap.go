@@ -27,15 +27,15 @@ type form struct {
 }
 
 var (
-	text  = form{write: writeText, read: readText}
-	shown = form{write: writeShown, read: readText} // display text, which may lose characters
-	// description is display text that is cut as well.
-	description = form{write: writeDescription, read: readText}
-	upper       = form{write: writeUpper}                                                // a word in capitals
-	number      = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
-	yes         = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
-	value       = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
-	list        = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
+	text   = form{write: writeText, read: readText}
+	shown  = form{write: writeShown, read: readText}                                // display text, which may lose characters
+	upper  = form{write: writeUpper}                                                // a word in capitals
+	number = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
+	yes    = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
+	value  = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
+	list   = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
+
+	description = form{write: writeDescription, read: readText} // display text that is cut as well
 
 	currency = form{write: writeText, read: readText, absent: "CNY"}
 

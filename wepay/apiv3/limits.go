@@ -6,9 +6,9 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// What a new order may have over API v3 differs from API v2: its number is longer, as
-// what API v2 took before is asked about and refunded here as well, and texts are
-// counted in characters.
+// What a new order may have differs from API v2: its number has a least length (shorter
+// ones of API v2's are asked about and refunded here as well), and WeChat counts texts
+// in characters.
 // Source: WeChat Pay, JSAPI/APP/H5/Native 下单 (API v3), 2025-03-31: out_trade_no,
 // attach, description.
 var (
