@@ -40,6 +40,11 @@ type MerchantConfig struct {
 	// request names another of them; `*` lets requests name any.
 	SubMchID oneOrMore `json:"sub_mch_id,omitempty"`
 
+	// Whose number an app's SDK gets as `partnerid` (服务商 only): the partner's own,
+	// with `mch_id`, or the sub-merchant's, with `sub_mch_id`. Default: `mch_id` for
+	// orders over API v3, `sub_mch_id` over API v2.
+	PartnerID string `json:"partnerid,omitempty"`
+
 	// The API that orders, refunds and all other operations go through, `v2` or
 	// `v3`. What only one of them has goes through that one, where its keys are
 	// given as well; notifications of both are taken by what they are. Default:
@@ -169,6 +174,7 @@ func (c *MerchantConfig) merchant(endpoints []string) (*wepay.Merchant, error) {
 		AppID:       c.AppID,
 		MchID:       c.MchID,
 		SubAppID:    c.SubAppID,
+		PartnerID:   wepay.PartnerID(c.PartnerID),
 		API:         wepay.API(c.API),
 		PartnerKey:  c.PartnerKey,
 		SignType:    cmp.Or(wepay.SignType(c.SignType), wepay.MD5),
@@ -265,6 +271,7 @@ func (c *MerchantConfig) values() []directive {
 		{"app_id", &c.AppID},
 		{"mch_id", &c.MchID},
 		{"sub_app_id", &c.SubAppID},
+		{"partnerid", &c.PartnerID},
 		{"api", &c.API},
 		{"partner_key", &c.PartnerKey},
 		{"sign_type", &c.SignType},

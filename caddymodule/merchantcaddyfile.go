@@ -35,6 +35,7 @@ func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
 //		mch_id          <mch_id>
 //		sub_app_id      <appid>
 //		sub_mch_id      <mch_id>|* [<mch_id>|*...]
+//		partnerid       mch_id|sub_mch_id
 //		api             v2|v3
 //		partner_key     <key>
 //		sign_type       MD5|HMAC-SHA256

@@ -55,6 +55,41 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// routes are the first cells of the table under a heading of a page, but for what
+// explains them.
+func routes(t *testing.T, page, heading string) (all []string) {
+	t.Helper()
+	_, section, found := strings.Cut(read(t, page), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no heading %s", page, heading)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	_, table, _ := strings.Cut(section, "\n|---|")
+	for line := range strings.Lines(table) {
+		cell, inTable := strings.CutPrefix(line, "| ")
+		if !inTable && len(all) > 0 {
+			break
+		}
+		if cell, _, inTable = strings.Cut(cell, " "); inTable {
+			all = append(all, cell)
+		}
+	}
+	return all
+}
+
+// TestSources checks that each route says which of WeChat's pages it goes by.
+func TestSources(t *testing.T) {
+	for page, headings := range map[string][2]string{
+		"en/http-api.md": {"All routes", "Sources"},
+		"zh/http-api.md": {"全部路由", "依据的文档"},
+	} {
+		want, got := routes(t, page, headings[0]), routes(t, page, headings[1])
+		if len(want) < 30 || !slices.Equal(got, want) {
+			t.Errorf("%s has sources of\n%q, and the routes\n%q", page, got, want)
+		}
+	}
+}
+
 // anchors returns a page whose headings are written as the anchors to them.
 func anchors(text string) string {
 	return strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(text), ""), " ", "-")

@@ -54,6 +54,17 @@ func ParseType(word string) (Type, error) {
 	}
 }
 
+// PartnerID says whose number is the partnerid that an app's SDK pays with.
+type PartnerID string
+
+// The numbers. WeChat's document of API v2 says the sub-merchant's, and that of API
+// v3 does not say; WeChat's SDK for Java takes the partner's own there, as others do.
+// Source: WeChat Pay, APP调起支付; wechatpay-java, binarywang/WxJava, go-pay/gopay.
+const (
+	PartnerIDOfPartner PartnerID = "mch_id"
+	PartnerIDOfSub     PartnerID = "sub_mch_id"
+)
+
 // SignType is the algorithm of API v2's signatures.
 type SignType string
 
@@ -82,6 +93,9 @@ type Merchant struct {
 	// SubMchIDs are further sub-merchants that a request may name, Partner only;
 	// AnySubMerchant among them allows all.
 	SubMchIDs []string
+	// PartnerID is whose number a sub-merchant's app gets as partnerid, Partner only;
+	// "": the partner's own over API v3, the sub-merchant's over API v2.
+	PartnerID PartnerID
 
 	// API is the version that orders go through; "": V2. Notifications of both
 	// are taken by what they are, as long as there are the keys of both.
@@ -146,6 +160,7 @@ var MerchantRules = Rules{
 	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
 	{Name: "sub_app_id", Is: AppID},
 	{Name: "sub_mch_id", Max: 32, Is: identifier},
+	{Name: "partnerid", Is: OneOf(string(PartnerIDOfPartner), string(PartnerIDOfSub))},
 	{Name: "api", Is: OneOf(string(V2), string(V3))},
 	{Name: "partner_key", Is: partnerKey},
 	{Name: "sign_type", Required: true, Is: OneOf(string(MD5), string(HMACSHA256))},
@@ -187,6 +202,7 @@ func (m *Merchant) validateText() error {
 		"mch_id":        m.MchID,
 		"sub_app_id":    m.SubAppID,
 		"sub_mch_id":    m.SubMchID,
+		"partnerid":     string(m.PartnerID),
 		"api":           string(m.API),
 		"partner_key":   m.PartnerKey,
 		"apiv3_key":     m.APIv3Key,
@@ -212,6 +228,8 @@ func (m *Merchant) validateType() error {
 		return &FieldError{Field: "sub_mch_id", Reason: "is for type " + string(Partner) + " only"}
 	case m.Type == Direct && m.SubAppID != "":
 		return &FieldError{Field: "sub_app_id", Reason: "is for type " + string(Partner) + " only"}
+	case m.Type == Direct && m.PartnerID != "":
+		return &FieldError{Field: "partnerid", Reason: "is for type " + string(Partner) + " only"}
 	default:
 		return nil
 	}

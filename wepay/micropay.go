@@ -21,7 +21,7 @@ func AuthCode(value string) error {
 // does an order. It cannot fail.
 func (m *Merchant) CompleteMicropay(in Fields) (Fields, error) {
 	payment := in.Clone()
-	payment.Set("body", cut(in.Get("body"), MaxBody))
+	payment.Set("body", CutBody(in.Get("body")))
 	payment.Set("spbill_create_ip", oneAddress(in.Get("spbill_create_ip")))
 	return payment, nil
 }

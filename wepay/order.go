@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// MaxBody is the longest description of an order, in bytes of UTF-8. A longer
-// one is cut before the character that would exceed it, as it is only shown.
+// MaxBody is the longest description of an order: in bytes of UTF-8 over API v2,
+// as its documents do not say what they count, and in characters over API v3. A
+// longer one is cut before the character that would exceed it, as it is only shown.
+// Source: WeChat Pay, JSAPI下单 (API v3), 2025-03-31, description.
 const MaxBody = 127
 
 // paymentRules are the fields that orders and payments by code share.
@@ -54,18 +56,27 @@ var OrderQueryRules = Rules{
 // CompleteOrder adds to a caller's order what follows from the merchant: the
 // trade type, where to notify, and whose openid it is.
 func (m *Merchant) CompleteOrder(in Fields) (Fields, error) {
+	return m.completeOrder(in, m.completePayer)
+}
+
+// CompleteCombined is CompleteOrder for orders that are paid together, which may
+// have a sub_openid of the appid that they name.
+func (m *Merchant) CompleteCombined(in Fields) (Fields, error) {
+	return m.completeOrder(in, m.requirePayer)
+}
+
+func (m *Merchant) completeOrder(in Fields, completePayer func(*Fields) error) (Fields, error) {
 	if m.NotifyURL == "" {
 		return nil, m.NotAble("notify_url")
 	}
 	order := in.Clone()
 	order.Set("trade_type", m.Env.TradeType())
 	order.Set("notify_url", m.NotifyURL)
-	order.Set("body", cut(in.Get("body"), MaxBody))
 	order.Set("spbill_create_ip", oneAddress(in.Get("spbill_create_ip")))
 	switch m.Env.TradeType() {
 	case "JSAPI":
 		// Not in the return statement, where Go may read order before the call.
-		if err := m.completePayer(&order); err != nil {
+		if err := completePayer(&order); err != nil {
 			return nil, err
 		}
 	case "NATIVE":
@@ -95,6 +106,10 @@ func (m *Merchant) completePayer(order *Fields) error {
 	if given(*order, "sub_openid") && m.SubAppID == "" {
 		return &FieldError{Field: "sub_openid", Reason: "needs a merchant with sub_app_id"}
 	}
+	return m.requirePayer(order)
+}
+
+func (m *Merchant) requirePayer(order *Fields) error {
 	if !given(*order, "openid") && !given(*order, "sub_openid") {
 		return &FieldError{Field: "openid", Reason: "is required for env " + string(m.Env), Missing: true}
 	}
@@ -126,6 +141,9 @@ func oneAddress(address string) string {
 	}
 	return ip.Unmap().WithZone("").String()
 }
+
+// CutBody shortens a description to what API v2 takes.
+func CutBody(text string) string { return cut(text, MaxBody) }
 
 // cut shortens text to at most limit bytes without splitting a character.
 func cut(text string, limit int) string {

@@ -72,6 +72,21 @@ func TestCompleteOrder(t *testing.T) {
 	}
 }
 
+// The payer of orders that are paid together may be known by the appid that these
+// name, which is no matter of the merchant's.
+func TestCompleteCombined(t *testing.T) {
+	for _, m := range []*wepay.Merchant{direct(), partner(), partner(subApp)} {
+		for openid, subOpenID := range map[string]string{"o": "", "": "s", "o2": "s2"} {
+			got, err := m.CompleteCombined(order(map[string]string{"openid": openid, "sub_openid": subOpenID}))
+			if err != nil || got.Get("openid") != openid || got.Get("sub_openid") != subOpenID || got.Get("trade_type") != "JSAPI" {
+				t.Errorf("%q and %q become %v, %v", openid, subOpenID, got, err)
+			}
+		}
+		_, err := m.CompleteCombined(order(nil))
+		wantField(t, err, "openid")
+	}
+}
+
 func TestCompleteOrderMissingOpenid(t *testing.T) {
 	_, err := direct().CompleteOrder(order(nil))
 	if !wantField(t, err, "openid").Missing {
@@ -86,7 +101,7 @@ func TestCompleteOrderWithoutNotifyURL(t *testing.T) {
 	}
 }
 
-func TestCompleteOrderCutsBody(t *testing.T) {
+func TestCutBody(t *testing.T) {
 	tests := []struct {
 		name, body, want string
 	}{
@@ -101,11 +116,7 @@ func TestCompleteOrderCutsBody(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := direct().CompleteOrder(order(map[string]string{"openid": "o", "body": test.body}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if body := got.Get("body"); body != test.want || !utf8.ValidString(body) || len(body) > wepay.MaxBody {
+			if body := wepay.CutBody(test.body); body != test.want || !utf8.ValidString(body) || len(body) > wepay.MaxBody {
 				t.Errorf("body is %q (%d bytes), want %q", body, len(body), test.want)
 			}
 		})

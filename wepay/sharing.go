@@ -30,7 +30,7 @@ var (
 	QueryShareRules  = Rules{transactionID, outOrderNo}
 	ReturnShareRules = append(Rules{
 		outReturnNo,
-		{Name: "return_account_type", Required: true, Is: OneOf("MERCHANT_ID")},
+		{Name: "return_account_type", Is: OneOf("MERCHANT_ID")},
 		{Name: "return_account", Required: true, Max: 64},
 		{Name: "return_amount", Required: true, Is: Fen},
 		{Name: "description", Required: true, Max: 80},

@@ -39,16 +39,17 @@ func TestRedPacket(t *testing.T) {
 	env, shop := newTill(t)
 	number := shop.mchID + "202601010000000001"
 	packet := map[string]any{
-		"mch_billno": number, "send_name": "商店", "re_openid": openID, "total_amount": 100, "total_num": 1,
-		"wishing": "恭喜 <&>", "client_ip": "203.0.113.7", "act_name": "新年", "remark": "茶",
+		"mch_billno": number, "send_name": "商店", "re_openid": openID, "total_amount": 100,
+		"wishing": "恭喜 <&>", "act_name": "新年", "remark": "茶",
 	}
-	query := map[string]any{"mch_billno": number, "bill_type": "MCHT"}
+	query := map[string]any{"mch_billno": number}
 	env.declines("red_packet_query", query, "NOT_FOUND", "AGAIN")
 	first, again := env.get("send_red_packet", packet), env.get("send_red_packet", packet)
 	checkFields(t, again, map[string]string{"mch_billno": number, "total_amount": "100", "re_openid": openID, "send_listid": first["send_listid"]})
 	env.has(shop, 9900)
 	checkFields(t, asMap(env.last("/mmpaymkttransfers/sendredpack").Fields), map[string]string{
 		"wxappid": shop.appID, "mch_id": shop.mchID, "appid": "", "sign_type": "", "wishing": "恭喜 <&>",
+		"client_ip": "127.0.0.1", "total_num": "1",
 	})
 
 	f := env.done("red_packet_query", query)
@@ -66,7 +67,7 @@ func TestRedPacket(t *testing.T) {
 	checkFields(t, list[0], map[string]string{"openid": openID, "amount": "100"})
 
 	packet["wishing"] = "other"
-	env.declines("send_red_packet", packet, "FATAL_ERROR", "FIX")
+	env.declines("send_red_packet", packet, "FATAL_ERROR", "QUERY")
 	packet["total_amount"] = 99
 	env.refuses("send_red_packet", packet, 40008, "scene_id: ")
 	packet["total_num"] = 2
@@ -88,7 +89,7 @@ func TestGroupRedPacket(t *testing.T) {
 	number := shop.mchID + "202601010000000002"
 	env.get("send_group_red_packet", map[string]any{
 		"mch_billno": number, "send_name": "商店", "re_openid": openID, "total_amount": 300, "total_num": 3,
-		"amt_type": "ALL_RAND", "wishing": "恭喜", "act_name": "新年", "remark": "茶",
+		"wishing": "恭喜", "act_name": "新年", "remark": "茶",
 	})
 	var sum int64
 	payees := []string{openID, "o-second", "o-third<&>"}

@@ -25,8 +25,9 @@ type call struct {
 	encrypted map[string]string // fields that only WeChat may read, and what they are sent as
 	escaped   []string          // fields that are signed as they are and sent URL-encoded
 
-	unsigned bool // WeChat never signs the reply
-	nested   bool // an element of the reply holds elements
+	nonceless bool // WeChat knows no nonce_str here, and refuses what it does not know
+	unsigned  bool // WeChat never signs the reply
+	nested    bool // an element of the reply holds elements
 
 	// result makes what the caller gets; nil: the reply itself.
 	result func(c *Client, s signing, request, reply wepay.Fields) wepay.Fields

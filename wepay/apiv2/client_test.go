@@ -205,6 +205,12 @@ func TestClientParameters(t *testing.T) {
 		{"a sub-merchant's app", func(m *wepay.Merchant) {
 			m.Env, m.Type, m.SubMchID, m.SubAppID = wepay.APP, wepay.Partner, "2", "wx00112233445566dd"
 		}, nil, appNames, map[string]string{"partnerid": "2", "appid": "wx00112233445566dd"}},
+		{"a partner's app, by its own number", func(m *wepay.Merchant) {
+			m.Env, m.Type, m.SubMchID, m.PartnerID = wepay.APP, wepay.Partner, "2", wepay.PartnerIDOfPartner
+		}, nil, appNames, map[string]string{"partnerid": "1900000109", "appid": "wx00112233445566aa"}},
+		{"a partner's app, by its sub-merchant's", func(m *wepay.Merchant) {
+			m.Env, m.Type, m.SubMchID, m.PartnerID = wepay.APP, wepay.Partner, "2", wepay.PartnerIDOfSub
+		}, nil, appNames, map[string]string{"partnerid": "2", "appid": "wx00112233445566aa"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 func clientParameters(c *Client, s signing, request, reply wepay.Fields) wepay.Fields {
 	now := strconv.FormatInt(c.options.Now().Unix(), 10)
 	if c.merchant.Env == wepay.APP {
-		return appParameters(s, request, reply, now)
+		return appParameters(c.merchant, s, request, reply, now)
 	}
 	appID := request.Get("appid")
 	if sub := request.Get("sub_appid"); sub != "" {
@@ -38,13 +38,14 @@ func clientParameters(c *Client, s signing, request, reply wepay.Fields) wepay.F
 	return params
 }
 
-// appParameters names the sub-merchant as the payee if there is one.
-func appParameters(s signing, request, reply wepay.Fields, now string) wepay.Fields {
+// appParameters names the sub-merchant as the payee if there is one, unless the
+// merchant wants its own number.
+func appParameters(m *wepay.Merchant, s signing, request, reply wepay.Fields, now string) wepay.Fields {
 	appID, partnerID := request.Get("appid"), request.Get("mch_id")
 	if sub := request.Get("sub_appid"); sub != "" {
 		appID = sub
 	}
-	if sub := request.Get("sub_mch_id"); sub != "" {
+	if sub := request.Get("sub_mch_id"); sub != "" && m.PartnerID != wepay.PartnerIDOfPartner {
 		partnerID = sub
 	}
 	params := wepay.NewFields(map[string]string{

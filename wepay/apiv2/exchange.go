@@ -80,7 +80,9 @@ func (c call) seal(request wepay.Fields, s signing) ([]byte, error) {
 			sealed = append(sealed, field)
 		}
 	}
-	sealed.Set("nonce_str", nonce())
+	if !c.nonceless {
+		sealed.Set("nonce_str", nonce())
+	}
 	if s.signType != wepay.MD5 || c.saysMD5 {
 		sealed.Set("sign_type", string(s.signType))
 	}

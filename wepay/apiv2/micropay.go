@@ -31,7 +31,7 @@ var codeCalls = map[wepay.Operation]call{
 				"BUYERMISMATCH":   wepay.Never,
 				"ORDERCLOSED":     wepay.Never,
 				"ORDERREVERSED":   wepay.Never,
-				"OUTTRADENOUSED":  wepay.Never,
+				"OUTTRADENOUSED":  wepay.Query,
 			},
 		},
 		flow: payByCode,
@@ -79,11 +79,12 @@ const (
 
 // payByCode charges a code, and polls for the outcome while the payer enters the
 // password or WeChat does not know it yet. A payment without a result is reversed.
-// It ends with the context, which leaves the outcome open.
+// It ends with the context, which leaves the outcome open. An earlier order of the
+// same number is neither this payment's outcome nor this one's to reverse.
 func payByCode(ctx context.Context, c *Client, op wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	reply, err := c.once(ctx, op, in)
 	var failed *wepay.Error
-	if !errors.As(err, &failed) || failed.Verdict != wepay.Query {
+	if !errors.As(err, &failed) || failed.Verdict != wepay.Query || isNumberUsed(failed.Code, failed.Message) {
 		return reply, err
 	}
 	order := sameOrder(in)

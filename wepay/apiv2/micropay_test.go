@@ -2,6 +2,7 @@ package apiv2_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -60,7 +61,8 @@ func (c *counter) answer(w http.ResponseWriter, r asked) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	case strings.HasPrefix(say, "!"):
-		good = map[string]string{"result_code": "FAIL", "err_code": say[1:], "err_code_des": "说明"}
+		code, words, _ := strings.Cut(say[1:], " ")
+		good = map[string]string{"result_code": "FAIL", "err_code": code, "err_code_des": cmp.Or(words, "说明")}
 	}
 	says(signed(reply(good), wepay.MD5, key))(w, r)
 }
@@ -94,6 +96,8 @@ func TestMicropay(t *testing.T) {
 		{name: "paid at once", c: newCounter([]string{"ok"}, nil, nil), state: "-"},
 		{name: "refused", c: newCounter([]string{"!NOTENOUGH"}, nil, nil), verdict: wepay.Never},
 		{name: "paid before", c: newCounter([]string{"!ORDERPAID"}, nil, nil), verdict: wepay.Done},
+		{name: "a number in use", c: newCounter([]string{"!OUT_TRADE_NO_USED"}, []string{"SUCCESS"}, []string{"N"}), verdict: wepay.Query},
+		{name: "a number in use, in words", c: newCounter([]string{"!INVALID_REQUEST 商户订单号重复"}, []string{"NOTPAY"}, []string{"N"}), verdict: wepay.Query},
 		{name: "wrong input", c: newCounter([]string{"!PARAM_ERROR"}, nil, nil), verdict: wepay.Fix},
 		{name: "the password, then paid", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING", "USERPAYING", "SUCCESS"}, nil), state: "SUCCESS", queries: 3},
 		{name: "the password, then refused", c: newCounter([]string{"!USERPAYING"}, []string{"USERPAYING", "PAYERROR"}, nil), verdict: wepay.Never, queries: 2},

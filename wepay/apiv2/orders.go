@@ -16,7 +16,7 @@ var orderCalls = map[wepay.Operation]call{
 		Row: row.Row{
 			Rules:      wepay.OrderRules,
 			Check:      checkOrderText,
-			Complete:   (*wepay.Merchant).CompleteOrder,
+			Complete:   completeOrder,
 			Answers:    []string{"prepay_id"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder,
 			Verdicts: map[string]wepay.Verdict{
@@ -70,7 +70,7 @@ var orderCalls = map[wepay.Operation]call{
 				"ERROR":                wepay.Fix,
 				"INVALIDTRANSACTIONID": wepay.Fix,
 				"ORDERNOTEXIST":        wepay.Fix,
-				"REFUNDFEEMISMATCH":    wepay.Fix,
+				"REFUNDFEEMISMATCH":    wepay.Query, // a refund of this number may be done
 			},
 		},
 	},
@@ -87,6 +87,15 @@ var orderCalls = map[wepay.Operation]call{
 		},
 		flow: queryRefunds,
 	},
+}
+
+// completeOrder cuts the description to API v2's length.
+func completeOrder(m *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
+	order, err := m.CompleteOrder(in)
+	if err == nil {
+		order.Set("body", wepay.CutBody(in.Get("body")))
+	}
+	return order, err
 }
 
 // queryRefunds queries all refunds of an order. WeChat returns ten at a time, and

@@ -12,6 +12,7 @@ import (
 var payoutVerdicts = map[string]wepay.Verdict{
 	"PROCESSING":            wepay.Query,
 	"ORDERPAID":             wepay.Query, // the number is too old to be sent again
+	"FATALERROR":            wepay.Query, // its number has other parameters, and may be paid
 	"SENDFAILED":            wepay.Query,
 	"NOTENOUGH":             wepay.Later,
 	"SENDNUMLIMIT":          wepay.Later,
@@ -22,7 +23,6 @@ var payoutVerdicts = map[string]wepay.Verdict{
 	"RECEIVEDMONEYLIMIT":    wepay.Later,
 	"MONEYLIMIT":            wepay.Later,
 	"AMOUNTLIMIT":           wepay.Fix,
-	"FATALERROR":            wepay.Fix, // the same number with other parameters
 	"ILLEGALAPPID":          wepay.Fix,
 	"NAMEMISMATCH":          wepay.Fix,
 	"OPENIDERROR":           wepay.Fix,
@@ -54,6 +54,13 @@ var redPacketRules = wepay.Rules{
 	{Name: "consume_mch_id", Max: 32},
 }
 
+// callerIP is what client_ip, the address of the machine that calls, is unless a caller
+// gives it. It has to be the same however often a number is sent, or WeChat refuses the
+// number as one with other parameters. That WeChat compares it with nothing is not
+// documented: its sample is a private address, and EasyWeChat sends any that the
+// machine has.
+const callerIP = "127.0.0.1"
+
 // payoutCalls send money to a payer's wallet (现金红包, 企业付款到零钱). All are
 // signed with MD5, whatever the merchant signs with.
 var payoutCalls = map[wepay.Operation]call{
@@ -62,9 +69,10 @@ var payoutCalls = map[wepay.Operation]call{
 		Row: row.Row{
 			Payout: true,
 			Rules: slices.Concat(redPacketRules, wepay.Rules{
-				{Name: "total_num", Required: true, Is: wepay.OneOf("1")},
-				{Name: "client_ip", Required: true, Max: 15, Is: wepay.Address},
+				{Name: "total_num", Is: wepay.OneOf("1")},
+				{Name: "client_ip", Max: 15, Is: wepay.Address},
 			}),
+			Fill:       wepay.Fields{{Name: "client_ip", Value: callerIP}, {Name: "total_num", Value: "1"}},
 			Check:      wepay.CheckRedPacketScene,
 			Echoes:     []string{"mch_billno", "re_openid", "total_amount"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRedPacket, Verdicts: redPacketVerdicts,
@@ -77,8 +85,9 @@ var payoutCalls = map[wepay.Operation]call{
 			Payout: true,
 			Rules: slices.Concat(redPacketRules, wepay.Rules{
 				{Name: "total_num", Required: true, Is: wepay.Between(3, 20)},
-				{Name: "amt_type", Required: true, Is: wepay.OneOf("ALL_RAND")},
+				{Name: "amt_type", Is: wepay.OneOf("ALL_RAND")},
 			}),
+			Fill:       wepay.Fields{{Name: "amt_type", Value: "ALL_RAND"}},
 			Check:      wepay.CheckRedPacketScene,
 			Echoes:     []string{"mch_billno", "re_openid", "total_amount"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRedPacket, Verdicts: redPacketVerdicts,
@@ -91,8 +100,9 @@ var payoutCalls = map[wepay.Operation]call{
 			Payout: true,
 			Rules: wepay.Rules{
 				{Name: "mch_billno", Required: true, Max: 28, Is: wepay.Alphanumeric},
-				{Name: "bill_type", Required: true, Is: wepay.OneOf("MCHT")},
+				{Name: "bill_type", Is: wepay.OneOf("MCHT")},
 			},
+			Fill:   wepay.Fields{{Name: "bill_type", Value: "MCHT"}},
 			Echoes: []string{"mch_billno"}, Answers: []string{"status"},
 			Repeatable: true, Unknown: wepay.Again, Verdicts: queryVerdicts,
 		},

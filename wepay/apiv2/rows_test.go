@@ -110,9 +110,10 @@ var rows = map[wepay.Operation]row{
 	wepay.SendRedPacket: {
 		path: "/mmpaymkttransfers/sendredpack", ids: "wxappid mch_id sub_mch_id", sign: wepay.MD5, certificate: true, payout: true, unsigned: true,
 		in: map[string]string{
-			"mch_billno": "B1", "send_name": "x", "re_openid": "o1", "total_amount": "100", "total_num": "1",
-			"wishing": "x", "client_ip": "203.0.113.7", "act_name": "x", "remark": "x",
+			"mch_billno": "B1", "send_name": "x", "re_openid": "o1", "total_amount": "100",
+			"wishing": "x", "act_name": "x", "remark": "x",
 		},
+		adds:  "client_ip total_num",
 		reply: map[string]string{"mch_billno": "B1", "send_listid": "5"}, repeats: "mch_billno",
 		unanswered: wepay.Query, system: wepay.Query,
 	},
@@ -120,14 +121,16 @@ var rows = map[wepay.Operation]row{
 		path: "/mmpaymkttransfers/sendgroupredpack", ids: "wxappid mch_id sub_mch_id", sign: wepay.MD5, certificate: true, payout: true, unsigned: true,
 		in: map[string]string{
 			"mch_billno": "B1", "send_name": "x", "re_openid": "o1", "total_amount": "300", "total_num": "3",
-			"wishing": "x", "amt_type": "ALL_RAND", "act_name": "x", "remark": "x",
+			"wishing": "x", "act_name": "x", "remark": "x",
 		},
+		adds:  "amt_type",
 		reply: map[string]string{"mch_billno": "B1", "send_listid": "5"}, repeats: "mch_billno",
 		unanswered: wepay.Query, system: wepay.Query,
 	},
 	wepay.QueryRedPacket: {
 		path: "/mmpaymkttransfers/gethbinfo", ids: "appid mch_id", sign: wepay.MD5, certificate: true, payout: true, unsigned: true,
-		in:    map[string]string{"mch_billno": "B1", "bill_type": "MCHT"},
+		in:    map[string]string{"mch_billno": "B1"},
+		adds:  "bill_type",
 		reply: map[string]string{"mch_billno": "B1", "status": "RECEIVED"}, repeats: "mch_billno", holds: "status",
 		unanswered: wepay.Again, system: wepay.Again,
 	},
@@ -173,9 +176,10 @@ var rows = map[wepay.Operation]row{
 	wepay.ProfitShareReturn: {
 		path: "/secapi/pay/profitsharingreturn", ids: commonIDs, sign: wepay.HMACSHA256, certificate: true,
 		in: map[string]string{
-			"out_order_no": "P1", "out_return_no": "Q1", "return_account_type": "MERCHANT_ID",
+			"out_order_no": "P1", "out_return_no": "Q1",
 			"return_account": "1900000110", "return_amount": "1", "description": "x",
 		},
+		adds:  "return_account_type",
 		reply: map[string]string{"out_return_no": "Q1", "result": "SUCCESS"}, repeats: "out_return_no", holds: "result",
 		unanswered: wepay.Query, system: wepay.Query,
 	},

@@ -93,7 +93,8 @@ func TestRowsRefusedWithoutCode(t *testing.T) {
 }
 
 // listed are the codes of each call in WeChat's documents by what they mean,
-// as far as they are no call's alike.
+// as far as they are no call's alike. That a number has other parameters is to be
+// asked about: under them it may be paid, and a new number would pay twice.
 var listed = map[wepay.Operation]map[wepay.Verdict]string{
 	wepay.CloseOrder: {
 		wepay.Done:  "ORDERPAID ORDERCLOSED ORDERNOTEXIST",
@@ -105,9 +106,9 @@ var listed = map[wepay.Operation]map[wepay.Verdict]string{
 		wepay.Fix:   "INVALID_TRANSACTIONID PARAM_ERROR",
 	},
 	wepay.Micropay: {
-		wepay.Query: "BANKERROR USERPAYING",
+		wepay.Query: "BANKERROR USERPAYING OUT_TRADE_NO_USED",
 		wepay.Done:  "ORDERPAID",
-		wepay.Never: "AUTHCODEEXPIRE AUTH_CODE_INVALID AUTH_CODE_ERROR NOTENOUGH NOTSUPORTCARD BUYER_MISMATCH TRADE_ERROR RULELIMIT ORDERCLOSED ORDERREVERSED OUT_TRADE_NO_USED",
+		wepay.Never: "AUTHCODEEXPIRE AUTH_CODE_INVALID AUTH_CODE_ERROR NOTENOUGH NOTSUPORTCARD BUYER_MISMATCH TRADE_ERROR RULELIMIT ORDERCLOSED ORDERREVERSED",
 		wepay.Fix:   "NOAUTH PARAM_ERROR LACK_PARAMS INVALID_REQUEST",
 	},
 	wepay.Reverse: {
@@ -128,8 +129,8 @@ var listed = map[wepay.Operation]map[wepay.Verdict]string{
 		wepay.Later: "FREQ_LIMIT",
 	},
 	wepay.Transfer: {
-		wepay.Query: "SEND_FAILED",
-		wepay.Fix:   "FATAL_ERROR NAME_MISMATCH OPENID_ERROR PARAM_ERROR SIGN_ERROR XML_ERROR PARAM_IS_NOT_UTF8 CA_ERROR AMOUNT_LIMIT NO_AUTH PAY_CHANNEL_NOT_ALLOWED",
+		wepay.Query: "SEND_FAILED FATAL_ERROR",
+		wepay.Fix:   "NAME_MISMATCH OPENID_ERROR PARAM_ERROR SIGN_ERROR XML_ERROR PARAM_IS_NOT_UTF8 CA_ERROR AMOUNT_LIMIT NO_AUTH PAY_CHANNEL_NOT_ALLOWED",
 		wepay.Later: "NOTENOUGH FREQ_LIMIT MONEY_LIMIT SEND_MONEY_LIMIT RECEIVED_MONEY_LIMIT SENDNUM_LIMIT",
 		wepay.Never: "V2_ACCOUNT_SIMPLE_BAN RECV_ACCOUNT_NOT_ALLOWED",
 	},
@@ -140,8 +141,8 @@ var listed = map[wepay.Operation]map[wepay.Verdict]string{
 	},
 	wepay.PayBank: {
 		wepay.Again: "INVALID_REQUEST",
-		wepay.Query: "ORDERPAID",
-		wepay.Fix:   "PARAM_ERROR SIGNERROR FATAL_ERROR RECV_ACCOUNT_NOT_ALLOWED PAY_CHANNEL_NOT_ALLOWED NO_AUTH",
+		wepay.Query: "ORDERPAID FATAL_ERROR",
+		wepay.Fix:   "PARAM_ERROR SIGNERROR RECV_ACCOUNT_NOT_ALLOWED PAY_CHANNEL_NOT_ALLOWED NO_AUTH",
 		wepay.Later: "AMOUNT_LIMIT NOTENOUGH SENDNUM_LIMIT FREQUENCY_LIMITED",
 	},
 	wepay.ProfitShare: sharingCodes, wepay.ProfitShareMulti: sharingCodes,
@@ -157,14 +158,15 @@ var listed = map[wepay.Operation]map[wepay.Verdict]string{
 
 var (
 	redPacketCodes = map[wepay.Verdict]string{
-		wepay.Query: "PROCESSING",
+		wepay.Query: "PROCESSING FATAL_ERROR",
 		wepay.Never: "SEND_FAILED NO_AUTH",
-		wepay.Fix:   "FATAL_ERROR MONEY_LIMIT OPENID_ERROR ILLEGAL_APPID PARAM_ERROR SIGN_ERROR XML_ERROR CA_ERROR",
+		wepay.Fix:   "MONEY_LIMIT OPENID_ERROR ILLEGAL_APPID PARAM_ERROR SIGN_ERROR XML_ERROR CA_ERROR",
 		wepay.Later: "NOTENOUGH SENDNUM_LIMIT SECOND_OVER_LIMITED DAY_OVER_LIMITED FREQ_LIMIT SENDAMOUNT_LIMIT",
 	}
 	sharingCodes = map[wepay.Verdict]string{
 		wepay.Later: "ORDER_NOT_READY FREQUENCY_LIMITED NOTENOUGH",
-		wepay.Fix:   "OUT_ORDER_NO_USED INVALID_REQUEST PARAM_ERROR RECEIVER_INVALID NOT_SHARE_ORDER AMOUNT_OVERDUE AMOUNT_LIMIT INVALID_TRANSACTIONID SIGNERROR NO_AUTH",
+		wepay.Query: "OUT_ORDER_NO_USED",
+		wepay.Fix:   "INVALID_REQUEST PARAM_ERROR RECEIVER_INVALID NOT_SHARE_ORDER AMOUNT_OVERDUE AMOUNT_LIMIT INVALID_TRANSACTIONID SIGNERROR NO_AUTH",
 		wepay.Never: "RECEIVER_HIGH_RISK ACCOUNT_ABNORMAL",
 	}
 	sharingQueryCodes = map[wepay.Verdict]string{

@@ -7,8 +7,10 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// WeChat's sandbox of today, which serves code payments only; the older one
-// under /sandboxnew is gone for new keys.
+// WeChat's sandbox of today, which serves code payments only. Its prefix stands before
+// the whole path, /secapi included. Without that were the paths of the older one under
+// /sandboxnew, which is gone for new keys.
+// Source: WeChat Pay, 仿真测试系统; binarywang/WxJava.
 const (
 	sandboxPrefix  = "/xdc/apiv2sandbox"
 	sandboxKeyPath = "/xdc/apiv2getsignkey/sign/getsignkey"

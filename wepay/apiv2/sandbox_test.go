@@ -85,13 +85,13 @@ func TestSandboxCalls(t *testing.T) {
 	}
 }
 
-// The sandbox knows no secapi and asks for no certificate.
+// The sandbox's prefix stands before the whole path. It asks for no certificate.
 func TestSandboxRefund(t *testing.T) {
 	s, m := sandbox(t, nil)
 	if _, err := client(t, m).Do(t.Context(), wepay.Refund, aRefund); err != nil {
 		t.Fatal(err)
 	}
-	if path := s.asked()[1].URL.Path; path != "/xdc/apiv2sandbox/pay/refund" {
+	if path := s.asked()[1].URL.Path; path != "/xdc/apiv2sandbox/secapi/pay/refund" {
 		t.Errorf("asked for %s", path)
 	}
 }

@@ -12,7 +12,7 @@ import (
 var sharingVerdicts = map[string]wepay.Verdict{
 	"ORDERNOTREADY":        wepay.Later,
 	"NOTENOUGH":            wepay.Later,
-	"OUTORDERNOUSED":       wepay.Fix,
+	"OUTORDERNOUSED":       wepay.Query, // with other parameters: it may be shared
 	"RECEIVERINVALID":      wepay.Fix,
 	"NOTSHAREORDER":        wepay.Fix,
 	"AMOUNTOVERDUE":        wepay.Fix,
@@ -75,6 +75,7 @@ var sharingCalls = map[wepay.Operation]call{
 		path: "/secapi/pay/profitsharingreturn", certificate: true, signType: wepay.HMACSHA256,
 		Row: row.Row{
 			Rules:  wepay.ReturnShareRules,
+			Fill:   wepay.Fields{{Name: "return_account_type", Value: "MERCHANT_ID"}},
 			Echoes: []string{"out_return_no"}, Answers: []string{"result"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.ProfitShareReturnQuery, Verdicts: sharingVerdicts,
 		},

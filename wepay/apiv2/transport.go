@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/endpoints"
@@ -73,10 +72,10 @@ func (c call) readReply(status int, body io.Reader) (wepay.Fields, error) {
 	return reply, nil
 }
 
-// path is where a call goes. The sandbox has a prefix and no secapi.
+// path is where a call goes.
 func (c *Client) path(call call) string {
 	if c.merchant.Sandbox && call.path != sandboxKeyPath {
-		return sandboxPrefix + strings.TrimPrefix(call.path, "/secapi")
+		return sandboxPrefix + call.path
 	}
 	return call.path
 }

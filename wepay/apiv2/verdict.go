@@ -4,11 +4,15 @@ import (
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
 
 // refusalVerdict says what a refusal means for repeating the call, by its code and
 // its message.
 func (c *call) refusalVerdict(code, message string) wepay.Verdict {
+	if isNumberUsed(code, message) {
+		code = "OUT_TRADE_NO_USED"
+	}
 	words := []string{code, message}
 	if c.Bill {
 		// The message of a bill says more than its number: of 20002 some documents
@@ -31,6 +35,13 @@ func (c *call) refusalVerdict(code, message string) wepay.Verdict {
 		return wepay.Fix
 	}
 	return c.Unlisted()
+}
+
+// isNumberUsed says whether an order has the number, with other parameters. It may
+// be paid. WeChat says so in words as well, with the code INVALID_REQUEST.
+// Source: WeChat Pay, 统一下单, error codes (201 商户订单号重复).
+func isNumberUsed(code, message string) bool {
+	return row.Plain(code) == "OUTTRADENOUSED" || strings.Contains(message, "商户订单号重复")
 }
 
 // lists says whether a refusal's verdict is that of a table.

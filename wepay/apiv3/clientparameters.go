@@ -49,17 +49,22 @@ func pageParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, erro
 	}), nil
 }
 
-// appParameters names the sub-merchant as the payee if there is one, as in API v2;
-// for API v3 WeChat does not document which of the two it is.
+// appParameters names the merchant that signs as the payee, as WeChat's SDK for Java
+// does for partners, unless a partner wants the sub-merchant's number. WeChat does not
+// document which of the two it is.
 func appParameters(m *wepay.Merchant, prepayID, now string) (wepay.Fields, error) {
 	appID, nonce := cmp.Or(m.SubAppID, m.AppID), nonce()
 	_, key := m.SigningKey()
+	partnerID := m.MchID
+	if m.PartnerID == wepay.PartnerIDOfSub {
+		partnerID = cmp.Or(m.SubMchID, m.MchID)
+	}
 	signature, err := sign(key, appID, now, nonce, prepayID)
 	if err != nil {
 		return nil, err
 	}
 	return wepay.NewFields(map[string]string{
-		"appid": appID, "partnerid": cmp.Or(m.SubMchID, m.MchID), "prepayid": prepayID,
+		"appid": appID, "partnerid": partnerID, "prepayid": prepayID,
 		"package": "Sign=WXPay", "noncestr": nonce, "timestamp": now, "sign": signature,
 	}), nil
 }

@@ -27,8 +27,8 @@ var partNumbers = wepay.Rules{
 var partRules = append(slices.Clone(partNumbers), wepay.Rules{
 	{Name: "total_fee", Required: true, Is: wepay.Fen},
 	{Name: "fee_type", Max: 16},
-	{Name: "body", Required: true, Max: wepay.MaxBody},
-	{Name: "attach", Required: true, Max: 127},
+	{Name: "body", Required: true, Is: wepay.Characters(wepay.MaxBody)},
+	{Name: "attach", Required: true, Is: attach.Is},
 	{Name: "goods_tag", Max: 32},
 	{Name: "profit_sharing", Is: wepay.OneOf("Y", "N")},
 }...)
@@ -38,6 +38,9 @@ var combinedNumber = wepay.Rule{Name: "combine_out_trade_no", Required: true, Ma
 // subOrders are the orders in a combined one, a JSON array of objects with API
 // v2's names.
 const subOrders = "sub_orders"
+
+// combinePayer is who pays a combined order.
+const combinePayer = "combine_payer_info"
 
 // combineCalls are for orders that are paid together (合单). API v2 has none; the
 // fields have its names of single orders.
@@ -50,15 +53,20 @@ var combineCalls = map[wepay.Operation]call{
 				combinedNumber,
 				{Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON},
 				{Name: "openid", Max: 128},
+				{Name: "sub_openid", Max: 128},
 				{Name: "spbill_create_ip", Required: true, Max: 64, Is: wepay.Address},
 				{Name: "device_info", Max: 32},
 				{Name: "scene_info", Max: 256, Is: wepay.JSON},
 				{Name: "time_expire", Is: wepay.Time},
+				{Name: "user_type", Max: 32},
+				{Name: "user_creid", Max: 64},
+				{Name: "user_truename", Max: 64},
 			},
-			Complete:   (*wepay.Merchant).CompleteOrder,
+			Check:      checkIdentity,
+			Complete:   (*wepay.Merchant).CompleteCombined,
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryCombined, Verdicts: placeVerdicts,
 		},
-		in: fieldMap{
+		in: slices.Concat(fieldMap{
 			{"appid", "combine_appid", text},
 			{"mch_id", "combine_mchid", text},
 			{"combine_out_trade_no", "combine_out_trade_no", text},
@@ -66,8 +74,9 @@ var combineCalls = map[wepay.Operation]call{
 			{"time_expire", "time_expire", moment},
 			{"device_info", "scene_info.device_id", text},
 			{"spbill_create_ip", "scene_info.payer_client_ip", text},
-		},
-		body: combineBody, result: clientParameters,
+		}, identityOf(combinePayer)),
+		encrypted: sealedIdentityOf(combinePayer),
+		body:      combineBody, result: clientParameters,
 	},
 	// Source: WeChat Pay, 合单查询订单 (API v3).
 	wepay.QueryCombined: {
@@ -110,16 +119,39 @@ var (
 	})
 )
 
-// combineBody adds the payer, by an openid of the merchant's own appid, the scene and
-// the orders.
+// combineBody adds the scene, the orders and the payer, by an openid of the merchant's
+// own appid or of the orders'.
 func combineBody(x *exchange, body object) error {
-	if x.in.Get("trade_type") == "JSAPI" {
-		body.put("combine_payer_info.openid", x.in.Get("openid"))
+	if err := x.checkIdentifiable(); err != nil {
+		return err
 	}
 	if err := x.putScene(body); err != nil {
 		return err
 	}
-	return x.putParts(body, partRules, partPlacedMap)
+	if err := x.putParts(body, partRules, partPlacedMap); err != nil {
+		return err
+	}
+	if x.in.Get("trade_type") != "JSAPI" {
+		return nil
+	}
+	if x.in.Get("sub_openid") != "" {
+		if err := x.payUnderSubApp(body.objects(subOrders)); err != nil {
+			return err
+		}
+	}
+	return fieldMap{{"openid", combinePayer + ".openid", text}, {"sub_openid", combinePayer + ".sub_openid", text}}.write(x.in, body.put)
+}
+
+// payUnderSubApp has the page pay under the appid that a sub_openid belongs to, as that
+// of a single order does: the one that the orders name.
+func (x *exchange) payUnderSubApp(orders []object) error {
+	appID := orders[0].text("sub_appid")
+	other := slices.ContainsFunc(orders, func(order object) bool { return order.text("sub_appid") != appID })
+	if appID == "" || other {
+		return &wepay.FieldError{Field: "sub_openid", Reason: "needs orders that all have the same sub_appid"}
+	}
+	x.merchant.SubAppID = appID
+	return nil
 }
 
 // putParts adds the orders.

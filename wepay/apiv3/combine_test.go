@@ -1,6 +1,7 @@
 package apiv3_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -60,6 +61,48 @@ func TestCombineOfSeveral(t *testing.T) {
 			check(t, s.do(wepay.QueryCombined, fields("combine_out_trade_no", "COMBINE-1")), "mch_id_0", mchID, "mch_id_1", otherMch)
 			s.checkDone(s.do(wepay.CloseCombined, fields("combine_out_trade_no", "COMBINE-1", "sub_orders", `[{"out_trade_no":"PART-1"},{"mch_id":"1900000110","out_trade_no":"PART-2"}]`)))
 		})
+	}
+}
+
+// A payer may be known by the appid that all orders name; then the page is that
+// appid's.
+func TestCombineBySubOpenID(t *testing.T) {
+	const subApp, payer = "wxaabbccddeeff0011", "oSubUF8uMuAJO_M2pxb1Q9zNjWeS6o"
+	s := openShop(t, ways[4])
+	if err := s.wechat.AddMerchant(wepaytest.Merchant{
+		MchID: mchID, AppIDs: []string{appID}, APIv3Key: apiV3Key, Mode: wepaytest.ByPublicKey,
+		SubMerchants: []wepaytest.SubMerchant{{MchID: subMchID, AppIDs: []string{subApp}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	orders := `[{"sub_appid":"` + subApp + `","out_trade_no":"PART-1","total_fee":1,"body":"袜子","attach":"a"},
+		{"sub_appid":"` + subApp + `","out_trade_no":"PART-2","total_fee":2,"body":"鞋","attach":"b"}]`
+	in := with(combined("COMBINE-1", orders), "openid", "", "sub_openid", payer)
+	check(t, s.do(wepay.CombineOrder, in), "appId", subApp, "signType", "RSA")
+	var sent struct {
+		Payer map[string]string `json:"combine_payer_info"`
+	}
+	requests := s.wechat.Requests("/v3/combine-transactions/jsapi")
+	if err := json.Unmarshal(requests[len(requests)-1].Body, &sent); err != nil || len(sent.Payer) != 1 || sent.Payer["sub_openid"] != payer {
+		t.Errorf("sent %s, %v", requests[len(requests)-1].Body, err)
+	}
+	if _, err := s.wechat.PayCombined(mchID, "COMBINE-1", wepaytest.Held()); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s.do(wepay.QueryCombined, fields("combine_out_trade_no", "COMBINE-1")), "sub_openid_1", payer, "sub_appid_1", subApp, "trade_state_0", "SUCCESS")
+	for name, orders := range map[string]string{
+		"no sub_appid":      strings.ReplaceAll(orders, `"sub_appid":"`+subApp+`",`, ""),
+		"one has none":      strings.Replace(orders, `"sub_appid":"`+subApp+`",`, "", 1),
+		"another sub_appid": strings.Replace(orders, subApp, "wxaabbccddeeff0022", 1),
+	} {
+		_, err := s.client.Do(t.Context(), wepay.CombineOrder, with(in, "sub_orders", orders, "combine_out_trade_no", "COMBINE-2"))
+		wantField(t, err, "sub_openid")
+		if err == nil {
+			t.Error(name)
+		}
+	}
+	if n := len(s.wechat.Requests("/v3/combine-transactions/jsapi")); n != 1 {
+		t.Errorf("%d orders were sent", n)
 	}
 }
 

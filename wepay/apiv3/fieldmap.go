@@ -35,6 +35,8 @@ var (
 	value  = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
 	list   = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
 
+	description = form{write: writeDescription, read: readText} // display text that is cut as well
+
 	currency = form{write: writeText, read: readText, absent: "CNY"}
 
 	moment = timeForm("20060102150405", time.RFC3339)
@@ -200,6 +202,18 @@ func writeShown(value string) (any, error) {
 		return nil, refused
 	}
 	return left, nil
+}
+
+// writeDescription cuts what writeShown leaves after so many characters as an order's
+// description may have.
+func writeDescription(value string) (any, error) {
+	shown, err := writeShown(value)
+	if text, ok := shown.(string); ok {
+		if all := []rune(text); len(all) > wepay.MaxBody {
+			shown = string(all[:wepay.MaxBody])
+		}
+	}
+	return shown, err
 }
 
 // checkJSON rejects what API v3 rejects in JSON: null, and what threeBytes does.

@@ -3,6 +3,7 @@ package apiv3_test
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,11 +23,22 @@ func TestLimits(t *testing.T) {
 	number := fields("out_trade_no", "1")
 	whole := order("ORDER-1", "1")
 	parts := combined("COMBINE-1", `[{"out_trade_no":"PART-1","total_fee":1,"body":"袜子","attach":"a"}]`)
+	part := func(name, value string) wepay.Fields {
+		text := map[string]string{"body": "袜子", "attach": "a"}
+		text[name] = value
+		return combined("COMBINE-1", `[{"out_trade_no":"PART-1","total_fee":1,"body":"`+text["body"]+`","attach":"`+text["attach"]+`"}]`)
+	}
 	for name, test := range map[string]struct {
 		op      wepay.Operation
 		in      wepay.Fields
 		refused string
 	}{
+		"an attach of 128 characters": {wepay.PlaceOrder, with(whole, "attach", strings.Repeat("字", 128)), ""},
+		"an attach of 129 characters": {wepay.PlaceOrder, with(whole, "attach", strings.Repeat("a", 129)), "attach"},
+		"combined, attach of 128":     {wepay.CombineOrder, part("attach", strings.Repeat("字", 128)), ""},
+		"combined, attach of 129":     {wepay.CombineOrder, part("attach", strings.Repeat("a", 129)), "sub_orders"},
+		"combined, body of 127":       {wepay.CombineOrder, part("body", strings.Repeat("字", 127)), ""},
+		"combined, body of 128":       {wepay.CombineOrder, part("body", strings.Repeat("a", 128)), "sub_orders"},
 		"a number of 5":               {wepay.PlaceOrder, order("12345", "1"), "out_trade_no"},
 		"a number of 6":               {wepay.PlaceOrder, order("123456", "1"), ""},
 		"a number of 1, asked about":  {wepay.QueryOrder, number, ""},

@@ -2,7 +2,9 @@ package apiv3
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -37,13 +39,13 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/{trade_type}",
 		Row: row.Row{
-			Rules: atLeast(wepay.OrderRules, "out_trade_no", shortestNumber), Check: checkPayer, Complete: (*wepay.Merchant).CompleteOrder,
+			Rules: instead(wepay.OrderRules, outTradeNo, attach), Check: checkIdentity, Complete: (*wepay.Merchant).CompleteOrder,
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder, Verdicts: placeVerdicts,
 		},
 		in: slices.Concat(asMerchant, fieldMap{
 			{"appid", "[sp_]appid", text},
 			{"sub_appid", "sub_appid", text},
-			{"body", "description", shown},
+			{"body", "description", description},
 			{"out_trade_no", "out_trade_no", text},
 			{"time_expire", "time_expire", moment},
 			{"attach", "attach", text},
@@ -56,8 +58,9 @@ var orderCalls = map[wepay.Operation]call{
 			{"device_info", "scene_info.device_id", text},
 			{"spbill_create_ip", "scene_info.payer_client_ip", text},
 			{"profit_sharing", "settle_info.profit_sharing", yes},
-		}),
-		body: orderBody, result: clientParameters,
+		}, identityOf("payer")),
+		encrypted: sealedIdentityOf("payer"),
+		body:      orderBody, result: clientParameters,
 	},
 	// Source: WeChat Pay, 查询订单 (API v3).
 	wepay.QueryOrder: {
@@ -91,20 +94,12 @@ var orderCalls = map[wepay.Operation]call{
 // products are API v3's words for trade types, in the paths of orders.
 var products = map[string]string{"JSAPI": "jsapi", "APP": "app", "MWEB": "h5", "NATIVE": "native"}
 
-// checkPayer rejects fields that restrict who may pay an order, which API v3 does not
-// have.
-func checkPayer(in wepay.Fields) error {
-	for _, name := range []string{"user_creid", "user_truename", "user_type"} {
-		if in.Get(name) != "" {
-			return &wepay.FieldError{Field: name, Reason: "does not exist in API v3: anyone could pay the order"}
-		}
-	}
-	return nil
-}
-
 // orderBody adds the goods, the scene and the payer of an order. API v3 does not have
 // time_start, version and product_id.
 func orderBody(x *exchange, body object) error {
+	if err := x.checkIdentifiable(); err != nil {
+		return err
+	}
 	detail, err := goodsDetail(x.in)
 	if err != nil {
 		return err
@@ -133,7 +128,7 @@ func (x *exchange) putPayer(body object) {
 
 // goodsNames maps API v2's names of an order's goods to API v3's.
 var goodsNames = map[string]string{
-	"goods_id": "merchant_goods_id", "wxpay_goods_id": "wechatpay_goods_id", "price": "unit_price",
+	"goods_id": "merchant_goods_id", "wxpay_goods_id": "wechatpay_goods_id", "price": "unit_price", "goods_num": "quantity",
 }
 
 // goodsDetail renames the goods of API v2's detail. A detail that is no object is
@@ -152,12 +147,16 @@ func goodsDetail(in wepay.Fields) (object, error) {
 	}
 	for _, goods := range detail.objects("goods_detail") {
 		for v2, v3 := range goodsNames {
-			if value, found := goods[v2]; found {
-				delete(goods, v2)
-				goods[v3] = value
+			value, found := goods[v2]
+			if !found {
+				continue
 			}
+			if other, both := goods[v3]; both && !reflect.DeepEqual(other, value) {
+				return nil, &wepay.FieldError{Field: "detail", Reason: fmt.Sprintf("has a %s and another %s, which mean the same", v2, v3)}
+			}
+			delete(goods, v2)
+			goods[v3] = value
 		}
-		delete(goods, "goods_num")
 	}
 	return detail, nil
 }

@@ -73,7 +73,7 @@ func TestOrderBody(t *testing.T) {
 	for name, value := range map[string]string{
 		"time_start": "20260101110000", "time_expire": "20260101130000", "goods_tag": "WXG", "receipt": "Y", "limit_pay": "no_credit",
 		"profit_sharing": "Y", "fee_type": "CNY", "version": "1.0", "product_id": "12",
-		"detail":     `{"cost_price":608800,"receipt_id":"wx123","goods_detail":[{"goods_id":"g1","wxpay_goods_id":"1001","goods_name":"iPhone6s 16G","goods_num":1,"quantity":1,"price":528800}]}`,
+		"detail":     `{"cost_price":608800,"receipt_id":"wx123","goods_detail":[{"goods_id":"g1","wxpay_goods_id":"1001","goods_name":"iPhone6s 16G","goods_num":1,"quantity":1,"price":528800},{"goods_id":"g2","goods_num":2,"unit_price":1}]}`,
 		"scene_info": `{"h5_info":{"type":"IOS","app_name":"王者荣耀","bundle_id":"com.tencent.wzryIOS"},"store_info":{"id":"SZTX001","name":"腾大餐厅"}}`,
 	} {
 		in.Set(name, value)
@@ -84,16 +84,25 @@ func TestOrderBody(t *testing.T) {
 		"notify_url":"https://pay.example.cn/apis/v1/wepay/pay_notify","time_expire":"2026-01-01T13:00:00+08:00","goods_tag":"WXG",
 		"support_fapiao":true,"limit_pay":["no_credit"],"amount":{"total":1200,"currency":"CNY"},"settle_info":{"profit_sharing":true},
 		"detail":{"cost_price":608800,"invoice_id":"wx123","goods_detail":[
-			{"merchant_goods_id":"g1","wechatpay_goods_id":"1001","goods_name":"iPhone6s 16G","quantity":1,"unit_price":528800}]},
+			{"merchant_goods_id":"g1","wechatpay_goods_id":"1001","goods_name":"iPhone6s 16G","quantity":1,"unit_price":528800},
+			{"merchant_goods_id":"g2","quantity":2,"unit_price":1}]},
 		"scene_info":{"payer_client_ip":"203.0.113.7","store_info":{"id":"SZTX001","name":"腾大餐厅"},
 			"h5_info":{"type":"iOS","app_name":"王者荣耀","bundle_id":"com.tencent.wzryIOS"}}}`)
-	for field, value := range map[string]string{
-		"body": "🧦", "attach": "𝄞", "detail": `{"goods_detail":[{"goods_name":"🧦"}]}`, "scene_info": `{"store_info":null}`,
-		"total_fee": "1.5", "openid": "", "notify_url": "https://example.com",
-		"user_type": "IDCARD", "user_creid": "1", "user_truename": "张三",
+	for _, test := range []struct{ field, value string }{
+		{"body", "🧦"},
+		{"attach", "𝄞"},
+		{"detail", `{"goods_detail":[{"goods_name":"🧦"}]}`},
+		{"detail", `{"goods_detail":[{"goods_num":1,"quantity":2}]}`},
+		{"detail", `{"goods_detail":[{"price":1,"unit_price":2}]}`},
+		{"detail", `{"goods_detail":[{"price":{},"unit_price":{"a":1}}]}`},
+		{"scene_info", `{"store_info":null}`},
+		{"total_fee", "1.5"},
+		{"openid", ""},
+		{"notify_url", "https://example.com"},
 	} {
+		field := test.field
 		in := order("ORDER-0002", "1200")
-		in.Set(field, value)
+		in.Set(field, test.value)
 		if field == "openid" {
 			s.merchant.Env = wepay.H5
 		}

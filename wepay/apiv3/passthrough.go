@@ -108,13 +108,6 @@ func passedHeader(header http.Header) http.Header {
 	return passed
 }
 
-// isFile says whether WeChat answers with a file, which it does not sign.
-// Source: WeChat Pay, 下载账单, 图片下载 and 下载电子回单.
-func isFile(uri string) bool {
-	path, _, _ := strings.Cut(uri, "?")
-	return path == billFile || path == "/v3/transferdownload/signfile" || strings.HasPrefix(path, "/v3/merchant-service/images/")
-}
-
 // passRequest checks what a caller gives.
 func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	path, query, hasQuery := strings.Cut(in.Path, "?")

@@ -100,10 +100,11 @@ func TestPassFiles(t *testing.T) {
 	m := w.merchant(t)
 	m.Passthrough = true
 	for path, ok := range map[string]bool{
-		"/v3/merchant-service/images/ChsyMDAyMDEwMTIwMjM%3D": true,
-		"/v3/transferdownload/signfile?token=1":              true,
-		"/v3/merchant-service/complaints":                    false,
-		"/v3/billdownload/files?token=1":                     false,
+		"/v3/merchant-service/images/ChsyMDAyMDEwMTIwMjM%3D": true, "/v3/merchant-service/complaints": false,
+		"/v3/transferdownload/signfile?token=1": true, "/v3/transferdownload/elecvoucherfile?token=1": true,
+		"/v3/transferbilldownload/elecvoucherfile?token=1": true, "/v3/billdownload/files?token=1": false,
+		"/v3/new-tax-control-fapiao/download?token=1": true, "/v3/new-tax-control-fapiao/download/1": false,
+		"/v3/global/statements?date=20260101": true, "/v3/statements?date=20260101": true, "/v3/global/statement": false,
 	} {
 		p, err := w.client(t, m).Pass(t.Context(), get(path))
 		if !ok {

@@ -24,8 +24,16 @@ var payoutQueryVerdicts = map[string]wepay.Verdict{
 	"NOTFOUND": wepay.Again, // still not found some minutes later, it may be sent again with its number
 }
 
-// sceneInfos describes the purpose of a transfer.
-const sceneInfos = "transfer_scene_report_infos"
+const (
+	// sceneInfos describes the purpose of a transfer.
+	sceneInfos = "transfer_scene_report_infos"
+	// recvStyle is what a transfer looks like to the payee.
+	recvStyle = "user_recv_style"
+)
+
+// maxPacket is the most that a transfer which looks like a red packet may be, in fen.
+// Source: WeChat Pay, 发起转账 (API v3), 2025-03-21, user_recv_style.
+const maxPacket = 200_00
 
 // transferCalls send money to a payee's wallet; the payee confirms it (商家转账).
 var transferCalls = map[wepay.Operation]call{
@@ -40,10 +48,13 @@ var transferCalls = map[wepay.Operation]call{
 				wepay.Rule{Name: "transfer_scene_id", Required: true, Max: 36},
 				wepay.Rule{Name: sceneInfos, Required: true, Max: 2048, Is: sceneReport},
 				wepay.Rule{Name: "user_recv_perception", Is: wepay.Characters(64)},
+				wepay.Rule{Name: recvStyle, Is: wepay.OneOf("CONFIRM_PAGE", "RED_PACKET")},
 				wepay.Rule{Name: "notify_url", Max: 256, Is: wepay.NotifyURL},
 			),
 			Check: checkTransfer, Complete: completeTransfer,
-			Echoes: []string{"partner_trade_no"}, Answers: []string{"payment_no", "state"},
+			// A partner's has no state, and no query returns package_info.
+			// Source: WeChat Pay, 发起转账 (服务商, API v3), 2025-07-29.
+			Echoes: []string{"partner_trade_no"}, Answers: []string{"payment_no"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryTransfer, Verdicts: payoutVerdicts,
 		},
 		in: fieldMap{
@@ -57,6 +68,7 @@ var transferCalls = map[wepay.Operation]call{
 			{"transfer_scene_id", "transfer_scene_id", text},
 			{sceneInfos, sceneInfos, value},
 			{"user_recv_perception", "user_recv_perception", text},
+			{recvStyle, recvStyle + ".type", text},
 			{"notify_url", "notify_url", text},
 		},
 		encrypted: []string{"user_name"},
@@ -75,6 +87,8 @@ var transferCalls = map[wepay.Operation]call{
 		decrypted: []string{"user_name"},
 		out: fieldMap{
 			{"mch_id", "mch_id", text},
+			{"mch_id", "mchid", text}, // a partner's
+			{"sub_mch_id", "sub_mchid", text},
 			{"partner_trade_no", "out_bill_no", text},
 			{"detail_id", "transfer_bill_no", text},
 			{"appid", "appid", text},
@@ -111,7 +125,8 @@ var transferCalls = map[wepay.Operation]call{
 // transferStatuses are API v2's words for final states.
 var transferStatuses = map[string]string{"SUCCESS": "SUCCESS", "FAIL": "FAILED", "CANCELLED": "FAILED"}
 
-// checkTransfer requires the payee's name where WeChat does.
+// checkTransfer requires the payee's name where WeChat does, and knows what is too much
+// for a red packet.
 func checkTransfer(in wepay.Fields) error {
 	amount, err := wepay.ParseFen(in.Get("amount"))
 	if err != nil {
@@ -119,6 +134,9 @@ func checkTransfer(in wepay.Fields) error {
 	}
 	if amount >= namedTransfer && in.Get("re_user_name") == "" {
 		return &wepay.FieldError{Field: "re_user_name", Reason: "is required from 2000 yuan", Missing: true}
+	}
+	if amount > maxPacket && in.Get(recvStyle) == "RED_PACKET" {
+		return &wepay.FieldError{Field: recvStyle, Reason: "may be RED_PACKET for up to 200 yuan"}
 	}
 	return wepay.CheckTransferName(in)
 }
@@ -143,6 +161,7 @@ func completeTransfer(_ *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) 
 // transferMadeMap has the fields of the reply to a transfer or its cancellation. Its
 // state says whether the payee has the money.
 var transferMadeMap = fieldMap{
+	{"sub_mch_id", "sub_mchid", text},
 	{"partner_trade_no", "out_bill_no", text},
 	{"payment_no", "transfer_bill_no", text},
 	{"payment_time", "create_time", second},

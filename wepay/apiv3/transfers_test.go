@@ -2,6 +2,7 @@ package apiv3_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -160,7 +161,10 @@ func TestTransferOfPartner(t *testing.T) {
 		if r.Method == http.MethodGet {
 			return answer{body: `{"mch_id":"` + mchID + `","out_bill_no":"TR1","transfer_bill_no":"1","state":"SUCCESS","update_time":"2026-01-01T12:00:00.123+08:00","user_name":"` + sealFor(t, "张三") + `"}`}
 		}
-		return answer{body: `{"out_bill_no":"TR1","transfer_bill_no":"1","state":"ACCEPTED","create_time":"2026-01-01T12:00:00Z"}`}
+		if strings.HasSuffix(r.URL.Path, "/partner/transfer-bills") { // has no state
+			return answer{body: `{"sub_mchid":"1900000210","out_bill_no":"TR1","transfer_bill_no":"1","create_time":"2026-01-01T12:00:00Z","package_info":"affffddafdfafddffda=="}`}
+		}
+		return answer{body: `{"out_bill_no":"TR1","transfer_bill_no":"1","state":"ACCEPTED","create_time":"2026-01-01T12:00:00Z","package_info":"affffddafdfafddffda=="}`}
 	})
 	m := w.merchant(t)
 	m.Type, m.SubMchID, m.SubMchIDs, m.Payouts = wepay.Partner, subMchID, []string{"1900000210"}, true
@@ -178,6 +182,10 @@ func TestTransferOfPartner(t *testing.T) {
 				t.Fatal(err)
 			}
 			check(t, got, "mch_id", mchID, "sub_mch_id", test.sub)
+			if op == wepay.Transfer {
+				state := map[string]string{"": "ACCEPTED"}[test.sub]
+				check(t, got, "package_info", "affffddafdfafddffda==", "payment_no", "1", "state", state, "payment_time", "2026-01-01 20:00:00")
+			}
 			if op == wepay.QueryTransfer {
 				check(t, got, "transfer_name", "张三", "payment_time", "2026-01-01 12:00:00")
 			}
@@ -195,6 +203,64 @@ func TestTransferOfPartner(t *testing.T) {
 	}
 	_, err := c.Do(t.Context(), wepay.Transfer, with(transfer("TR1", "100"), "sub_mch_id", "1900000211"))
 	wantField(t, err, "sub_mch_id")
+}
+
+// A partner's transfer for a sub-merchant, from beginning to end.
+func TestTransferOfSubMerchant(t *testing.T) {
+	s := openShop(t, ways[4])
+	if err := s.wechat.Deposit(mchID, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	in := with(transfer("TR1", "250000"), "re_user_name", "张三", "check_name", "FORCE_CHECK", "sub_mch_id", subMchID)
+	got := s.do(wepay.Transfer, in)
+	s.checkDone(got)
+	check(t, got, "partner_trade_no", "TR1", "state", "", "sub_mch_id", subMchID)
+	if got.Get("payment_no") == "" || got.Get("package_info") == "" {
+		t.Errorf("got %v", got)
+	}
+	query := fields("partner_trade_no", "TR1", "sub_mch_id", subMchID)
+	state := s.do(wepay.QueryTransfer, query)
+	s.checkDone(state)
+	check(t, state, "status", "PROCESSING", "state", "WAIT_USER_CONFIRM", "sub_mch_id", subMchID, "detail_id", got.Get("payment_no"))
+	check(t, s.do(wepay.CancelTransfer, query), "state", "CANCELING", "sub_mch_id", subMchID)
+}
+
+// A reply about another sub-merchant's transfer is none.
+func TestTransferOfAnotherSubMerchant(t *testing.T) {
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+		return answer{body: `{"sub_mchid":"1900000211","mchid":"` + mchID + `","out_bill_no":"TR1","transfer_bill_no":"1","state":"SUCCESS"}`}
+	})
+	m := w.merchant(t)
+	m.Type, m.SubMchID, m.SubMchIDs, m.Payouts = wepay.Partner, subMchID, []string{"1900000210"}, true
+	for op, in := range map[wepay.Operation]wepay.Fields{
+		wepay.Transfer: transfer("TR1", "100"), wepay.QueryTransfer: fields("partner_trade_no", "TR1"), wepay.CancelTransfer: fields("partner_trade_no", "TR1"),
+	} {
+		if _, err := w.client(t, m).Do(t.Context(), op, with(in, "sub_mch_id", "1900000210")); !errors.Is(err, wepay.ErrForeign) {
+			t.Errorf("%s: got %v", op, err)
+		}
+	}
+}
+
+// How a transfer looks to the payee is an object in API v3.
+func TestTransferStyle(t *testing.T) {
+	s := openShop(t, ways[2])
+	if err := s.wechat.Deposit(mchID, 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	for amount, style := range map[string]string{"20000": "RED_PACKET", "20001": "CONFIRM_PAGE"} {
+		s.do(wepay.Transfer, with(transfer("TR"+amount, amount), "user_recv_style", style))
+		requests := s.wechat.Requests(billsPath)
+		if body := string(requests[len(requests)-1].Body); !strings.Contains(body, `"user_recv_style":{"type":"`+style+`"}`) {
+			t.Errorf("sent %s", body)
+		}
+	}
+	for style, amount := range map[string]string{"RED_PACKET": "20001", "red_packet": "100", `{"type":"RED_PACKET"}`: "100"} {
+		_, err := s.client.Do(t.Context(), wepay.Transfer, with(transfer("TR1", amount), "user_recv_style", style))
+		wantField(t, err, "user_recv_style")
+	}
+	if n := len(s.wechat.Requests(billsPath)); n != 2 {
+		t.Errorf("%d transfers were sent", n)
+	}
 }
 
 // A name that was encrypted for an older key does not hide what became of the

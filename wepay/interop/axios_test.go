@@ -111,6 +111,26 @@ func TestPluginAsWeChat(t *testing.T) {
 		t.Errorf("an order that nobody knows: %v", err)
 	}
 	checkPluginNotification(t, url, merchant, number)
+	checkPluginReads(t, client)
+}
+
+// checkPluginReads has the plugin read what only WeChat can.
+func checkPluginReads(t *testing.T, client *apiv3.Client) {
+	t.Helper()
+	must(client.Do(t.Context(), wepay.PlaceOrder, wepay.NewFields(map[string]string{
+		"out_trade_no": "ORDER-0002", "total_fee": "1200", "body": "袜子", "openid": openID, "spbill_create_ip": "203.0.113.7",
+		"user_type": "IDCARD", "user_creid": "43102119910910512X", "user_truename": "张三",
+	})))(t)
+	var told struct {
+		Payer struct{ Identity map[string]string }
+	}
+	text := must(client.Native(t.Context(), wepay.QueryOrder, wepay.NewFields(map[string]string{"out_trade_no": "ORDER-0002"})))(t)
+	if err := json.Unmarshal(text, &told); err != nil {
+		t.Fatal(err)
+	}
+	if who := told.Payer.Identity; len(who) != 3 || who["type"] != "IDCARD" || who["number"] != "43102119910910512X" || who["name"] != "张三" {
+		t.Errorf("the plugin reads %v", who)
+	}
 }
 
 func signedByMerchant(merchant *wepay.Merchant, message, signature string) bool {

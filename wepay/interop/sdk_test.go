@@ -191,7 +191,7 @@ func (s *shop) confirm() {
 	s.t.Helper()
 	must(s.client.Post(s.t.Context(), consts.WechatPayAPIServer+"/v3/fund-app/mch-transfer/transfer-bills", map[string]any{
 		"appid": appID, "out_bill_no": "T1", "transfer_scene_id": "1000", "openid": openID, "transfer_amount": 100,
-		"transfer_remark": "奖励", "notify_url": s.site.URL,
+		"transfer_remark": "奖励", "notify_url": s.site.URL, "user_recv_style": map[string]string{"type": "RED_PACKET"},
 		"transfer_scene_report_infos": []any{map[string]string{"info_type": "活动名称", "info_content": "新会员有礼"}},
 	}))(s.t)
 	if d := must(s.wechat.ConfirmTransfer(mchID, "T1"))(s.t); !d.Taken() {

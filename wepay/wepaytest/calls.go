@@ -285,19 +285,15 @@ var calls = map[string]call{
 	},
 }
 
-// lookup finds the call of a path, in the sandbox or not. The sandbox has no secapi,
-// requires no certificate and accepts MD5 only.
+// lookup finds the call of a path, in the sandbox or not. The sandbox requires no
+// certificate and accepts MD5 only.
 func lookup(path string) (c call, sandbox, found bool) {
-	rest, sandbox := strings.CutPrefix(path, sandboxPrefix)
-	if !sandbox {
-		c, found = calls[path]
-		return c, false, found
+	path, sandbox = strings.CutPrefix(path, sandboxPrefix)
+	c, found = calls[path]
+	if sandbox {
+		c.certificate, found = false, found && c.inSandbox
 	}
-	if c, found = calls[rest]; !found || c.certificate {
-		c, found = calls["/secapi"+rest]
-	}
-	c.certificate = false
-	return c, true, found && c.inSandbox
+	return c, sandbox, found
 }
 
 // orderOf are the two names of an order.

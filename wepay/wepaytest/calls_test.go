@@ -207,11 +207,14 @@ func TestEveryCallsCertificate(t *testing.T) {
 func TestEveryCallInTheSandbox(t *testing.T) {
 	s := newShop(t)
 	for _, c := range callTable {
-		path := "/xdc/apiv2sandbox" + strings.TrimPrefix(c.path, "/secapi")
+		path := "/xdc/apiv2sandbox" + c.path
 		status, _, _ := s.raw(path, request(c.path, c.valid))
 		if got := status != http.StatusNotFound; got != c.sandbox {
 			t.Errorf("%s: HTTP status %d", path, status)
 		}
+	}
+	if status, _, _ := s.raw("/xdc/apiv2sandbox/pay/refund", request(refundPath, validRefund)); status != http.StatusNotFound {
+		t.Errorf("without secapi: HTTP status %d", status)
 	}
 }
 

@@ -1,6 +1,7 @@
 package wepaytest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -134,6 +135,9 @@ func (s *Server) pay(mchID, outTradeNo string, p payment) (*Delivery, error) {
 	if state := o.at(now); state != notPaid {
 		return nil, fmt.Errorf("%w: its trade_state is %s", ErrNotPayable, state)
 	}
+	if err := s.mayPay(o); err != nil {
+		return nil, err
+	}
 	if worth(p.coupons) > o.total() {
 		return nil, fmt.Errorf("%w: the coupons are worth more", ErrNotPayable)
 	}
@@ -148,6 +152,16 @@ func (s *Server) pay(mchID, outTradeNo string, p payment) (*Delivery, error) {
 		return s.deliveryV3(a, o.payEvent(), p)
 	}
 	return s.delivery(o.request.Get("notify_url"), o.notification(p, key), p), nil
+}
+
+// mayPay says whether an order's payer is the one person who may pay it, if there is
+// one.
+func (s *Server) mayPay(o *order) error {
+	name := o.request.Get("user_truename")
+	if known, named := s.names[cmp.Or(o.request.Get("openid"), payer)]; name != "" && named && known != name {
+		return fmt.Errorf("%w: another person alone may pay it", ErrNotPayable)
+	}
+	return nil
 }
 
 func worth(coupons []Coupon) int64 {

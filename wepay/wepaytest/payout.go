@@ -151,8 +151,8 @@ func (x *exchange) findPayout(kind payoutKind, name string) (*payout, *refusal) 
 	return p, nil
 }
 
-// NamePayee sets the real name of a payee, which a transfer with FORCE_CHECK is compared
-// with. Without one any name matches.
+// NamePayee sets the real name of a user, which a transfer with FORCE_CHECK is compared
+// with, and an order that one person alone may pay. Without one any name matches.
 func (s *Server) NamePayee(openid, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,7 +38,7 @@ func TestSandbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, s.verified(d), map[string]string{"out_refund_no": "R-1", "refund_fee": "101", "refund_status": "SUCCESS"})
-	if got := s.wechat.Requests("/xdc/apiv2sandbox/pay/refund"); len(got) != 1 || got[0].Certificate != nil {
+	if got := s.wechat.Requests("/xdc/apiv2sandbox/secapi/pay/refund"); len(got) != 1 || got[0].Certificate != nil {
 		t.Errorf("refunds in the sandbox: %+v", got)
 	}
 }

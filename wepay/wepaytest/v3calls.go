@@ -112,17 +112,31 @@ func sceneMembers(required bool, also ...member) member {
 	}, also...)}
 }
 
-// orderProducts are the ways to pay, with what only they have.
-func orderProducts(as acting) map[string]members {
-	payer := members{{name: "openid", as: "openid", required: true, max: 128}}
-	if as == asPartner {
-		payer = members{{name: "sp_openid", as: "openid", max: 128}, {name: "sub_openid", as: "sub_openid", max: 128}}
-	}
+// identityMember is who alone may pay an order; number and name are encrypted.
+var identityMember = member{name: "identity", kind: nested, of: members{
+	{name: "type", as: "user_type", required: true, is: word(
+		"IDCARD", "HONGKONG_MACAO", "HONGKONG_MACAO_RESIDENT", "TAIWAN_RESIDENT", "FOREIGN_RESIDENT", "OVERSEA_PASSPORT", "PHONE_NUMBER",
+	)},
+	{name: "number", required: true, max: 1024},
+	{name: "name", required: true, max: 1024},
+}}
+
+// The payers of an order in a page.
+var (
+	directPayer   = members{{name: "openid", as: "openid", required: true, max: 128}}
+	partnerPayer  = members{{name: "sp_openid", as: "openid", max: 128}, {name: "sub_openid", as: "sub_openid", max: 128}}
+	combinedPayer = members{{name: "openid", as: "openid", max: 128}, {name: "sub_openid", as: "sub_openid", max: 128}}
+)
+
+// orderProducts are the ways to pay, with what only they have. Payer is what the payer
+// is called, and known is how in a page.
+func orderProducts(payer string, known members) map[string]members {
+	somebody := member{name: payer, kind: nested, of: members{identityMember}}
 	return map[string]members{
-		"jsapi":  {{name: "payer", required: true, kind: nested, of: payer}, sceneMembers(false)},
-		"app":    {sceneMembers(false)},
+		"jsapi":  {{name: payer, required: true, kind: nested, of: append(slices.Clone(known), identityMember)}, sceneMembers(false)},
+		"app":    {somebody, sceneMembers(false)},
 		"native": {sceneMembers(false)},
-		"h5": {sceneMembers(true, member{name: "h5_info", required: true, kind: nested, of: members{
+		"h5": {somebody, sceneMembers(true, member{name: "h5_info", required: true, kind: nested, of: members{
 			{name: "type", required: true, is: word("Wap", "iOS", "Android")},
 			{name: "app_name", max: 64},
 			{name: "app_url", max: 128},

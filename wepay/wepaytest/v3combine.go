@@ -57,12 +57,7 @@ var v3CombineCalls = slices.Concat(
 
 func combineProducts() []v3call {
 	var calls []v3call
-	for product, extra := range orderProducts(asDirect) {
-		i := slices.IndexFunc(extra, func(m member) bool { return m.name == "payer" })
-		extra = slices.Clone(extra)
-		if i >= 0 {
-			extra[i].name = "combine_payer_info"
-		}
+	for product, extra := range orderProducts("combine_payer_info", combinedPayer) {
 		calls = append(calls, v3call{
 			method: http.MethodPost, path: combinePath + "/" + product,
 			body: slices.Concat(extra, members{
@@ -72,6 +67,7 @@ func combineProducts() []v3call {
 				{name: "time_expire", max: 64, is: rfc3339},
 				{name: "notify_url", as: "notify_url", required: true, max: 255, is: notifyURL},
 				{name: "sub_orders", required: true, kind: lists, max: maxCombined, of: slices.Concat(subOrderMembers, members{
+					{name: "sub_appid", max: 32},
 					{name: "attach", required: true, max: 128},
 					{name: "description", required: true, max: 127},
 					{name: "goods_tag", max: 32},
@@ -99,6 +95,12 @@ func (x *v3exchange) placeCombined() (object, *v3refusal) {
 		tradeType = "MWEB"
 	}
 	if refused := x.readyOrder(tradeType); refused != nil {
+		return nil, refused
+	}
+	if tradeType == "JSAPI" && x.in.Get("openid") == "" && x.in.Get("sub_openid") == "" {
+		return nil, wrong("body", "/combine_payer_info", nil, "openid和sub_openid必须传其一")
+	}
+	if refused := x.readIdentity("combine_payer_info"); refused != nil {
 		return nil, refused
 	}
 	if c, found := x.books.combined[number]; found && c.json != x.json {
@@ -134,7 +136,7 @@ func (x *v3exchange) readyParts(appID string) ([]*exchange, *v3refusal) {
 		}
 		part := &exchange{server: x.server, now: x.now, account: a, books: &a.real, in: x.in.Clone(), json: x.json + strconv.Itoa(i)}
 		for name, value := range map[string]string{
-			"appid": appID, "mch_id": mchID, "sub_mch_id": sub.text("sub_mchid"), "out_trade_no": number,
+			"appid": appID, "mch_id": mchID, "sub_mch_id": sub.text("sub_mchid"), "sub_appid": sub.text("sub_appid"), "out_trade_no": number,
 			"body": sub.text("description"), "attach": sub.text("attach"), "total_fee": text(sub.whole("amount.total_amount")),
 		} {
 			if value != "" {
@@ -146,6 +148,9 @@ func (x *v3exchange) readyParts(appID string) ([]*exchange, *v3refusal) {
 		}
 		if refused := a.belongs(part.in, withoutAppID); refused != nil {
 			return nil, inV3(refused)
+		}
+		if part.in.Get("sub_openid") != "" && part.in.Get("sub_appid") == "" {
+			return nil, wrong("body", "/sub_orders/"+strconv.Itoa(i)+"/sub_appid", nil, "传sub_openid时必须传sub_appid")
 		}
 		o, placed := a.real.orders[number]
 		if seen[mchID+"/"+number] || placed && o.json != part.json {
@@ -190,7 +195,10 @@ func (s *Server) combinedState(c *combined) object {
 			}
 		}
 		if part.order.transactionID() != "" {
-			state.put("amount.payer_amount", part.order.total()-worth(part.order.coupons))
+			for _, name := range []string{"sub_appid", "sub_openid"} {
+				state[name] = part.order.request.Get(name)
+			}
+			state.without("sub_appid", "sub_openid").put("amount.payer_amount", part.order.total()-worth(part.order.coupons))
 			state.put("amount.payer_currency", "CNY")
 		}
 		parts = append(parts, state)
@@ -267,6 +275,9 @@ func (s *Server) payCombined(mchID, number string, p payment) (*Delivery, error)
 		return nil, fmt.Errorf("%w: the coupons are worth more", ErrNotPayable)
 	}
 	for _, part := range c.parts {
+		if err := s.mayPay(part.order); err != nil {
+			return nil, err
+		}
 		if state := part.order.at(s.clock.Now()); state != notPaid {
 			return nil, fmt.Errorf("%w: the trade_state of %s is %s", ErrNotPayable, part.order.number(), state)
 		}

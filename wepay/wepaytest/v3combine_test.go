@@ -85,6 +85,23 @@ func TestV3CombineClose(t *testing.T) {
 	}
 }
 
+// A partner's payer may be known by the appid that the orders name.
+func TestV3CombineBySubOpenID(t *testing.T) {
+	s := newV3Shop(t, partnerOf)
+	body := s.combine("COMBINE-1")
+	part := changed(body["sub_orders"].([]obj)[0], "sub_mchid", "1900000209")
+	body = changed(body, "combine_payer_info", obj{"sub_openid": "o-sub"})
+	s.denied(400, "PARAM_ERROR", s.message("POST", v3Combine+"/jsapi", changed(body, "sub_orders", []obj{part})))
+	s.denied(400, "APPID_MCHID_NOT_MATCH", s.message("POST", v3Combine+"/jsapi", changed(body, "sub_orders", []obj{changed(part, "sub_appid", "wxother")})))
+	s.granted("POST", v3Combine+"/jsapi", changed(body, "sub_orders", []obj{changed(part, "sub_appid", "wxaabbccddeeff0011")}))
+	if _, err := s.wechat.PayCombined(mchID, "COMBINE-1"); err != nil {
+		t.Fatal(err)
+	}
+	checkAt(t, s.granted("GET", v3Combine+"/out-trade-no/COMBINE-1", nil).body, map[string]string{
+		"sub_orders.0.sub_appid": "wxaabbccddeeff0011", "sub_orders.0.sub_openid": "o-sub", "sub_orders.0.trade_state": "SUCCESS",
+	})
+}
+
 // Every part is placed or none.
 func TestV3CombineRefuses(t *testing.T) {
 	s := combiner(t)
@@ -104,6 +121,7 @@ func TestV3CombineRefuses(t *testing.T) {
 		"a foreign sub":       {403, "NO_AUTH", changed(right, "sub_orders", []obj{changed(other, "sub_mchid", "1900000209")})},
 		"no parts":            {400, "PARAM_ERROR", changed(right, "sub_orders", []obj{})},
 		"no payer":            {400, "PARAM_ERROR", changed(right, "combine_payer_info", nil)},
+		"nobody":              {400, "PARAM_ERROR", changed(right, "combine_payer_info", obj{})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			shop := *s

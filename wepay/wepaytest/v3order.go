@@ -25,6 +25,9 @@ func (x *v3exchange) placeV3() (object, *v3refusal) {
 	if refused := x.readyOrder(tradeType); refused != nil {
 		return nil, refused
 	}
+	if refused := x.readIdentity("payer"); refused != nil {
+		return nil, refused
+	}
 	o, refused := x.place()
 	if refused != nil {
 		return nil, placing(refused)
@@ -211,14 +214,14 @@ func (o *order) promotions() []any {
 func v3OrderCalls() []v3call {
 	var calls []v3call
 	for _, c := range []struct {
-		root  string
-		as    acting
-		whose members
+		root         string
+		as           acting
+		whose, payer members
 	}{
-		{"/v3/pay/transactions", asDirect, directMembers},
-		{"/v3/pay/partner/transactions", asPartner, partnerMembers},
+		{"/v3/pay/transactions", asDirect, directMembers, directPayer},
+		{"/v3/pay/partner/transactions", asPartner, partnerMembers, partnerPayer},
 	} {
-		for product, extra := range orderProducts(c.as) {
+		for product, extra := range orderProducts("payer", c.payer) {
 			calls = append(calls, v3call{
 				method: http.MethodPost, path: c.root + "/" + product, as: c.as,
 				body: slices.Concat(c.whose, orderMembers, extra), do: (*v3exchange).placeV3,

@@ -3,6 +3,7 @@ package wepaytest
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -38,35 +39,49 @@ type transferBill struct {
 	at, since  time.Time
 }
 
-var v3TransferCalls = []v3call{
-	{
-		method: http.MethodPost, path: transferBillsPath, as: asDirect,
-		body: members{
-			{name: "appid", as: "appid", required: true, max: 32},
-			{name: "out_bill_no", required: true, max: 32, is: nonce},
-			{name: "transfer_scene_id", required: true, max: 36},
-			{name: "openid", required: true, max: 64},
-			{name: "user_name", max: 1024},
-			{name: "transfer_amount", required: true, kind: wholes, is: fen},
-			{name: "transfer_remark", required: true, max: 32},
-			{name: "notify_url", max: 256, is: notifyURL},
-			{name: "user_recv_perception", max: 64},
-			{name: "transfer_scene_report_infos", required: true, kind: lists, of: members{
-				{name: "info_type", required: true, max: 15},
-				{name: "info_content", required: true, max: 32},
-			}},
-		},
-		do: (*v3exchange).createTransfer,
-	},
-	{method: http.MethodGet, path: transferBillsPath + "/out-bill-no/{out_bill_no}", as: asDirect, do: (*v3exchange).queryTransferV3},
-	{method: http.MethodGet, path: transferBillsPath + "/transfer-bill-no/{transfer_bill_no}", as: asDirect, do: (*v3exchange).queryTransferV3},
-	{method: http.MethodPost, path: transferBillsPath + "/out-bill-no/{out_bill_no}/cancel", as: asDirect, do: (*v3exchange).cancelTransfer},
+var v3TransferCalls = slices.Concat(
+	transferCalls(transferBillsPath, asDirect, nil, member{name: "user_recv_style", kind: nested, of: members{
+		{name: "type", required: true, is: word("CONFIRM_PAGE", "RED_PACKET")},
+	}}),
+	transferCalls("/v3/fund-app/mch-transfer/partner/transfer-bills", asPartner, members{{name: "sub_mchid", as: "sub_mch_id", required: true, max: 32}}),
+	[]v3call{{method: http.MethodGet, path: transferBillsPath + "/transfer-bill-no/{transfer_bill_no}", as: asDirect, do: (*v3exchange).queryTransferV3}},
+)
+
+// transferCalls are those under a path; a partner's name the sub-merchant.
+// Source: WeChat Pay, 发起转账, 查询转账单 and 撤销转账, of merchants and of partners (API
+// v3), 2025-07-29.
+func transferCalls(path string, as acting, sub members, also ...member) []v3call {
+	bill := path + "/out-bill-no/{out_bill_no}"
+	return []v3call{
+		{method: http.MethodPost, path: path, as: as, body: slices.Concat(sub, transferMembers, also), do: (*v3exchange).createTransfer},
+		{method: http.MethodGet, path: bill, as: as, query: sub, do: (*v3exchange).queryTransferV3},
+		{method: http.MethodPost, path: bill + "/cancel", as: as, body: sub, do: (*v3exchange).cancelTransfer},
+	}
+}
+
+var transferMembers = members{
+	{name: "appid", as: "appid", required: true, max: 32},
+	{name: "out_bill_no", required: true, max: 32, is: nonce},
+	{name: "transfer_scene_id", required: true, max: 36},
+	{name: "openid", required: true, max: 64},
+	{name: "user_name", max: 1024},
+	{name: "transfer_amount", required: true, kind: wholes, is: fen},
+	{name: "transfer_remark", required: true, max: 32},
+	{name: "notify_url", max: 256, is: notifyURL},
+	{name: "user_recv_perception", max: 64},
+	{name: "transfer_scene_report_infos", required: true, kind: lists, of: members{
+		{name: "info_type", required: true, max: 15},
+		{name: "info_content", required: true, max: 32},
+	}},
 }
 
 // createTransfer debits the account and waits for the payee, once for each number.
 func (x *v3exchange) createTransfer() (object, *v3refusal) {
 	if refused := x.decryptUserName(x.body, "transfer_amount"); refused != nil {
 		return nil, refused
+	}
+	if x.body.text("user_recv_style.type") == "RED_PACKET" && x.body.whole("transfer_amount") > maxPacket {
+		return nil, wrong("body", "/user_recv_style/type", nil, "红包样式单笔金额需小于等于200元")
 	}
 	number, json := x.body.text("out_bill_no"), jsonOf(x.body)
 	if known, found := x.books.transfers[number]; found {
@@ -106,6 +121,7 @@ func (x *v3exchange) decryptUserName(of object, amount string) *v3refusal {
 	return refused
 }
 
+// created is the reply to a transfer; a partner's has no state.
 func (b *transferBill) created() object {
 	out := object{
 		"out_bill_no": b.number, "transfer_bill_no": b.id, "create_time": moment(b.at), "state": b.state, "fail_reason": b.reason,
@@ -113,8 +129,15 @@ func (b *transferBill) created() object {
 	if b.state == transferWaits {
 		out["package_info"] = "affffddafdfafddffda==" + b.id
 	}
+	if sub := b.sub(); sub != "" {
+		out["sub_mchid"] = sub
+		delete(out, "state")
+	}
 	return out.without("fail_reason")
 }
+
+// sub is the sub-merchant whose money it is; "": none.
+func (b *transferBill) sub() string { return b.request.text("sub_mchid") }
 
 // resource is a transfer in query and notification, which spell the merchant's number
 // mch_id.
@@ -131,7 +154,7 @@ func (x *v3exchange) findTransfer() (*transferBill, *v3refusal) {
 	if id := x.path.text("transfer_bill_no"); id != "" {
 		b = x.books.transferIDs[id]
 	}
-	if b == nil || x.now.Sub(b.at) > payoutAge {
+	if b == nil || x.now.Sub(b.at) > payoutAge || b.sub() != x.in.Get("sub_mch_id") {
 		return nil, absent("NOT_FOUND", "记录不存在")
 	}
 	return b, nil
@@ -144,6 +167,10 @@ func (x *v3exchange) queryTransferV3() (object, *v3refusal) {
 	}
 	out := b.resource()
 	out["appid"], out["transfer_remark"] = b.request.text("appid"), b.request.text("transfer_remark")
+	if sub := b.sub(); sub != "" {
+		out["sub_mchid"], out["mchid"] = sub, b.account.MchID
+		delete(out, "mch_id")
+	}
 	return out, nil
 }
 
@@ -160,7 +187,8 @@ func (x *v3exchange) cancelTransfer() (object, *v3refusal) {
 	case b.state != transferCanceling && b.state != transferCancelled:
 		return nil, invalidRequest("转账单状态不支持撤销")
 	}
-	return object{"out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state, "update_time": moment(b.since)}, nil
+	out := object{"sub_mchid": b.sub(), "out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state, "update_time": moment(b.since)}
+	return out.without("sub_mchid"), nil
 }
 
 // ConfirmTransfer makes the payee confirm a transfer of API v3, and notifies the merchant

@@ -121,6 +121,42 @@ func TestV3TransferEnds(t *testing.T) {
 	})
 }
 
+// A partner's reply has no state; its query and its cancellation have.
+func TestV3TransferOfPartner(t *testing.T) {
+	const path, sub = "/v3/fund-app/mch-transfer/partner/transfer-bills", "1900000209"
+	s := newV3Shop(t, partnerOf)
+	if err := s.wechat.Deposit(mchID, 1000); err != nil {
+		t.Fatal(err)
+	}
+	bill := changed(s.transfer("T1", 300), "sub_mchid", sub)
+	made := s.granted("POST", path, bill)
+	checkAt(t, made.body, map[string]string{"out_bill_no": "T1", "sub_mchid": sub, "state": "", "create_time": "2026-01-01T20:00:00+08:00"})
+	if made.at("package_info") == "" || made.at("transfer_bill_no") == "" {
+		t.Errorf("got %s", made.raw)
+	}
+	one := path + "/out-bill-no/T1"
+	checkAt(t, s.granted("GET", one+"?sub_mchid="+sub, nil).body, map[string]string{"mchid": mchID, "mch_id": "", "sub_mchid": sub, "state": "WAIT_USER_CONFIRM"})
+	checkAt(t, s.granted("POST", one+"/cancel", obj{"sub_mchid": sub}).body, map[string]string{"sub_mchid": sub, "state": "CANCELING"})
+	s.denied(400, "PARAM_ERROR", s.message("GET", one, nil))
+	s.denied(400, "PARAM_ERROR", s.message("POST", path, s.transfer("T2", 300)))
+	s.denied(403, "NO_AUTH", s.message("POST", path, changed(s.transfer("T2", 300), "sub_mchid", "1900000299")))
+	s.denied(400, "PARAM_ERROR", s.message("POST", path, changed(changed(bill, "out_bill_no", "T2"), "user_recv_style", obj{"type": "RED_PACKET"})))
+	s.denied(403, "NO_AUTH", s.message("POST", billsPath, s.transfer("T2", 300)))
+}
+
+// A transfer that looks like a red packet is of 200 yuan at most.
+func TestV3TransferStyle(t *testing.T) {
+	s := payer(t, 100_000)
+	styled := func(number, style string, fee int) obj {
+		return changed(s.transfer(number, fee), "user_recv_style", obj{"type": style})
+	}
+	s.granted("POST", billsPath, styled("T1", "RED_PACKET", 20_000))
+	s.granted("POST", billsPath, styled("T2", "CONFIRM_PAGE", 20_001))
+	s.denied(400, "PARAM_ERROR", s.message("POST", billsPath, styled("T3", "RED_PACKET", 20_001)))
+	s.denied(400, "PARAM_ERROR", s.message("POST", billsPath, styled("T3", "PACKET", 100)))
+	s.denied(400, "PARAM_ERROR", s.message("POST", billsPath, changed(s.transfer("T3", 100), "user_recv_style", "RED_PACKET")))
+}
+
 func TestV3TransferRefuses(t *testing.T) {
 	s := payer(t, 300_000)
 	named := changed(s.transfer("T1", 200_000), "user_name", s.encrypted("张三"))

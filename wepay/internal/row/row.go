@@ -20,6 +20,9 @@ type Row struct {
 
 	Rules wepay.Rules              // the fields that a caller may give; nil: any
 	Check func(wepay.Fields) error // rules between fields; nil: none
+	// Fill are fields that have only one value, or one that serves everybody: a caller
+	// need not give them.
+	Fill wepay.Fields
 	// Complete adds what follows from the merchant; nil: nothing.
 	Complete func(*wepay.Merchant, wepay.Fields) (wepay.Fields, error)
 
@@ -36,13 +39,18 @@ type Row struct {
 }
 
 // Prepare checks the fields that a caller gives and what the merchant may do,
-// and completes the fields.
+// and completes the fields, which it may change.
 func (r *Row) Prepare(m *wepay.Merchant, in wepay.Fields) (wepay.Fields, error) {
 	if err := r.CheckInput(in); err != nil {
 		return nil, err
 	}
 	if r.Payout && !m.Payouts {
 		return nil, m.NotAble("payouts")
+	}
+	for _, field := range r.Fill {
+		if in.Get(field.Name) == "" {
+			in.Set(field.Name, field.Value)
+		}
 	}
 	if r.Complete == nil {
 		return in, nil

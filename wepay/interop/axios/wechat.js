@@ -29,6 +29,14 @@ function authorize(request, body) {
 
 const orders = new Map();
 
+// identified reads who alone may pay an order, which only WeChat can.
+function identified(request, payer) {
+  if (!payer.identity) return payer;
+  if (request.headers['wechatpay-serial'] !== keys.platformSerial) throw wrong(400, 'PARAM_ERROR', 'Wechatpay-Serial');
+  const { type, number, name } = payer.identity;
+  return { ...payer, identity: { type, number: Rsa.decrypt(number, ownKey), name: Rsa.decrypt(name, ownKey) } };
+}
+
 function transaction(order) {
   return {
     appid: order.appid, mchid: order.mchid, out_trade_no: order.out_trade_no, attach: order.attach || '',
@@ -48,7 +56,7 @@ function answer(request, body) {
   const order = () => orders.get(part) || (() => { throw wrong(404, 'ORDER_NOT_EXIST', '订单不存在'); })();
   switch (asked) {
     case 'POST /v3/pay/transactions/jsapi':
-      orders.set(json.out_trade_no, json);
+      orders.set(json.out_trade_no, { ...json, payer: identified(request, json.payer) });
       return { prepay_id: 'wx201410272009395522657a690389285100' };
     case 'GET /v3/pay/transactions/out-trade-no/{}':
       return transaction(order());
