@@ -38,6 +38,11 @@ func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
 	h.app.metrics.operation(o.merchant, apiv3.Pass, 0)
 	h.logUndelivered(r, o)
 	maps.Copy(w.Header(), passed.Header)
+	if len(passed.NotDecrypted) > 0 {
+		h.logger.Warn("members of a reply do not decrypt with private_key, and are passed on as they came",
+			o.logged(zap.Strings("members", passed.NotDecrypted))...)
+		w.Header().Set("Wepay-Not-Decrypted", strings.Join(passed.NotDecrypted, ","))
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	boundReading(w)
 	w.WriteHeader(passed.Status)
@@ -55,7 +60,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	switch {
 	case !found:
 		return o, nil, h.noRoute(r, nil)
-	case apiv3.IsSigned(r.Header):
+	case r.Header.Get("Wechatpay-Signature") != "": // Wechatpay-Serial alone is a caller's that encrypts by itself
 		return o, nil, h.noRoute(r, errMisdirected)
 	case !slices.Contains(passMethods, r.Method):
 		w.Header().Set("Allow", strings.Join(passMethods, ", "))
@@ -64,11 +69,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	if err := h.access.check(r); err != nil {
 		return o, nil, refuseAccess(w, err)
 	}
-	selector, query, err := splitQuery(r.URL.RawQuery)
+	query, err := splitQuery(r.URL.RawQuery)
 	if err != nil {
 		return o, nil, err
 	}
-	if o.merchant, err = h.merchants.Select(selector); err != nil {
+	if o.merchant, err = h.merchants.Select(query.selector); err != nil {
 		return o, nil, err
 	}
 	account := h.app.accounts[o.merchant]
@@ -89,8 +94,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	if err != nil {
 		return o, nil, err
 	}
-	if query != "" {
-		path += "?" + query
+	if query.rest != "" {
+		path += "?" + query.rest
 	}
 	ctx := r.Context()
 	if r.Method != http.MethodGet && !upload {
@@ -104,7 +109,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	err = h.guard(o, func() (err error) {
 		passed, err = account.v3.Pass(ctx, apiv3.PassRequest{
 			Method: r.Method, Path: path, ContentType: r.Header.Get("Content-Type"),
-			Serial: r.Header.Get("Wechatpay-Serial"), Body: body,
+			Serial: r.Header.Get("Wechatpay-Serial"), Body: body, Decrypt: query.decrypt,
 		})
 		return err
 	})
@@ -120,11 +125,20 @@ func (h *Handler) escapedRoute(u *url.URL) (string, bool) {
 	return route, found && strings.HasPrefix(route, "/"+string(apiv3.Pass)+"/")
 }
 
-// splitQuery takes out of a query what says which merchant is meant. The rest
-// stays what it was, byte for byte.
-func splitQuery(query string) (s wepay.Selector, rest string, err error) {
-	env := ""
-	ours := map[string]*string{"merchant": &s.Name, "mchId": &s.MchID, "appId": &s.AppID, "env": &env}
+// passQuery is the query of a call that is passed on.
+type passQuery struct {
+	selector wepay.Selector
+	decrypt  []string // members of the reply
+	rest     string   // which goes to WeChat
+}
+
+// splitQuery takes out of a query what is for us. The rest stays what it was, byte
+// for byte.
+func splitQuery(query string) (q passQuery, err error) {
+	env, decrypt := "", ""
+	ours := map[string]*string{
+		"merchant": &q.selector.Name, "mchId": &q.selector.MchID, "appId": &q.selector.AppID, "env": &env, "decrypt": &decrypt,
+	}
 	var theirs []string
 	for pair := range strings.SplitSeq(query, "&") {
 		escaped, value, _ := strings.Cut(pair, "=")
@@ -137,12 +151,15 @@ func splitQuery(query string) (s wepay.Selector, rest string, err error) {
 		text, err := url.QueryUnescape(value)
 		switch {
 		case err != nil:
-			return s, "", &wepay.FieldError{Field: name, Reason: "is not escaped as a query is"}
+			return q, &wepay.FieldError{Field: name, Reason: "is not escaped as a query is"}
 		case *place != "":
-			return s, "", &wepay.FieldError{Field: name, Reason: "stands there twice"}
+			return q, &wepay.FieldError{Field: name, Reason: "stands there twice"}
 		}
 		*place = text
 	}
-	s.Env = wepay.Env(env)
-	return s, strings.Join(theirs, "&"), nil
+	q.selector.Env, q.rest = wepay.Env(env), strings.Join(theirs, "&")
+	if decrypt != "" {
+		q.decrypt = strings.Split(decrypt, ",")
+	}
+	return q, nil
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -255,13 +256,19 @@ func TestReadRequest(t *testing.T) {
 	}
 }
 
-// A merchant's name is found however the query escapes its own names, and taken out
-// of what WeChat gets.
+// A merchant's name and what is to be decrypted are found however the query escapes
+// its own names, and taken out of what WeChat gets.
 func TestSplitQuery(t *testing.T) {
 	for query, want := range map[string]struct {
 		name, rest, wrong string
+		decrypt           []string
 	}{
 		"":                                {},
+		"decrypt=a":                       {decrypt: []string{"a"}},
+		"a=%2a&decrypt=data.x%2Cy,z&&b=":  {rest: "a=%2a&&b=", decrypt: []string{"data.x", "y", "z"}},
+		"%64ecrypt=a&Decrypt=b":           {rest: "Decrypt=b", decrypt: []string{"a"}},
+		"decrypt=a&decrypt=b":             {wrong: "decrypt"},
+		"decrypt=%zz":                     {wrong: "decrypt"},
 		"a=1&merchant=shop&b=%20&&":       {name: "shop", rest: "a=1&b=%20&&"},
 		"%6derchant=shop&a=1":             {name: "shop", rest: "a=1"},
 		"merchant=sh%6fp":                 {name: "shop"},
@@ -271,13 +278,13 @@ func TestSplitQuery(t *testing.T) {
 		"%zz=1":                           {rest: "%zz=1"}, // which the client refuses
 		"merchant=shop&a=%D5%C5&a=%E5%AD": {name: "shop", rest: "a=%D5%C5&a=%E5%AD"},
 	} {
-		s, rest, err := splitQuery(query)
+		q, err := splitQuery(query)
 		if field, _ := errors.AsType[*wepay.FieldError](err); (field == nil) != (want.wrong == "") || field != nil && field.Field != want.wrong {
 			t.Errorf("%s: got %v", query, err)
 			continue
 		}
-		if err == nil && (s.Name != want.name || rest != want.rest) {
-			t.Errorf("%s: got %q and %q", query, s.Name, rest)
+		if err == nil && (q.selector.Name != want.name || q.rest != want.rest || !slices.Equal(q.decrypt, want.decrypt)) {
+			t.Errorf("%s: got %+v", query, q)
 		}
 	}
 }

@@ -51,6 +51,7 @@ const (
 	TransferBatch      Operation = "transfer_batch"
 	QueryTransferBatch Operation = "transfer_batch_query"
 	QueryUnsplit       Operation = "profit_share_unsplit"
+	SecurityEcho       Operation = "security_echo"
 
 	OpenID Operation = "openid" // goes to the login host, not to WeChat Pay
 )

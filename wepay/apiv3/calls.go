@@ -56,7 +56,7 @@ var calls map[wepay.Operation]call
 // its declaration.
 func init() {
 	calls = make(map[wepay.Operation]call)
-	for _, table := range []map[wepay.Operation]call{orderCalls, refundCalls, billCalls, transferCalls, batchCalls, sharingCalls, receiverCalls, combineCalls} {
+	for _, table := range []map[wepay.Operation]call{orderCalls, refundCalls, billCalls, transferCalls, batchCalls, sharingCalls, receiverCalls, combineCalls, securityCalls} {
 		for op, call := range table {
 			calls[op] = call
 		}

@@ -98,7 +98,7 @@ func (s *sealed) open(gcm cipher.AEAD) ([]byte, error) {
 func encrypt(key *rsa.PublicKey, value string) (string, error) {
 	text, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(value), nil)
 	if errors.Is(err, rsa.ErrMessageTooLong) {
-		return "", errors.New("is too long to be encrypted, the limit is 214 bytes of UTF-8")
+		return "", fmt.Errorf("is too long to be encrypted, the limit is %d bytes of UTF-8", key.Size()-2*sha1.Size-2)
 	}
 	if err != nil {
 		return "", fmt.Errorf("encrypting: %w", err)

@@ -132,7 +132,7 @@ func (x *exchange) expand(template string) string {
 func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err error) {
 	serial, key, err := x.client.keyRing.encryption(ctx)
 	if err != nil {
-		return "", x.call.Unanswered(x.failure(), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
+		return "", x.noKey(err)
 	}
 	for _, path := range x.call.encrypted {
 		if err := body.replace(path, func(plain string) (string, error) { return encrypt(key, plain) }); err != nil {
@@ -140,6 +140,11 @@ func (x *exchange) encrypt(ctx context.Context, body object) (serial string, err
 		}
 	}
 	return serial, nil
+}
+
+// noKey is the error of a call that could not be encrypted: nothing was sent.
+func (x *exchange) noKey(err error) error {
+	return x.call.Unanswered(x.failure(), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
 }
 
 // read accepts an answer with WeChat's signature, or an unsigned refusal.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
@@ -36,7 +33,13 @@ type PassRequest struct {
 	// Serial names the key of WeChat's that the caller encrypted fields with; "":
 	// none are.
 	Serial string
-	Body   []byte // nil: none
+	// Body is sent as it is, nil for none, but for values {"$encrypt":"text"} of
+	// JSON, however deep: in place of each goes its text, encrypted for WeChat with
+	// the key that Serial names, else the one in force.
+	Body []byte
+	// Decrypt are members of the reply that WeChat encrypts for the merchant:
+	// data.payer_phone, which in an array is the member of each element.
+	Decrypt []string
 }
 
 // Passed is what WeChat answered to a PassRequest, a refusal as well.
@@ -44,6 +47,16 @@ type Passed struct {
 	Status int
 	Header http.Header // what of WeChat's headers is about the body or for its support
 	Body   io.ReadCloser
+	// NotDecrypted are those of Decrypt with a value that the merchant's key does not
+	// decrypt. It stands in Body as WeChat sent it, as all do if Body is no JSON.
+	NotDecrypted []string
+}
+
+// passing is a PassRequest that was checked.
+type passing struct {
+	request
+	secrets []secret // of the body
+	decrypt *member  // of the reply; nil: nothing
 }
 
 // passedHeaders are those that a caller gets.
@@ -52,7 +65,8 @@ var passedHeaders = []string{"Content-Type", "Content-Disposition", "Request-Id"
 // Pass sends any call of API v3, signed as the merchant, and returns what WeChat
 // answers, as WeChat wrote it and with WeChat's status, once the signature on it
 // is right. Files, which WeChat never signs, are read as they come. The Body has
-// to be closed.
+// to be closed. What the call has to have encrypted or decrypted is, and nothing
+// else is changed, in either direction.
 //
 // Nothing but a GET is sent to a second endpoint. The error is a
 // *wepay.FieldError for a request that is none or about another merchant, wraps
@@ -66,14 +80,17 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	if r.repeatable {
 		x.call.Unknown = wepay.Again
 	}
+	if err := x.encryptSecrets(ctx, &r, in.Serial != ""); err != nil {
+		return nil, err
+	}
 	file := r.repeatable && isFile(r.uri)
 	if file {
 		r.timeout = wepay.BillTimeout
 	}
 	var passed *Passed
-	answer, err := c.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) {
+	answer, err := c.sendAndRead(ctx, r.request, func(resp *http.Response) (*reply, error) {
 		if file && resp.StatusCode == http.StatusOK {
-			passed = &Passed{resp.StatusCode, passedHeader(resp.Header), resp.Body}
+			passed = &Passed{Status: resp.StatusCode, Header: passedHeader(resp.Header), Body: resp.Body}
 			return nil, nil
 		}
 		answer, err := readWhole(resp)
@@ -94,7 +111,8 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 		told, _ := answer.refusal()
 		return nil, x.refused(x.failure(), answer, told)
 	default:
-		return &Passed{answer.status, passedHeader(answer.header), io.NopCloser(bytes.NewReader(answer.body))}, nil
+		body, not := c.decryptMembers(answer.body, r.decrypt, in.Decrypt)
+		return &Passed{answer.status, passedHeader(answer.header), io.NopCloser(bytes.NewReader(body)), not}, nil
 	}
 }
 
@@ -109,7 +127,7 @@ func passedHeader(header http.Header) http.Header {
 }
 
 // passRequest checks what a caller gives.
-func (c *Client) passRequest(in PassRequest) (r request, err error) {
+func (c *Client) passRequest(in PassRequest) (r passing, err error) {
 	path, query, hasQuery := strings.Cut(in.Path, "?")
 	switch {
 	case !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, in.Method):
@@ -128,7 +146,10 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 	if err := c.checkQuery(query, hasQuery); err != nil {
 		return r, err
 	}
-	r = request{method: in.Method, uri: in.Path, serial: c.keyRing.Serial(), repeatable: in.Method == http.MethodGet}
+	if r.decrypt, err = membersToDecrypt(in); err != nil {
+		return r, err
+	}
+	r.request = request{method: in.Method, uri: in.Path, serial: c.keyRing.Serial(), repeatable: in.Method == http.MethodGet}
 	if in.Serial != "" {
 		if r.serial, err = keyName(in.Serial); err != nil {
 			return r, err
@@ -139,7 +160,7 @@ func (c *Client) passRequest(in PassRequest) (r request, err error) {
 		if IsUpload(in.ContentType) {
 			r.timeout = wepay.BillTimeout // a video takes its time to get there
 		}
-		r.signed, err = c.checkBody(in)
+		r.signed, r.secrets, err = c.checkBody(in)
 	}
 	return r, err
 }
@@ -164,16 +185,17 @@ const inSegment = "-_~.*@|+=:,"
 // checkPath takes WeChat's paths and nothing that anything on the way could read
 // as another path: no empty part, none that begins with a dot, no escaped dot, and
 // no escape of what could not stand there as a letter, a digit or one of inSegment.
+// One slash may end it, as WeChat has it: /v3/applyment4sub/applyment/.
 func checkPath(path string) error {
 	rest, found := strings.CutPrefix(path, "/v3/")
 	if !found {
 		return errors.New("must be one of WeChat Pay's paths, which begin with /v3/")
 	}
-	for segment := range strings.SplitSeq(rest, "/") {
+	for segment := range strings.SplitSeq(strings.TrimSuffix(rest, "/"), "/") {
 		text, err := url.PathUnescape(segment)
 		switch {
 		case segment == "" || segment[0] == '.':
-			return errors.New("must have no empty part, and none that begins with a dot")
+			return errors.New("must have no empty part but behind a slash at its end, and none that begins with a dot")
 		case err != nil:
 			return errors.New("has a % that begins no escape")
 		case strings.ContainsFunc(segment, notRaw) || strings.ContainsFunc(text, notInPath) || strings.Count(segment, ".") < strings.Count(text, "."):
@@ -237,19 +259,24 @@ func (c *Client) checkQuery(query string, there bool) error {
 	return nil
 }
 
-// checkBody says what is signed of a body, nil for all of it.
-func (c *Client) checkBody(in PassRequest) (signed []byte, err error) {
+// checkBody says what is signed of a body, nil for all of it, and what of it is to
+// be encrypted. Of an upload nothing is: its meta is a file's name and hash.
+func (c *Client) checkBody(in PassRequest) (signed []byte, secrets []secret, err error) {
 	kind, boundary, err := bodyKind(in.ContentType)
 	switch {
 	case err == nil && kind == "application/json":
-		return nil, c.checkMembers(in.Body)
+		secrets, err = c.checkMembers(in.Body)
+		return nil, secrets, err
 	case err == nil && kind == uploadKind:
 		if signed, err = metaOf(in.Body, boundary); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return signed, c.checkMembers(signed)
+		if secrets, err = c.checkMembers(signed); err == nil && len(secrets) > 0 {
+			err = wrongAt(signed, secrets[0].begin, "does not go with uploads, in which WeChat Pay takes nothing encrypted")
+		}
+		return signed, nil, err
 	default:
-		return nil, &wepay.FieldError{Field: "Content-Type", Reason: "must be application/json or multipart/form-data"}
+		return nil, nil, &wepay.FieldError{Field: "Content-Type", Reason: "must be application/json or multipart/form-data"}
 	}
 }
 
@@ -293,81 +320,4 @@ func metaOf(body []byte, boundary string) (meta []byte, err error) {
 		}
 		meta = text
 	}
-}
-
-// checkMembers checks the members of a body that say who asks, and for whom. What
-// names something twice, however deep, is none: which of the two counts is not
-// for us to guess.
-func (c *Client) checkMembers(body []byte) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(body))
-	if dec.PeekKind() != '{' {
-		return malformed(nil)
-	}
-	for open := true; open; open = dec.StackDepth() > 0 {
-		token, err := dec.ReadToken()
-		if err != nil {
-			return malformed(err)
-		}
-		if in, read := dec.StackIndex(dec.StackDepth()); in != '{' || read%2 == 0 {
-			continue // it is no name
-		}
-		name := token.String()
-		if dec.StackDepth() > 1 && name != "sub_mchid" || !slices.Contains(whose, name) {
-			continue
-		}
-		value, err := dec.ReadValue()
-		if err != nil {
-			return malformed(err)
-		}
-		text := string(value) // of a number, as it is written
-		if value.Kind() == '"' {
-			text = unquote(text)
-		}
-		if err := c.checkOwn(name, text); err != nil {
-			return err
-		}
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return malformed(nil)
-	}
-	return nil
-}
-
-// malformed says which member of a body it is that is wrong, where that is known.
-func malformed(err error) error {
-	reason := "must be one JSON object in UTF-8 that names nothing twice"
-	var at *jsontext.SyntacticError
-	if errors.As(err, &at) && at.JSONPointer != "" && len(at.JSONPointer) < 200 {
-		reason += ": look at " + string(at.JSONPointer)
-	}
-	return &wepay.FieldError{Field: "request", Reason: reason}
-}
-
-// whose are the names of who asks, and for whom.
-var whose = []string{"mchid", "sp_mchid", "combine_mchid", "sub_mchid"}
-
-// checkOwn refuses what names another merchant, or a sub-merchant that the
-// merchant may not act for: whoever may ask in one merchant's name asks in no
-// other's. WeChat does not let one in any case, since the signature is the
-// merchant's own; of a partner's sub-merchants the configuration may allow fewer
-// than WeChat does. Within the body another mchid is no one who asks: the orders
-// of a combined one are other merchants'. Of an unknown path no part is known to name
-// a sub-merchant, so that passthrough does not hold a partner to some of its own
-// there.
-func (c *Client) checkOwn(name, value string) error {
-	switch name {
-	case "mchid", "sp_mchid", "combine_mchid":
-		if value != c.merchant.MchID {
-			return &wepay.FieldError{Field: name, Reason: "is not the merchant's"}
-		}
-	case "sub_mchid":
-		if _, _, err := c.merchant.ActFor(wepay.Fields{{Name: "sub_mch_id", Value: value}}, true); err != nil {
-			var field *wepay.FieldError
-			if errors.As(err, &field) {
-				field.Field = name
-			}
-			return fmt.Errorf("passing on: %w", err)
-		}
-	}
-	return nil
 }

@@ -50,6 +50,9 @@ type account struct {
 	payoutsWait  bool
 	billsDelayed bool
 	filled       map[string]int // lines of bills that FillBill made, by bill_date
+
+	applyments map[string]*applyment // by business_code
+	complaints []complaint           // in the order of time
 }
 
 // side returns the books of a payment, and the key of its notifications.
@@ -77,7 +80,7 @@ func (s *Server) AddMerchant(m Merchant) error {
 	if !found {
 		a = &account{
 			real: newBooks(), sandbox: newBooks(), filled: make(map[string]int),
-			certificates: make(map[string]*x509.Certificate),
+			certificates: make(map[string]*x509.Certificate), applyments: make(map[string]*applyment),
 		}
 		s.accounts[m.MchID] = a
 	}

@@ -121,7 +121,7 @@ func (x *v3exchange) authorize() *v3refusal {
 		}
 		return refused
 	}
-	x.account, x.books = a, &a.real
+	x.account, x.books, x.certificate = a, &a.real, cert
 	return nil
 }
 

@@ -36,6 +36,7 @@ const (
 // Source: WeChat Pay's documents of each call (API v3).
 var v3calls = slices.Concat(
 	v3OrderCalls(), v3RefundCalls, v3BillCalls, v3SharingCalls, v3TransferCalls, v3BatchCalls, v3CombineCalls,
+	v3SecurityCalls, v3ApplymentCalls, v3ComplaintCalls,
 	[]v3call{
 		{
 			method: http.MethodGet, path: "/v3/certificates", as: anyone, anySerial: true,

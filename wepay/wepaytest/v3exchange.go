@@ -23,9 +23,10 @@ const (
 // whose fields are the request under API v2's names.
 type v3exchange struct {
 	exchange
-	call    v3call
-	request *http.Request
-	raw     []byte // the body
+	call        v3call
+	request     *http.Request
+	raw         []byte            // the body
+	certificate *x509.Certificate // the merchant's, which signed
 
 	path, query, body object
 }
@@ -230,6 +231,16 @@ func (x *v3exchange) decryptV3(value string) (string, *v3refusal) {
 		return "", invalid("敏感信息解密失败")
 	}
 	return plain, nil
+}
+
+// encryptV3 writes a sensitive field for the merchant, who signed with the key
+// that opens it.
+func (x *v3exchange) encryptV3(value string) (string, *v3refusal) {
+	text, err := sealFor(x.certificate, value)
+	if err != nil {
+		return "", broken()
+	}
+	return text, nil
 }
 
 // signedBody is the part of the body that is signed.

@@ -182,6 +182,7 @@ const (
 	nested       // an object
 	lists        // a list of objects
 	choices      // a list of strings
+	free         // an object of any form
 )
 
 // member says what one member of a request may hold.
@@ -231,6 +232,9 @@ func (ms members) check(in object, location, at string) *v3refusal {
 func (m member) descend(value any, location, at string) *v3refusal {
 	switch value := value.(type) {
 	case object:
+		if m.kind == free {
+			return nil
+		}
 		return m.of.check(value, location, at)
 	case []any:
 		if m.kind == choices {
@@ -270,7 +274,7 @@ func (m member) issue(value any) string {
 			return ofType
 		}
 	case object:
-		if m.kind != nested {
+		if m.kind != nested && m.kind != free {
 			return ofType
 		}
 	case []any:

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -195,6 +196,19 @@ func (k *wechatKey) open(value string) (string, bool) {
 	}
 	plain, err := rsa.DecryptOAEP(sha1.New(), nil, k.key, sealed, nil)
 	return string(plain), err == nil
+}
+
+// sealFor encrypts a sensitive field for the holder of a certificate.
+func sealFor(cert *x509.Certificate, value string) (string, error) {
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return "", errors.New("encrypting for a merchant whose key is not RSA")
+	}
+	raw, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, []byte(value), nil)
+	if err != nil {
+		return "", fmt.Errorf("encrypting for a merchant: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(raw), nil
 }
 
 // seal encrypts under an APIv3 key, as notifications and certificates are.

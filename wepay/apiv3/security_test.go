@@ -1,0 +1,69 @@
+package apiv3_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// WeChat's test of the keys passes by whichever key WeChat is known.
+func TestSecurityEcho(t *testing.T) {
+	everyWay(t, func(t *testing.T, s *shop) {
+		got := s.do(wepay.SecurityEcho, fields("echo_message", "你好", "encrypted_echo_message", "张三", "notify_url", "http://127.0.0.1:1/n"))
+		s.checkDone(got)
+		check(t, got, "echo_message", "你好", "encrypted_echo_message", "张三")
+		check(t, s.do(wepay.SecurityEcho, fields("echo_message", "x")), "echo_message", "x", "encrypted_echo_message", "")
+		for _, r := range s.wechat.Requests("/v3/security/echo") {
+			if strings.Contains(string(r.Body), "张三") || r.Header.Get("Wechatpay-Serial") == "" {
+				t.Errorf("sent %s", r.Body)
+			}
+		}
+		s.clock.Advance(time.Second) // the notification goes nowhere
+	})
+}
+
+// What does not come back as it was sent is a failure, and what it says is no
+// secret.
+func TestSecurityEchoFails(t *testing.T) {
+	in := fields("echo_message", "x", "encrypted_echo_message", "张三")
+	for name, test := range map[string]struct {
+		body string
+		says string
+	}{
+		"nothing":                       {`{}`, "the reply lacks echo_message"},
+		"another message":               {`{"echo_message":"y"}`, "another echo_message"},
+		"another message, encrypted":    {`{"echo_message":"x","encrypted_echo_message":` + sealedFor(t, "李四") + `}`, "another encrypted_echo_message"},
+		"encrypted for another":         {`{"echo_message":"x","encrypted_echo_message":"` + vectors(t)["O1"].Ciphertext + `"}`, "another key than private_key's"},
+		"as it is, and without the one": {`{"echo_message":"x"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: test.body} })
+			_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.SecurityEcho, in)
+			switch {
+			case test.says == "" && err != nil:
+				t.Error(err)
+			case test.says == "":
+			case !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "李四") || strings.Contains(err.Error(), "张三"):
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: `{"echo_message":"x"}`} })
+	c := w.client(t, w.merchant(t))
+	for field, in := range map[string]wepay.Fields{
+		"echo_message":           fields("encrypted_echo_message", "x"),
+		"notify_url":             fields("echo_message", "x", "notify_url", "https://m.example.cn/n?a=1"),
+		"encrypted_echo_message": fields("echo_message", "x", "encrypted_echo_message", strings.Repeat("字", 72)),
+		"sub_mch_id":             fields("echo_message", "x", "sub_mch_id", "1"),
+	} {
+		_, err := c.Do(t.Context(), wepay.SecurityEcho, in)
+		wantField(t, err, field)
+	}
+	if w.asked() > 0 {
+		t.Errorf("%d requests were sent", w.asked())
+	}
+}
