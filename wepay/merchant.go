@@ -108,6 +108,7 @@ type Merchant struct {
 	CbNotifyURL string // the order service that gets payment events
 	// CbRefundNotifyURL gets refund events; "": CbNotifyURL.
 	CbRefundNotifyURL string
+	CbEventURL        string // the order service that gets every OtherEvent
 
 	Endpoints []string // WeChat's access points: the first, and those to fail over to
 	Sandbox   bool     // use WeChat's sandbox
@@ -156,6 +157,7 @@ var MerchantRules = Rules{
 	{Name: "notify_url", Max: 256, Is: NotifyURL},
 	{Name: "cb_notify_url", Is: callbackURL},
 	{Name: "cb_refund_notify_url", Is: callbackURL},
+	{Name: "cb_event_url", Is: callbackURL},
 	{Name: "app_secret", Max: 64, Is: Alphanumeric},
 	{Name: "endpoint", Is: NotifyURL},
 }
@@ -198,6 +200,7 @@ func (m *Merchant) validateText() error {
 		"cb_notify_url": m.CbNotifyURL,
 
 		"cb_refund_notify_url": m.CbRefundNotifyURL,
+		"cb_event_url":         m.CbEventURL,
 		"app_secret":           m.AppSecret,
 	}))
 }
@@ -318,10 +321,14 @@ func (m *Merchant) ConfigureTLS(config *tls.Config) {
 // CallbackURL returns the order service that gets a kind of notification; "" if
 // there is none.
 func (m *Merchant) CallbackURL(kind Kind) string {
-	if kind == Refunded && m.CbRefundNotifyURL != "" {
+	switch {
+	case kind == OtherEvent:
+		return m.CbEventURL // never CbNotifyURL: it is no payment
+	case kind == Refunded && m.CbRefundNotifyURL != "":
 		return m.CbRefundNotifyURL
+	default:
+		return m.CbNotifyURL
 	}
-	return m.CbNotifyURL
 }
 
 // RequireCertificate wraps ErrNotAble for a merchant without a certificate.
