@@ -280,6 +280,9 @@ func (m *Merchant) Warnings(at time.Time) []string {
 	if m.CbNotifyURL == "" {
 		warnings = append(warnings, "no cb_notify_url: notifications of payments are answered FAIL")
 	}
+	if m.CbEventURL != "" && (m.CbEventURL == m.CbNotifyURL || m.CbEventURL == m.CbRefundNotifyURL) {
+		warnings = append(warnings, "cb_event_url is where payments or refunds go, too: an order service that does not look at the header wepay-event may take an event for a payment: give events a URL of their own")
+	}
 	if m.PartnerKey != "" && m.PartnerKey == m.APIv3Key {
 		warnings = append(warnings, "partner_key and apiv3_key are the same, but WeChat Pay has one of each: is either in the other's place?")
 	}
