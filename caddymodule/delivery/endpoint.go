@@ -35,7 +35,7 @@ var (
 	ErrNoURL = errors.New("没有cbNotifyUrl: the merchant has no cb_notify_url")
 
 	// ErrNoEventURL says that the merchant has no URL for a wepay.OtherEvent.
-	ErrNoEventURL = errors.New("the merchant has no cb_event_url, which gets what is neither a payment nor a refund")
+	ErrNoEventURL = errors.New("the merchant has no cb_event_url, which gets every event that has no other place")
 
 	// ErrNotTaken says that the order service did not take the event.
 	ErrNotTaken = errors.New("not taken by the order service")
