@@ -1,6 +1,7 @@
 // A merchant that asks by wechatpay-axios-plugin, whose own checks have to find
 // every reply right. It reads who it is, where WeChat Pay is and a notification of a
-// payment, of a complaint and of a contract from standard input, one JSON object, and prints one with what it was told.
+// payment, of a complaint and of a contract from standard input, one JSON object, and
+// prints one with what it was told.
 const { readFileSync } = require('node:fs');
 const { Agent } = require('node:https');
 const { Aes, Formatter, Hash, Rsa, Transformer, Wechatpay } = require('wechatpay-axios-plugin');
