@@ -31,11 +31,14 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 	if err != nil {
 		return nil, a.positions.locate(&wepay.FieldError{Field: "transport", Reason: "loading", Err: err})
 	}
+	quoter := merchant.Quoter()
 	account := &account{merchant: merchant, endpoint: &delivery.Endpoint{
 		URL:       merchant.CallbackURL(wepay.Payment),
 		RefundURL: merchant.CallbackURL(wepay.Refunded),
+		EventURL:  merchant.CallbackURL(wepay.OtherEvent),
 		Kinds:     merchant.Kinds(),
-		Transport: orderTransport{s.callbacks, merchant.Quoter()},
+		Quoter:    *quoter,
+		Transport: orderTransport{s.callbacks, quoter},
 		Timeout:   time.Duration(a.CallbackTimeout),
 	}}
 	options := wepay.ClientOptions{
@@ -113,6 +116,23 @@ func (a *App) warnOfRefunds() {
 			}
 		}
 		byMchID[m.MchID] = append(byMchID[m.MchID], m)
+	}
+}
+
+// warnOfEvents says which merchants an event that names no appid cannot tell apart.
+func (a *App) warnOfEvents() {
+	byMchID := make(map[string]*wepay.Merchant) // the first that has a cb_event_url
+	for _, m := range a.merchants.All() {
+		first := byMchID[m.MchID]
+		switch {
+		case m.CbEventURL == "":
+		case first == nil:
+			byMchID[m.MchID] = m
+		case m.EventsDiffer(first):
+			a.doubt(m, fmt.Sprintf(
+				"a complaint does not say an appid, so that it cannot be told from one of merchant %q, which has another cb_event_url: have WeChat send such events to pay_notify/%s or pay_notify/%s",
+				first.Name, m.Name, first.Name))
+		}
 	}
 }
 

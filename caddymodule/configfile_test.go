@@ -211,6 +211,9 @@ func TestConfigFileValidate(t *testing.T) {
 		{"wrong passphrase", entry + `,"pfx":"cert.p12","passphrase":"` + testPassphrase + `"}`, `config_file DIR/config.json: line 1, column 106: entry 1, "pfx": merchant "1900000109": pfx: DIR/cert.p12: wrong passphrase`},
 		{"empty entry", `[null]`, `Caddyfile:3: config_file: DIR/config.json: line 1, column 2: entry 1: must be an object`},
 		{"twice", `[` + entry + `},` + entry + `}]`, `config_file DIR/config.json: line 1, column 102: entry 2: merchant "1900000109-H5": there are two of this name`},
+		{"a URL for events", entry + `,"cbEventUrl":"http://127.0.0.1/events"}`, ""},
+		{"a URL for events that is none", entry + `,"cbEventUrl":"127.0.0.1/events"}`, `config_file DIR/config.json: line 1, column 113: entry 1, "cbEventUrl": merchant "1900000109": cb_event_url: must be an absolute http:// or https:// URL`},
+		{"a URL for events in other letters", entry + `,"cb_event_url":"http://127.0.0.1/"}`, `Caddyfile:3: config_file: DIR/config.json: line 1, column 115: entry 1: there is no such key, but there is "cbEventUrl"`},
 		{"disagreeing", `[` + entry + `},` + entry + `,"env":"WXAPP","cbNotifyUrl":"http://other/"}]`, `config_file DIR/config.json: line 1, column 229: entry 2, "cbNotifyUrl": merchant "1900000109-WXAPP": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "1900000109-H5", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

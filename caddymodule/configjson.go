@@ -125,6 +125,7 @@ func (c *MerchantConfig) keys(subMchID *string) map[string]directive {
 		"appId": {"app_id", &c.AppID}, "mchId": {"mch_id", &c.MchID},
 		"subAppId": {"sub_app_id", &c.SubAppID}, "subMchId": {"sub_mch_id", subMchID},
 		"notifyUrl": {"notify_url", &c.NotifyURL}, "cbNotifyUrl": {"cb_notify_url", &c.CbNotifyURL},
+		"cbEventUrl": {"cb_event_url", &c.CbEventURL},
 		"partnerKey": {"partner_key", &c.PartnerKey}, "pfx": {"pfx", &c.PFX}, "passphrase": {"passphrase", &c.Passphrase},
 	}
 }

@@ -35,7 +35,7 @@ func (a *App) doubtEndpoints(account *account) {
 	}
 	m := account.merchant
 	for _, notified := range []struct{ directive, url string }{
-		{"cb_notify_url", m.CbNotifyURL}, {"cb_refund_notify_url", m.CbRefundNotifyURL},
+		{"cb_notify_url", m.CbNotifyURL}, {"cb_refund_notify_url", m.CbRefundNotifyURL}, {"cb_event_url", m.CbEventURL},
 	} {
 		if u, err := wepay.AbsoluteURL(notified.url); err == nil && u.Scheme == "http" && !isOwnNetwork(u.Hostname()) {
 			a.doubt(m, notified.directive+" is plain http to another network, and there is no callback_secret: anyone on the network can read and forge payments: use https, or add callback_secret")

@@ -101,6 +101,11 @@ func TestDoubtCallbacks(t *testing.T) {
 		})
 	}
 	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders/\ncb_refund_notify_url http://refunds.example.cn/"))+aSite, "cb_refund_notify_url"+clear)
+	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders/\ncb_event_url http://events.example.cn/"))+aSite, "cb_event_url"+clear)
+	const same = "cb_event_url is where payments or refunds go, too"
+	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders/\ncb_event_url http://orders/"))+aSite, same)
+	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders/\ncb_refund_notify_url http://refunds/\ncb_event_url http://refunds/"))+aSite, same)
+	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders/\ncb_event_url http://orders/events"))+aSite)
 	checkDoubts(t, options(merchantBlock("shop", "cb_notify_url http://orders.example.cn/\ncb_refund_notify_url http://refunds.example.cn/"))+aSite, "cb_notify_url"+clear, "cb_refund_notify_url"+clear)
 }
 

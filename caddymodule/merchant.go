@@ -105,6 +105,11 @@ type MerchantConfig struct {
 	// The URL of the order service that takes refunds. Default: `cb_notify_url`.
 	CbRefundNotifyURL string `json:"cb_refund_notify_url,omitempty"`
 
+	// The URL of the order service that takes every other event that WeChat signs, as
+	// WeChat wrote it: complaints, contracts, payscore, invoices, and what there will
+	// be. The header `wepay-event` says which it is. Without it they are refused.
+	CbEventURL string `json:"cb_event_url,omitempty"`
+
 	// Secrets (`whsec_` and base64) that what the order service gets is signed
 	// with, by Standard Webhooks; several while one is being replaced.
 	CallbackSecret oneOrMore `json:"callback_secret,omitempty"`
@@ -185,6 +190,7 @@ func (c *MerchantConfig) merchant(endpoints []string) (*wepay.Merchant, error) {
 		CbNotifyURL: c.CbNotifyURL,
 
 		CbRefundNotifyURL: c.CbRefundNotifyURL,
+		CbEventURL:        c.CbEventURL,
 		Payouts:           c.Payouts,
 		Passthrough:       c.Passthrough,
 		AppSecret:         c.AppSecret,
@@ -288,6 +294,7 @@ func (c *MerchantConfig) values() []directive {
 		{"notify_url", &c.NotifyURL},
 		{"cb_notify_url", &c.CbNotifyURL},
 		{"cb_refund_notify_url", &c.CbRefundNotifyURL},
+		{"cb_event_url", &c.CbEventURL},
 		{"app_secret", &c.AppSecret},
 	}
 }

@@ -52,6 +52,7 @@ func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
 //		endpoint        <url> [<url>...]
 //		sandbox
 //		cb_refund_notify_url <url>
+//		cb_event_url    <url>
 //		payouts
 //		passthrough
 //		app_secret      <secret>

@@ -19,6 +19,10 @@ func TestNewMerchantLines(t *testing.T) {
 	)
 	wrongLines{
 		{"cb_refund_notify_url", `merchant "shop": cb_refund_notify_url: needs one value, at Caddyfile:4`},
+		{"cb_event_url", `merchant "shop": cb_event_url: needs one value, at Caddyfile:4`},
+		{"cb_event_url http://a/ http://b/", `merchant "shop": cb_event_url: needs one value, at Caddyfile:4`},
+		{"cb_event_url http://a/\ncb_event_url http://a/", `merchant "shop": cb_event_url already specified, at Caddyfile:5`},
+		{"cb_event_url /events", `merchant "shop": cb_event_url: ` + url},
 		{"app_secret", `merchant "shop": app_secret: needs one value, at Caddyfile:4`},
 
 		{"partnerid", `merchant "shop": partnerid: needs one value, at Caddyfile:4`},
@@ -83,6 +87,7 @@ func TestValidateNewDirectives(t *testing.T) {
 	t.Setenv("WEPAY_TEST_WORDS", testKey[:10]+" "+testKey[:10])
 	t.Setenv("WEPAY_TEST_SUB", "1900000111")
 	t.Setenv("WEPAY_TEST_ANY", "*")
+	const eventsDiffer = `merchant "mini": cb_event_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_event_url`
 	const conflict = `Caddyfile:12: merchant "mini": cb_notify_url: a notification of trade type JSAPI cannot be told from one of merchant "shop", and the two disagree about cb_notify_url, cb_refund_notify_url or partner_key`
 	for _, row := range []struct{ name, caddyfile, want string }{
 		{"all of them", shop("env WXAPP\ncb_refund_notify_url http://a/\npayouts\npassthrough\napp_secret {env.WEPAY_TEST_SECRET}\nsession_key"), ""},
@@ -108,6 +113,10 @@ func TestValidateNewDirectives(t *testing.T) {
 		{"login_endpoint malformed", global("login_endpoint ftp://api.weixin.qq.com"), `Caddyfile:3: login_endpoint: must be an absolute http:// or https:// URL`},
 		{"login_endpoint empty", global("login_endpoint {env.WEPAY_TEST_EMPTY}"), `Caddyfile:3: login_endpoint: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
 
+		{"cb_event_url by a placeholder", shop("cb_event_url {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": cb_event_url: must be an absolute http:// or https:// URL`},
+		{"two that send events to one place", two("cb_event_url http://a/", "env WXAPP\ncb_event_url http://a/"), ""},
+		{"two of which one takes events", two("", "env WXAPP\ncb_event_url http://a/"), ""},
+		{"two that send events elsewhere", two("cb_event_url http://a/", "env WXAPP\ncb_event_url http://b/"), "Caddyfile:11: " + eventsDiffer},
 		{"two that share no sub-merchant", two("sub_mch_id 1 2\ncb_notify_url http://a/", "sub_mch_id 3\ncb_notify_url http://b/"), ""},
 		{"two that share one and agree", two("sub_mch_id 1 2\ncb_notify_url http://a/", "sub_mch_id 3 2\ncb_notify_url http://a/"), ""},
 		{"two that share one", two("sub_mch_id 1 2\ncb_notify_url http://a/", "sub_mch_id 3 2\ncb_notify_url http://b/"), conflict},

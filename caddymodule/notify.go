@@ -37,10 +37,14 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	defer body.release()
 	r.Body = body
 	in, err := h.readNotification(ctx, w, r, name)
-	if err == nil {
+	echo := err == nil && in.notification.EventType == wepay.SecurityEcho
+	if err == nil && !echo {
 		err = h.app.take(ctx, in.notification, r.Header)
 	}
 	merchant, outcome := "", outcomeOf(in.api, err)
+	if echo {
+		outcome = echoed
+	}
 	if in.merchant != nil {
 		merchant = in.merchant.Name
 	}
@@ -70,14 +74,19 @@ func (h *Handler) logRefused(merchant string, o outcome, verified bool, err erro
 }
 
 // logTaken is quiet, unless the order service misses something that WeChat may
-// have wanted it to know.
+// have wanted it to know, or somebody waits for WeChat's test.
 func (h *Handler) logTaken(n *wepay.Notification) {
 	level, more := zap.DebugLevel, zap.Skip()
-	if n.Omitted != "" {
+	switch {
+	case n.EventType == wepay.SecurityEcho:
+		level = zap.InfoLevel
+	case n.Omitted != "":
 		level, more = zap.WarnLevel, zap.String("omitted", n.Omitted)
+	case n.Misfit != "":
+		level, more = zap.WarnLevel, zap.String("handed_over_as_it_is", n.Misfit)
 	}
 	if c := h.logger.Check(level, "notification taken"); c != nil {
-		c.Write(zap.String("merchant", n.Merchant.Name), zap.String("event", n.EventID()), more)
+		c.Write(zap.String("merchant", n.Merchant.Name), zap.String("event", n.EventID()), zap.String("event_type", n.EventType), more)
 	}
 }
 
@@ -120,11 +129,14 @@ func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Heade
 		return err
 	}
 	endpoint := a.accounts[n.Merchant].endpoint
+	if err := endpoint.Takes(n.Kind); err != nil {
+		if n.Misfit != "" {
+			return fmt.Errorf("%w: event_type %s, but %s", err, n.EventType, n.Misfit)
+		}
+		return fmt.Errorf("%w: event_type %s", err, n.EventType)
+	}
 	if a.store == nil {
 		return endpoint.Deliver(ctx, event)
-	}
-	if endpoint.URLOf(n.Kind) == "" {
-		return delivery.ErrNoURL
 	}
 	if err := a.put(ctx, event); err != nil {
 		return fmt.Errorf("%w: %w", errNotStored, err)

@@ -25,12 +25,15 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
-	opened, err := open(ctx, unverified, keyRings)
+	opened, account, err := open(ctx, unverified, keyRings)
 	if err != nil {
 		return h.suspect(keyRings, name), nil, err
 	}
 	recipient := opened.Recipient()
 	receiver, err := h.merchants.Receiver(name, recipient)
+	if err != nil && opened.EventType() == wepay.SecurityEcho { // which of the account's does not matter
+		receiver, err = account, nil
+	}
 	if err != nil {
 		return h.merchants.Named(name), nil, err
 	}
@@ -61,15 +64,16 @@ func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name 
 }
 
 // open verifies a notification once with each key of WeChat's and opens it with
-// the APIv3 keys of those accounts whose it was.
-func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.KeyRing) (*apiv3.Opened, error) {
+// the APIv3 keys of those accounts whose it was. It returns a merchant of the one
+// whose key opened it as well.
+func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.KeyRing) (*apiv3.Opened, *wepay.Merchant, error) {
 	failed := wepay.ErrUnknownKey // where a certificate has just expired
 	var done verification
 	tried := make(map[string]bool, 1)
 	for _, keyRing := range keyRings {
 		key, err := keyRing.Key(ctx, unverified)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		sealed, err := done.by(key, unverified)
 		if err != nil {
@@ -83,11 +87,11 @@ func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.K
 		tried[apiV3Key] = true
 		opened, err := keyRing.Open(sealed)
 		if !errors.Is(err, wepay.ErrAPIv3Key) {
-			return opened, err
+			return opened, keyRing.Merchant(), err
 		}
 		failed = err
 	}
-	return nil, failed
+	return nil, nil, failed
 }
 
 // verification is what came of verifying one notification, by the keys tried.

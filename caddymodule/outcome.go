@@ -48,15 +48,18 @@ var outcomes = []struct {
 	{wepay.ErrStale, outcome{"stale", http.StatusUnauthorized}},
 	{wepay.ErrUnknownKey, outcome{"unknown_key", http.StatusUnauthorized}},
 	{wepay.ErrAPIv3Key, outcome{"apiv3_key", http.StatusInternalServerError}},
-	{wepay.ErrUnknownKind, outcome{"unknown_kind", http.StatusNotImplemented}},
 	{wepay.ErrAmbiguous, outcome{"ambiguous", http.StatusBadRequest}},
 	{wepay.ErrNotPayment, outcome{"not_a_payment", http.StatusBadRequest}},
 	{wepay.ErrMalformed, outcome{"malformed", http.StatusBadRequest}},
 	{delivery.ErrNoURL, outcome{"no_cb_notify_url", http.StatusInternalServerError}},
+	{delivery.ErrNoEventURL, outcome{"no_cb_event_url", http.StatusInternalServerError}},
 	{delivery.ErrNotTaken, outcome{"not_taken", http.StatusServiceUnavailable}},
 	{errNotStored, outcome{"not_stored", http.StatusServiceUnavailable}},
 	{wepay.ErrNoAnswer, outcome{"no_sandbox_key", http.StatusServiceUnavailable}},
 }
+
+// echoed is what came of WeChat's own test of the way, which is about nothing.
+var echoed = outcome{"echo", http.StatusNoContent}
 
 // outcomeOf says what came of a notification of an API.
 func outcomeOf(api wepay.API, err error) outcome {

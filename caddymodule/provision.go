@@ -51,6 +51,7 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 		return locateConflict(configs, err)
 	}
 	a.warnOfRefunds()
+	a.warnOfEvents()
 	a.keyRings = shared.keyRings
 	a.keyRings.KeyRings = apiv3.NewKeyRings(a.keyRings.all...)
 	return nil

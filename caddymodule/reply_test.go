@@ -137,7 +137,7 @@ func TestOutcome(t *testing.T) {
 		{wepay.ErrStale, "stale", 401},
 		{wepay.ErrUnknownKey, "unknown_key", 401},
 		{wepay.ErrAPIv3Key, "apiv3_key", 500},
-		{wepay.ErrUnknownKind, "unknown_kind", 501},
+		{delivery.ErrNoEventURL, "no_cb_event_url", 500},
 		{wepay.ErrNotPayment, "not_a_payment", 400},
 		{errNoPartnerKey, "no_partner_key", 500},
 		{errNoAPIv3Key, "no_apiv3_key", 500},

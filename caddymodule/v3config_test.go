@@ -187,7 +187,7 @@ func TestValidateV3(t *testing.T) {
 }
 
 // Refunds of API v3 do not say their appid.
-func TestValidateV3Refunds(t *testing.T) {
+func TestValidateSharedAccount(t *testing.T) {
 	dir, serial := keyFiles(t)
 	block := func(name, appID, more string) string {
 		return "merchant " + name + " {\napp_id " + appID + "\nmch_id 1900000109\napiv3_key " + testV3Key +
@@ -221,6 +221,10 @@ func TestValidateV3Refunds(t *testing.T) {
 		{"each by its name", v3 + here + own("page"), v3 + there + own("mini"), ""},
 		{"each by its name, to one", v3 + here + own("page"), v3 + here + own("mini"), ""},
 		{"one by its name", v3 + here + own("page"), v3 + there, other},
+		{"events to one", v3 + here + "payload v3\ncb_event_url http://a/", v3 + here + "payload v3\ncb_event_url http://a/", ""},
+		{"events of one", v3 + here + "payload v3", v3 + here + "payload v3\ncb_event_url http://a/", ""},
+		{"events to two", v3 + here + "payload v3\ncb_event_url http://a/", v3 + here + "payload v3\ncb_event_url http://b/",
+			`a complaint does not say an appid, so that it cannot be told from one of merchant \"page\", which has another cb_event_url: have WeChat send such events to pay_notify/mini or pay_notify/page`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			warnings, err := validate(t, options(block("page", "wx00112233445566aa", row.page)+block("mini", "wx00112233445566bb", row.mini))+

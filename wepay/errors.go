@@ -22,7 +22,6 @@ var (
 	ErrAPIv3Key    = errors.New("the merchant's apiv3_key does not decrypt it")
 	ErrForeign     = errors.New("not about this merchant")
 	ErrNotPayment  = errors.New("not a payment notification")
-	ErrUnknownKind = errors.New("unknown kind of notification")
 	ErrNoAnswer    = errors.New("no valid answer from WeChat Pay")
 	ErrNoMerchant  = errors.New("no such merchant")
 	ErrNotAble     = errors.New("merchant not able")

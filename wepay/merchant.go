@@ -122,6 +122,7 @@ type Merchant struct {
 	CbNotifyURL string // the order service that gets payment events
 	// CbRefundNotifyURL gets refund events; "": CbNotifyURL.
 	CbRefundNotifyURL string
+	CbEventURL        string // the order service that gets every OtherEvent
 
 	Endpoints []string // WeChat's access points: the first, and those to fail over to
 	Sandbox   bool     // use WeChat's sandbox
@@ -171,6 +172,7 @@ var MerchantRules = Rules{
 	{Name: "notify_url", Max: 256, Is: NotifyURL},
 	{Name: "cb_notify_url", Is: callbackURL},
 	{Name: "cb_refund_notify_url", Is: callbackURL},
+	{Name: "cb_event_url", Is: callbackURL},
 	{Name: "app_secret", Max: 64, Is: Alphanumeric},
 	{Name: "endpoint", Is: NotifyURL},
 }
@@ -214,6 +216,7 @@ func (m *Merchant) validateText() error {
 		"cb_notify_url": m.CbNotifyURL,
 
 		"cb_refund_notify_url": m.CbRefundNotifyURL,
+		"cb_event_url":         m.CbEventURL,
 		"app_secret":           m.AppSecret,
 	}))
 }
@@ -295,6 +298,9 @@ func (m *Merchant) Warnings(at time.Time) []string {
 	if m.CbNotifyURL == "" {
 		warnings = append(warnings, "no cb_notify_url: notifications of payments are answered FAIL")
 	}
+	if m.CbEventURL != "" && (m.CbEventURL == m.CbNotifyURL || m.CbEventURL == m.CbRefundNotifyURL) {
+		warnings = append(warnings, "cb_event_url is where payments or refunds go, too: an order service that does not look at the header wepay-event may take an event for a payment: give events a URL of their own")
+	}
 	if m.PartnerKey != "" && m.PartnerKey == m.APIv3Key {
 		warnings = append(warnings, "partner_key and apiv3_key are the same, but WeChat Pay has one of each: is either in the other's place?")
 	}
@@ -336,10 +342,14 @@ func (m *Merchant) ConfigureTLS(config *tls.Config) {
 // CallbackURL returns the order service that gets a kind of notification; "" if
 // there is none.
 func (m *Merchant) CallbackURL(kind Kind) string {
-	if kind == Refunded && m.CbRefundNotifyURL != "" {
+	switch {
+	case kind == OtherEvent:
+		return m.CbEventURL // never CbNotifyURL: it is no payment
+	case kind == Refunded && m.CbRefundNotifyURL != "":
 		return m.CbRefundNotifyURL
+	default:
+		return m.CbNotifyURL
 	}
-	return m.CbNotifyURL
 }
 
 // RequireCertificate wraps ErrNotAble for a merchant without a certificate.

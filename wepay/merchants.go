@@ -25,9 +25,9 @@ func NewMerchants(all ...*Merchant) (*Merchants, error) {
 		}
 		ms.byName[m.Name] = m
 		for _, other := range ms.byMchID[m.MchID] {
-			if about := m.disagreement(other); about != "" && m.overlaps(other) {
+			if field, about := m.disagreement(other); about != "" && m.overlaps(other) {
 				return nil, &MerchantError{m.Name, &FieldError{
-					Field:  "cb_notify_url",
+					Field:  field,
 					Reason: fmt.Sprintf("a notification of trade type %s cannot be told from one of merchant %q, and the two disagree about %s", m.Env.TradeType(), other.Name, about),
 				}}
 			}
@@ -76,13 +76,15 @@ func (ms *Merchants) Select(s Selector) (*Merchant, error) {
 
 // Recipient is what a notification says of whom it is for.
 type Recipient struct {
+	Kind      Kind // OtherEvent, which may say nothing of whom it is for; else it does not matter
 	MchID     string
 	AppID     string
 	SubMchID  string
 	TradeType string
 
 	// Account is the merchant number whose money moved, other than by its own order:
-	// the sender of a transfer, or the receiver of a share; "": none.
+	// the sender of a transfer, or the receiver of a share; of an OtherEvent the one
+	// whose key it was verified with; "": none.
 	Account string
 	// APIv3Key is the key that opened a notification of API v3, which need not
 	// say its appid; "": it is one of API v2.
@@ -97,34 +99,51 @@ func (r Recipient) api() API {
 }
 
 // destination is where a merchant's notifications of an API go, in whose names,
-// and the key they are known by.
+// and the key they are known by. An OtherEvent goes to events alone.
 type destination struct {
-	payments, refunds, key string
-	payload                API
+	payments, refunds, events, key string
+	payload                        API
 }
 
-func (m *Merchant) destination(api API) destination {
-	d := destination{payments: m.CallbackURL(Payment), refunds: m.CallbackURL(Refunded), key: m.PartnerKey}
+func (m *Merchant) destination(api API, kind Kind) (d destination) {
+	if d.key = m.PartnerKey; api == V3 {
+		d.key = m.APIv3Key
+	}
+	if kind == OtherEvent {
+		d.events = m.CallbackURL(kind)
+		return d
+	}
+	d.payments, d.refunds = m.CallbackURL(Payment), m.CallbackURL(Refunded)
 	if api == V3 {
-		d.key, d.payload = m.APIv3Key, cmp.Or(m.Payload, V2)
+		d.payload = cmp.Or(m.Payload, V2)
 	}
 	return d
 }
 
 // disagreement returns the directives in which two merchants differ about a
-// notification that could be for either; "" if they agree.
-func (m *Merchant) disagreement(other *Merchant) string {
+// notification that could be for either, and the one that is to be put right; "" if
+// they agree. An event goes to the one that has a cb_event_url.
+func (m *Merchant) disagreement(other *Merchant) (field, about string) {
 	differ := func(api API) bool {
-		return m.Uses(api) && other.Uses(api) && m.destination(api) != other.destination(api)
+		return m.Uses(api) && other.Uses(api) && m.destination(api, Payment) != other.destination(api, Payment)
 	}
 	switch {
 	case differ(V2):
-		return "cb_notify_url, cb_refund_notify_url or partner_key"
+		return "cb_notify_url", "cb_notify_url, cb_refund_notify_url or partner_key"
 	case differ(V3):
-		return "cb_notify_url, cb_refund_notify_url, payload or apiv3_key"
+		return "cb_notify_url", "cb_notify_url, cb_refund_notify_url, payload or apiv3_key"
+	case m.EventsDiffer(other):
+		return "cb_event_url", "cb_event_url"
 	default:
-		return ""
+		return "", ""
 	}
+}
+
+// EventsDiffer reports whether an OtherEvent of an account that two merchants share
+// could be for either and go elsewhere: it need not say its appid.
+func (m *Merchant) EventsDiffer(other *Merchant) bool {
+	sameKey := m.PartnerKey != "" && m.PartnerKey == other.PartnerKey || m.APIv3Key != "" && m.APIv3Key == other.APIv3Key
+	return m.MchID == other.MchID && sameKey && m.CbEventURL != "" && other.CbEventURL != "" && m.CbEventURL != other.CbEventURL
 }
 
 // overlaps reports whether a notification could be for either of two merchants.
@@ -149,8 +168,23 @@ func (m *Merchant) receives(r Recipient) bool {
 	case r.api() == V3:
 		return m.APIv3Key == r.APIv3Key && (m.AppID == r.AppID || r.AppID == "")
 	default:
-		return m.AppID == r.AppID && m.Uses(V2)
+		return m.isNamed(r) && m.Uses(V2)
 	}
+}
+
+// isNamed reports whether a notification of API v2 is for the merchant's appid. Only
+// an OtherEvent may leave it out.
+func (m *Merchant) isNamed(r Recipient) bool {
+	return m.AppID == r.AppID || r.AppID == "" && r.Kind == OtherEvent
+}
+
+// shares reports whether a notification is for the merchant's account by the key that
+// it is known by.
+func (m *Merchant) shares(r Recipient) bool {
+	if r.api() == V3 {
+		return m.APIv3Key == r.APIv3Key
+	}
+	return m.Uses(V2)
 }
 
 // Keyless returns the merchant of a notification that has no key of its API, and
@@ -158,7 +192,7 @@ func (m *Merchant) receives(r Recipient) bool {
 // over API v2 of refunds that were made by hand.
 func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 	for _, m := range ms.byMchID[r.MchID] {
-		if m.AppID == r.AppID && m.actsFor(r.SubMchID) && !m.Uses(r.api()) && (name == "" || name == m.Name) {
+		if m.isNamed(r) && m.actsFor(r.SubMchID) && !m.Uses(r.api()) && (name == "" || name == m.Name) {
 			return m
 		}
 	}
@@ -168,15 +202,15 @@ func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 // Receiver returns the merchant that a notification is for: of those with its
 // mch_id, appid and sub_mch_id the one with its trade type, else the first, if all
 // of them agree on the destination. If there is none, a notification about an
-// account's own money is for any merchant of that account. A name admits only that
-// merchant. The error wraps ErrForeign.
+// account's own money, or an OtherEvent, is for any merchant of that account. A name
+// admits only that merchant. The error wraps ErrForeign.
 func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 	candidates := ms.receivers(name, r)
 	if len(candidates) == 0 {
 		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id, and the key of its API", ErrForeign)
 	}
 	for _, m := range candidates[1:] {
-		if m.destination(r.api()) != candidates[0].destination(r.api()) {
+		if m.destination(r.api(), r.Kind) != candidates[0].destination(r.api(), r.Kind) {
 			return nil, fmt.Errorf("%w: it does not tell whether it is for %q or %q: have it sent to pay_notify/<merchant>", ErrForeign, candidates[0].Name, m.Name)
 		}
 	}
@@ -201,18 +235,34 @@ func (ms *Merchants) AppID(name string, r Recipient) string {
 
 // receivers are all merchants that a notification can be for.
 func (ms *Merchants) receivers(name string, r Recipient) []*Merchant {
-	receivers := ms.candidates(name, r.MchID, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
-	if len(receivers) == 0 && r.api() == V3 {
-		receivers = ms.candidates(name, r.Account, "", func(m *Merchant) bool { return m.APIv3Key == r.APIv3Key })
+	receivers := candidates(ms.byMchID[r.MchID], name, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
+	if len(receivers) == 0 && (r.api() == V3 || r.Kind == OtherEvent) {
+		account := ms.byMchID[r.Account]
+		if r.Kind == OtherEvent && r.api() == V3 && r.Account == "" {
+			account = ms.all // the key alone says which it is
+		}
+		receivers = candidates(account, name, "", func(m *Merchant) bool { return m.shares(r) })
 	}
-	return receivers
+	if r.Kind != OtherEvent {
+		return receivers
+	}
+	// One cb_event_url is enough for all that share an account.
+	var taking []*Merchant
+	for _, m := range receivers {
+		if m.CbEventURL != "" {
+			taking = append(taking, m)
+		}
+	}
+	if len(taking) == 0 {
+		return receivers
+	}
+	return taking
 }
 
-// candidates are the merchants of an account that receive a notification: the
+// candidates are those of an account's merchants that receive a notification: the
 // first of its trade type alone, if there is one. A name admits only that
 // merchant.
-func (ms *Merchants) candidates(name, mchID, tradeType string, receives func(*Merchant) bool) (candidates []*Merchant) {
-	all := ms.byMchID[mchID]
+func candidates(all []*Merchant, name, tradeType string, receives func(*Merchant) bool) (candidates []*Merchant) {
 	for i, m := range all {
 		switch {
 		case name != "" && name != m.Name || !receives(m):

@@ -17,42 +17,54 @@ const (
 	CombinedPayment Kind = "combined_payment" // of several orders at once
 	Transferred     Kind = "transfer"         // a transfer to a user, or a batch of them, has ended
 	ProfitShared    Kind = "profit_sharing"   // a receiver got his share, or gave it back
+	OtherEvent      Kind = "event"            // any other, such as a complaint: EventType says which
 )
 
-// Kinds are all of them: the two of API v2, and then those of API v3 alone.
-func Kinds() []Kind { return []Kind{Payment, Refunded, CombinedPayment, Transferred, ProfitShared} }
+// Kinds are all of them: those of both APIs, and then those of API v3 alone.
+func Kinds() []Kind {
+	return []Kind{Payment, Refunded, OtherEvent, CombinedPayment, Transferred, ProfitShared}
+}
 
 // Kinds returns the kinds that a merchant can receive.
 func (m *Merchant) Kinds() []Kind {
 	if m.Uses(V3) {
 		return Kinds()
 	}
-	return Kinds()[:2]
+	return Kinds()[:3]
 }
+
+// SecurityEcho is the EventType of WeChat's own test of keys and callback, which is
+// about nothing.
+const SecurityEcho = "SECURITY_ECHO.SUCCESS"
 
 // Notification is a verified notification, in one shape for both APIs.
 type Notification struct {
 	Kind     Kind
 	Merchant *Merchant
-	// EventType is WeChat's own word for it, such as TRANSACTION.SUCCESS; "" in one
-	// of API v2, which has none.
+	// EventType is WeChat's own word for it, such as TRANSACTION.SUCCESS; of API v2,
+	// which has none, API v3's word for the same.
 	EventType string
+	// ID is what makes an OtherEvent unique: WeChat's own id of it, or what is in it.
+	ID string
 	// Fields are every field that WeChat signed, under API v2's names; of API v3
-	// what has a name there, and of a refund of API v2 what WeChat answered about
-	// it.
+	// what has a name there, and of an OtherEvent the numbers alone that it can be
+	// found by; of a refund of API v2 what WeChat answered about it.
 	Fields Fields
 	// Omitted says, for the log, which fields of API v2 are left out because WeChat's
 	// figures contradict each other; usually "".
 	Omitted string
+	// Misfit says, for the log, why it is an OtherEvent although its EventType is of
+	// another Kind; usually "".
+	Misfit string
 	// Resource is the content of a notification of API v3, as WeChat wrote it; nil
 	// for API v2.
 	Resource json.RawMessage
 }
 
-// Payload is what the order service gets, one JSON object: the fields, or for a
-// merchant that wants it WeChat's own resource of API v3.
+// Payload is what the order service gets, one JSON object: the fields, or for an
+// OtherEvent, and for a merchant that wants it, WeChat's own resource of API v3.
 func (n *Notification) Payload() ([]byte, error) {
-	if n.Merchant.Payload == V3 && n.Resource != nil {
+	if n.Resource != nil && (n.Kind == OtherEvent || n.Merchant.Payload == V3) {
 		return n.Resource, nil
 	}
 	return n.Fields.MarshalJSON()
@@ -62,6 +74,8 @@ func (n *Notification) Payload() ([]byte, error) {
 // notification, and another when the outcome is another.
 func (n *Notification) EventID() string {
 	switch n.Kind {
+	case OtherEvent:
+		return n.event(n.Kind, n.EventType, n.ID)
 	case Refunded:
 		return n.event(n.Kind, n.Fields.Get("refund_id"), n.Fields.Get("refund_status"))
 	case CombinedPayment:

@@ -29,7 +29,7 @@ func (m *Merchant) Quoter() *Quoter {
 	q := new(Quoter)
 	q.hide(m.PartnerKey, m.APIv3Key, m.AppSecret)
 	q.hide(m.Secrets...)
-	for _, address := range append([]string{m.CbNotifyURL, m.CbRefundNotifyURL}, m.Endpoints...) {
+	for _, address := range append([]string{m.CbNotifyURL, m.CbRefundNotifyURL, m.CbEventURL}, m.Endpoints...) {
 		q.hide(secretsIn(address)...)
 	}
 	if _, key := m.SigningKey(); key != nil {

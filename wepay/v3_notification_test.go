@@ -158,6 +158,9 @@ func TestNewMerchantsOfV3(t *testing.T) {
 		"one of each API":         {direct(callback("http://elsewhere/")), v3(t, named("b")), ""},
 		"both, another v2 key":    {v3(t, partnerKey(key)), v3(t, named("b"), partnerKey(otherKey)), "partner_key"},
 		"both, payload v3":        {v3(t, partnerKey(key)), v3(t, named("b"), partnerKey(key), func(m *wepay.Merchant) { m.Payload = wepay.V3 }), "payload"},
+		"events to elsewhere":     {v3(t, events("http://a/")), v3(t, named("b"), events("http://b/")), "cb_event_url"},
+		"events to one of them":   {v3(t, events("http://a/")), v3(t, named("b")), ""},
+		"events of another appid": {v3(t, events("http://a/")), v3(t, named("b"), app("wxother"), events("http://b/")), ""},
 		"another payload of apps": {v3(t), v3(t, named("b"), env(wepay.APP), func(m *wepay.Merchant) { m.Payload = wepay.V3 }), ""},
 	} {
 		_, err := wepay.NewMerchants(test.a, test.b)
@@ -197,6 +200,9 @@ func TestEventIDsOfV3(t *testing.T) {
 		told(m, wepay.Transferred, "batch_id", "1", "batch_status", "FINISHED"),
 		told(m, wepay.Transferred, "batch_id", "1", "batch_status", "CLOSED"),
 		told(m, wepay.ProfitShared, share...),
+		{Kind: wepay.OtherEvent, Merchant: m, EventType: "COMPLAINT.CREATE", ID: "1"},
+		{Kind: wepay.OtherEvent, Merchant: m, EventType: "COMPLAINT.CREATE", ID: "2"},
+		{Kind: wepay.OtherEvent, Merchant: m, EventType: "COMPLAINT.STATE_CHANGE", ID: "1"},
 		changed("order_id", "9"), changed("event_type", "PROFITSHARING.RETURN"), changed("receiver_account", "9"), changed("receiver_amount", "9"), changed("success_time", "9"),
 	}
 	seen := make(map[string]int)
@@ -206,7 +212,7 @@ func TestEventIDsOfV3(t *testing.T) {
 			t.Errorf("%d and %d have the same ID", twin, i)
 		}
 		seen[id] = i
-		again := &wepay.Notification{Kind: event.Kind, Merchant: event.Merchant, Fields: event.Fields.Clone()}
+		again := &wepay.Notification{Kind: event.Kind, Merchant: event.Merchant, EventType: event.EventType, ID: event.ID, Fields: event.Fields.Clone()}
 		again.Fields.Set("summary", "told again")
 		if again.EventID() != id {
 			t.Errorf("%d has another ID when it is told again", i)
@@ -222,7 +228,7 @@ func TestPrecedingID(t *testing.T) {
 	if refund.PrecedingID() != payment.EventID() {
 		t.Errorf("the refund follows %s, the payment is %s", refund.PrecedingID(), payment.EventID())
 	}
-	for _, kind := range []wepay.Kind{wepay.Payment, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared} {
+	for _, kind := range []wepay.Kind{wepay.Payment, wepay.OtherEvent, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared} {
 		if got := told(m, kind, "transaction_id", "42").PrecedingID(); got != "" {
 			t.Errorf("%s follows %s", kind, got)
 		}
@@ -243,8 +249,14 @@ func TestPayload(t *testing.T) {
 		"in names of API v2":         {wepay.V2, resource, flat},
 		"in names of API v3":         {wepay.V3, resource, resource},
 		"told by API v2, wanting v3": {wepay.V3, "", flat},
+		"an event":                   {wepay.V2, resource, resource},
+		"an event of API v2":         {wepay.V3, "", flat},
 	} {
-		n := told(v3(t, func(m *wepay.Merchant) { m.Payload = test.payload }), wepay.Payment, "total_fee", "1")
+		kind := wepay.Payment
+		if strings.HasPrefix(name, "an event") {
+			kind = wepay.OtherEvent
+		}
+		n := told(v3(t, func(m *wepay.Merchant) { m.Payload = test.payload }), kind, "total_fee", "1")
 		if test.resource != "" {
 			n.Resource = []byte(test.resource)
 		}

@@ -196,13 +196,13 @@ func TestRequireV3(t *testing.T) {
 }
 
 func TestUsesAndKinds(t *testing.T) {
-	both := []wepay.Kind{wepay.Payment, wepay.Refunded, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared}
+	both := []wepay.Kind{wepay.Payment, wepay.Refunded, wepay.OtherEvent, wepay.CombinedPayment, wepay.Transferred, wepay.ProfitShared}
 	for name, test := range map[string]struct {
 		m      *wepay.Merchant
 		v2, v3 bool
 		kinds  []wepay.Kind
 	}{
-		"API v2": {direct(), true, false, both[:2]},
+		"API v2": {direct(), true, false, both[:3]},
 		"API v3": {v3(t), false, true, both},
 		"both":   {v3(t, partnerKey(key)), true, true, both},
 	} {

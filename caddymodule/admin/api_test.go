@@ -29,8 +29,12 @@ func stocked(t *testing.T) *storetest.Memory {
 		{ID: "evt_done", Merchant: "shop", State: store.Delivered, Ended: now},
 		{ID: "evt_new", Merchant: "shop", State: store.Waiting, Due: now, OutTradeNo: "order-1"},
 		{ID: "evt_taken", Merchant: "shop", State: store.Delivered, Ended: now},
+		{ID: "evt_told", Merchant: "shop", Kind: wepay.OtherEvent, EventType: "COMPLAINT.CREATE", State: store.Delivered, Ended: now},
 	} {
-		e.Kind, e.Received, e.Since = wepay.Payment, now, now
+		if e.Kind == "" {
+			e.Kind = wepay.Payment
+		}
+		e.Received, e.Since = now, now
 		if e.ID != "evt_done" {
 			e.Payload = json.RawMessage(`{"total_fee":"1", "openid":"oSECRET","deep":[{"sub_openid":"oSECRET"}],"attach":"<&>"}`)
 		}
@@ -93,7 +97,8 @@ func TestRoutes(t *testing.T) {
 		{"negative limit", "GET", "?limit=-1", "", 400, "limit must be 1 to 1000", ""},
 		{"limit that is none", "GET", "?limit=99999999999999999999", "", 400, "limit must be 1 to 1000", ""},
 		{"after no page", "GET", "?after=no+page", "", 400, "no page that ends there", ""},
-		{"after the last page", "GET", "?after=evt_taken", "", 200, `{"events":[]}`, ""},
+		{"of an event_type", "GET", "?event=COMPLAINT.CREATE", "", 200, `"id":"evt_told"`, "evt_dead"},
+		{"after the last page", "GET", "?after=evt_told", "", 200, `{"events":[]}`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := asked(stocked(t), nil, test.method, test.uri, test.body)

@@ -86,7 +86,7 @@ func (c *client) command(use, short, long string, args cobra.PositionalArgs, run
 func (c *client) listCommand() *cobra.Command {
 	var filter store.Filter
 	var asJSON bool
-	cmd := c.command("list [--merchant <name>] [--state <state>] [--number <number>] [--json]", "Lists events", "", cobra.NoArgs, func([]string) error {
+	cmd := c.command("list [--merchant <name>] [--state <state>] [--event <event_type>] [--number <number>] [--json]", "Lists events", "", cobra.NoArgs, func([]string) error {
 		return c.list(filter, asJSON)
 	})
 	filterFlags(cmd, &filter)
@@ -97,12 +97,13 @@ func (c *client) listCommand() *cobra.Command {
 func filterFlags(cmd *cobra.Command, filter *store.Filter) {
 	cmd.Flags().StringVar(&filter.Merchant, "merchant", "", "Events of this merchant alone")
 	cmd.Flags().StringVar((*string)(&filter.State), "state", "", "Events in this state alone: waiting, delivered, dead or dropped")
+	cmd.Flags().StringVar(&filter.EventType, "event", "", "Events of this event_type alone, such as COMPLAINT.CREATE")
 	cmd.Flags().StringVar(&filter.Number, "number", "", "Events of this out_trade_no, transaction_id or out_refund_no alone")
 }
 
 // query is a filter as the admin API takes it.
 func query(filter store.Filter) url.Values {
-	return url.Values{"merchant": {filter.Merchant}, "state": {string(filter.State)}, "number": {filter.Number}}
+	return url.Values{"merchant": {filter.Merchant}, "state": {string(filter.State)}, "event": {filter.EventType}, "number": {filter.Number}}
 }
 
 func (c *client) showCommand() *cobra.Command {
@@ -148,7 +149,7 @@ func (c *client) dropCommand() *cobra.Command {
 
 func (c *client) exportCommand() *cobra.Command {
 	var filter store.Filter
-	cmd := c.command("export [<file>] [--merchant <name>] [--state <state>] [--number <number>]", "Writes whole events as lines of JSON", `
+	cmd := c.command("export [<file>] [--merchant <name>] [--state <state>] [--event <event_type>] [--number <number>]", "Writes whole events as lines of JSON", `
 Writes whole events, with the customers' data that is in them, to a file or to
 the standard output.`, cobra.MaximumNArgs(1), func(args []string) error { return c.export(filter, args) })
 	filterFlags(cmd, &filter)
@@ -260,13 +261,13 @@ func (c *client) list(filter store.Filter, asJSON bool) error {
 			fmt.Fprint(c.out, plainJSON(text.Bytes()))
 		})
 	}
-	return c.table("ID\tMERCHANT\tKIND\tNUMBER\tSTATE\tATTEMPTS\tRECEIVED\tDUE OR ENDED\tREASON", func(line func(cells ...any)) error {
+	return c.table("ID\tMERCHANT\tKIND\tEVENT\tNUMBER\tSTATE\tATTEMPTS\tRECEIVED\tDUE OR ENDED\tREASON", func(line func(cells ...any)) error {
 		return c.pages(filter, func(e *store.Event) {
 			at := e.Due
 			if e.State != store.Waiting {
 				at = e.Ended
 			}
-			line(plain(e.ID), plain(e.Merchant), plain(e.Kind), plain(cmp.Or(e.OutRefundNo, e.OutTradeNo)), plain(e.State), e.Attempts,
+			line(plain(e.ID), plain(e.Merchant), plain(e.Kind), plain(e.EventType), plain(cmp.Or(e.OutRefundNo, e.OutTradeNo)), plain(e.State), e.Attempts,
 				e.Received.Format(time.RFC3339), at.Format(time.RFC3339), plain(e.Reason))
 		})
 	})

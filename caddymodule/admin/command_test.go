@@ -51,6 +51,8 @@ func TestCommands(t *testing.T) {
 		{"counts", there, nil, "mini      dead       1\n", ""},
 		{"list of JSON", there, []string{"list", "--json", "--state", "dead"}, `"reason":"HTTP status 410"`, ""},
 		{"list of an order", there, []string{"list", "--number", "order-1"}, "evt_new", ""},
+		{"list of an event_type", there, []string{"list", "--event", "COMPLAINT.CREATE"}, "evt_told  shop      event  COMPLAINT.CREATE", ""},
+		{"list of no event_type", there, []string{"list", "--event", "COMPLAINT", "--json"}, "", ""},
 		{"list what", there, []string{"list", "--state", "alive"}, "", "state must be waiting"},
 		{"list too much", there, []string{"list", "nosuch"}, "", "nosuch"},
 		{"show personal data", there, []string{"show", "evt_dead", "--personal"}, `"openid": "oSECRET"`, ""},

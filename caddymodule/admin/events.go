@@ -75,7 +75,7 @@ func list(ctx context.Context, s store.Store, filter store.Filter, after string,
 }
 
 func filterOf(r *http.Request) (store.Filter, error) {
-	filter := store.Filter{Merchant: r.FormValue("merchant"), State: store.State(r.FormValue("state")), Number: r.FormValue("number")}
+	filter := store.Filter{Merchant: r.FormValue("merchant"), State: store.State(r.FormValue("state")), EventType: r.FormValue("event"), Number: r.FormValue("number")}
 	switch filter.State {
 	case "", store.Waiting, store.Delivered, store.Dead, store.Dropped:
 		return filter, nil

@@ -23,7 +23,7 @@ func TestExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, lines := asked(from, nil, "GET", "/export", "")
-	for _, want := range []string{`{"imported":5,"known":0}`, `{"imported":0,"known":5}`} {
+	for _, want := range []string{`{"imported":6,"known":0}`, `{"imported":0,"known":6}`} {
 		if status, body := asked(to, nil, "POST", "/import", lines); status != http.StatusOK || body != want {
 			t.Fatalf("HTTP %d %s", status, body)
 		}
@@ -34,7 +34,7 @@ func TestExportImport(t *testing.T) {
 		}
 	}
 	cut := lines[:strings.LastIndex(lines, "\n")]
-	if status, body := asked(to, nil, "POST", "/import", cut); status != http.StatusBadRequest || !strings.Contains(body, "cut off after 5") {
+	if status, body := asked(to, nil, "POST", "/import", cut); status != http.StatusBadRequest || !strings.Contains(body, "cut off after 6") {
 		t.Errorf("HTTP %d %s", status, body)
 	}
 }

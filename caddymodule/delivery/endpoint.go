@@ -3,7 +3,6 @@ package delivery
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +21,10 @@ import (
 type Endpoint struct {
 	URL       string       // cb_notify_url
 	RefundURL string       // the one for refunds
+	EventURL  string       // cb_event_url
 	Kinds     []wepay.Kind // of the events that it may get
 	Secrets   []*standardwebhooks.Webhook
+	Quoter    wepay.Quoter // repeats what the order service answers
 	Transport http.RoundTripper
 	Timeout   time.Duration
 }
@@ -32,6 +33,9 @@ type Endpoint struct {
 var (
 	// ErrNoURL says that the merchant has no URL for such events.
 	ErrNoURL = errors.New("没有cbNotifyUrl: the merchant has no cb_notify_url")
+
+	// ErrNoEventURL says that the merchant has no URL for a wepay.OtherEvent.
+	ErrNoEventURL = errors.New("the merchant has no cb_event_url, which gets every event that has no other place")
 
 	// ErrNotTaken says that the order service did not take the event.
 	ErrNotTaken = errors.New("not taken by the order service")
@@ -44,11 +48,14 @@ const (
 	keptAnswer = 200
 )
 
+// sourceNotify is where an event came from: WeChat notified of it.
+const sourceNotify = "notify"
+
 // notTaken says why an order service did not take an event. It is an
 // ErrNotTaken.
 type notTaken struct {
 	status     int           // HTTP status; 0 without an answer
-	errcode    bool          // the order service answered with an errcode
+	refusal    bool          // the order service answered that it does not want it
 	answer     string        // the first of what it answered
 	retryAfter time.Duration // how long it asks to be left alone; 0: it does not
 	err        error
@@ -65,7 +72,7 @@ func (e *notTaken) refused() bool {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	default:
-		return e.errcode || e.status >= 400 && e.status < 500
+		return e.refusal || e.status >= 400 && e.status < 500
 	}
 }
 
@@ -74,22 +81,38 @@ func (e *notTaken) gone() bool { return e.status == http.StatusGone }
 
 // URLOf returns where events of a kind go; "": nowhere.
 func (c *Endpoint) URLOf(kind wepay.Kind) string {
-	if kind == wepay.Refunded {
+	switch kind {
+	case wepay.OtherEvent:
+		return c.EventURL
+	case wepay.Refunded:
 		return c.RefundURL
+	default:
+		return c.URL
 	}
-	return c.URL
+}
+
+// Takes returns ErrNoURL or ErrNoEventURL if there is nowhere for a kind of event
+// to go.
+func (c *Endpoint) Takes(kind wepay.Kind) error {
+	switch {
+	case c.URLOf(kind) != "":
+		return nil
+	case kind == wepay.OtherEvent:
+		return ErrNoEventURL
+	default:
+		return ErrNoURL
+	}
 }
 
 // Deliver posts an event to the order service. It returns nil when it was taken,
-// else ErrNoURL or an ErrNotTaken.
+// else the error of Takes or an ErrNotTaken.
 func (c *Endpoint) Deliver(ctx context.Context, e *store.Event) error {
-	url := c.URLOf(e.Kind)
-	if url == "" {
-		return ErrNoURL
+	if err := c.Takes(e.Kind); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	req, err := c.request(ctx, url, e)
+	req, err := c.request(ctx, c.URLOf(e.Kind), e)
 	if err != nil {
 		return &notTaken{err: err}
 	}
@@ -104,10 +127,17 @@ func (c *Endpoint) Deliver(ctx context.Context, e *store.Event) error {
 	}
 	if err := taken(resp.StatusCode, reply); err != nil {
 		err.retryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
-		err.answer = string(reply[:min(len(reply), keptAnswer)])
+		err.answer = c.quote(reply)
 		return err
 	}
 	return nil
+}
+
+// quote repeats the first of an answer, which may say again what it was sent, without
+// the merchant's secrets.
+func (c *Endpoint) quote(answer []byte) string {
+	text := c.Quoter.Quote(string(answer))
+	return strings.ToValidUTF8(text[:min(len(text), keptAnswer)], "")
 }
 
 // retryAfter reads how long a server asks to be left alone, in seconds, however
@@ -142,6 +172,11 @@ func (c *Endpoint) request(ctx context.Context, url string, e *store.Event) (*ht
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "caddy-wepay/"+wepay.Version)
 	req.Header.Set(standardwebhooks.HeaderWebhookID, e.ID)
+	req.Header.Set("wepay-merchant", headerText(e.Merchant))
+	req.Header.Set("wepay-source", sourceNotify)
+	if e.EventType != "" {
+		req.Header.Set("wepay-event", headerText(e.EventType))
+	}
 	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	// The order service is idempotent by webhook-id, so that net/http may repeat
 	// what went out on a connection that was just being closed.
@@ -160,39 +195,16 @@ func (c *Endpoint) request(ctx context.Context, url string, e *store.Event) (*ht
 	return req, nil
 }
 
-// taken says why an order service's answer does not mean that it took the
-// event: it does with 2xx and nothing, or a JSON object whose errcode is 0,
-// null or not there.
-func taken(status int, reply []byte) *notTaken {
-	not := func(format string, args ...any) *notTaken {
-		return &notTaken{status: status, err: fmt.Errorf(format, args...)}
+// headerText is a text as a header takes it: what is not visible ASCII, and %, is
+// percent-encoded.
+func headerText(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		if c <= ' ' || c > '~' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
 	}
-	if status < 200 || status > 299 {
-		return not("HTTP status %d", status)
-	}
-	if len(reply) > maxReply {
-		return not("a reply of more than %d bytes", maxReply)
-	}
-	reply = bytes.TrimSpace(reply)
-	if len(reply) == 0 {
-		return nil
-	}
-	var answer map[string]json.RawMessage
-	if err := json.Unmarshal(reply, &answer); err != nil || answer == nil {
-		return not("the reply is no JSON object")
-	}
-	raw, found := answer["errcode"]
-	if !found || string(raw) == "null" {
-		return nil
-	}
-	var errcode json.Number
-	if err := json.Unmarshal(raw, &errcode); err != nil || raw[0] == '"' {
-		return not("errcode is no number")
-	}
-	if number, err := errcode.Float64(); err != nil || number != 0 {
-		refusal := not("errcode %.20s", errcode)
-		refusal.errcode = true
-		return refusal
-	}
-	return nil
+	return b.String()
 }

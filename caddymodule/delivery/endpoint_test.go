@@ -61,7 +61,7 @@ func notificationXML(t testing.TB) []byte {
 
 // payment is a notification of a few fields, with further ones.
 func payment(more ...string) *wepay.Notification {
-	n := &wepay.Notification{Kind: wepay.Payment, Merchant: testMerchant, Fields: wepay.NewFields(map[string]string{
+	n := &wepay.Notification{Kind: wepay.Payment, Merchant: testMerchant, EventType: "TRANSACTION.SUCCESS", Fields: wepay.NewFields(map[string]string{
 		"appid": "wx00112233445566aa", "attach": "袜子 & <手套> \"🧦\"\n", "coupon_id_0": "", "mch_id": "1900000109",
 		"out_trade_no": "5ba27cc3a70db45dd108b53f", "result_code": "SUCCESS", "total_fee": "1200", "transaction_id": "4200000000202001010000000001",
 	})}
@@ -115,6 +115,7 @@ func TestEndpointRequest(t *testing.T) {
 		"Content-Type": "application/json", "User-Agent": "caddy-wepay/" + wepay.Version,
 		"Webhook-Id": payment().EventID(), "Webhook-Timestamp": r.Header.Get("Webhook-Timestamp"),
 		"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate": "a=1,b=2",
+		"Wepay-Event": "TRANSACTION.SUCCESS", "Wepay-Merchant": "shop", "Wepay-Source": "notify",
 		"Idempotency-Key": "", // for net/http, which repeats the request by it; not sent
 	}
 	got := make(map[string]string)
@@ -225,56 +226,6 @@ func TestEndpointBasicAuth(t *testing.T) {
 	}
 }
 
-func TestTaken(t *testing.T) {
-	for _, row := range []struct {
-		status int
-		reply  string
-		want   string // of the error
-	}{
-		{200, "", ""},
-		{204, "", ""},
-		{200, " \r\n", ""},
-		{299, "{}", ""},
-		{200, `{"errcode":0}`, ""},
-		{201, ` { "result": {"errcode": 1}, "errcode": 0 } `, ""},
-		{200, `{"errcode":0.0}`, ""},
-		{200, `{"errcode":null}`, ""},
-		{200, `{"ErrCode":1,"code":1}`, ""},
-		{200, `{"errcode":0,"pad":"` + strings.Repeat("x", maxReply-22) + `"}`, ""},
-		{200, `{"errcode":0,"pad":"` + strings.Repeat("x", maxReply-21) + `"}`, "a reply of more than 65536 bytes"},
-		{199, "", "HTTP status 199"},
-		{300, "", "HTTP status 300"},
-		{302, `{"errcode":0}`, "HTTP status 302"},
-		{404, `{"errcode":0}`, "HTTP status 404"},
-		{500, "", "HTTP status 500"},
-		{200, `{"errcode":1}`, "errcode 1"},
-		{200, `{"errcode":-1,"message":"未知错误"}`, "errcode -1"},
-		{200, `{"errcode":0.5}`, "errcode 0.5"},
-		{200, `{"errcode":1e999}`, "errcode 1e999"},
-		{200, `{"errcode":"0"}`, "errcode is no number"},
-		{200, `{"errcode":false}`, "errcode is no number"},
-		{200, `{"errcode":{}}`, "errcode is no number"},
-		{200, `{"errcode":0,"errcode":1}`, "errcode 1"},
-		{200, "success", "the reply is no JSON object"},
-		{200, "<html></html>", "the reply is no JSON object"},
-		{200, "null", "the reply is no JSON object"},
-		{200, "[]", "the reply is no JSON object"},
-		{200, "0", "the reply is no JSON object"},
-		{200, `{"errcode":0}{"errcode":0}`, "the reply is no JSON object"},
-		{200, `{"errcode":0`, "the reply is no JSON object"},
-	} {
-		t.Run(strconv.Itoa(row.status)+" "+row.reply[:min(len(row.reply), 30)], func(t *testing.T) {
-			err := taken(row.status, []byte(row.reply))
-			switch {
-			case row.want == "" && err != nil:
-				t.Errorf("unexpected error: %v", err)
-			case row.want != "" && (!errors.Is(err, ErrNotTaken) || err.Error() != ErrNotTaken.Error()+": "+row.want):
-				t.Errorf("got %v, want …%s", err, row.want)
-			}
-		})
-	}
-}
-
 // endless is a reply of which more comes until it is closed, and counts.
 type endless struct {
 	read   int
@@ -288,6 +239,14 @@ func TestEndpointFails(t *testing.T) {
 	t.Run("without URL", func(t *testing.T) {
 		c := &Endpoint{Transport: orders(func(*http.Request) (*http.Response, error) { panic("something was sent") })}
 		if err := c.Deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, ErrNoURL) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("an event without URL", func(t *testing.T) {
+		c := &Endpoint{URL: "http://orders/", RefundURL: "http://orders/", Transport: orders(func(*http.Request) (*http.Response, error) { panic("something was sent") })}
+		complaint := event(t, payment(), nil)
+		complaint.Kind = wepay.OtherEvent
+		if err := c.Deliver(t.Context(), complaint); !errors.Is(err, ErrNoEventURL) || errors.Is(err, ErrNoURL) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -19,7 +19,7 @@ func NewEvent(n *wepay.Notification, header http.Header, now time.Time) (*store.
 	}
 	get := n.Fields.Get
 	e := &store.Event{
-		ID: n.EventID(), Merchant: n.Merchant.Name, Kind: n.Kind, EventType: cmp.Or(n.EventType, eventTypeV2(n)),
+		ID: n.EventID(), Merchant: n.Merchant.Name, Kind: n.Kind, EventType: n.EventType,
 		OutTradeNo:    cmp.Or(get("out_trade_no"), get("combine_out_trade_no"), get("out_bill_no"), get("out_batch_no"), get("out_order_no")),
 		TransactionID: cmp.Or(get("transaction_id"), get("transfer_bill_no"), get("batch_id")),
 		OutRefundNo:   get("out_refund_no"),
@@ -28,17 +28,6 @@ func NewEvent(n *wepay.Notification, header http.Header, now time.Time) (*store.
 		Received: now, State: store.Waiting, Due: now, Since: now, Trace: traceOf(header),
 	}
 	return e, nil
-}
-
-// refundEvents are API v3's words for what became of a refund, by API v2's.
-var refundEvents = map[string]string{"SUCCESS": "REFUND.SUCCESS", "CHANGE": "REFUND.ABNORMAL", "REFUNDCLOSE": "REFUND.CLOSED"}
-
-// eventTypeV2 is API v3's word for what a notification of API v2 says.
-func eventTypeV2(n *wepay.Notification) string {
-	if n.Kind == wepay.Refunded {
-		return refundEvents[n.Fields.Get("refund_status")]
-	}
-	return "TRANSACTION.SUCCESS"
 }
 
 // amounts are the fields that say how much was paid, refunded, shared or

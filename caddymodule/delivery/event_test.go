@@ -22,7 +22,7 @@ func TestNewEvent(t *testing.T) {
 		want      columns
 	}{
 		"payment": {
-			wepay.Payment, "",
+			wepay.Payment, "TRANSACTION.SUCCESS",
 			map[string]string{"out_trade_no": "o1", "transaction_id": "42", "total_fee": "1200"},
 			columns{"TRANSACTION.SUCCESS", "o1", "42", "", 1200, "CNY"},
 		},
@@ -32,19 +32,23 @@ func TestNewEvent(t *testing.T) {
 			columns{"TRANSACTION.SUCCESS", "o1", "42", "", 1200, "HKD"},
 		},
 		"refund": {
-			wepay.Refunded, "",
+			wepay.Refunded, "REFUND.SUCCESS",
 			map[string]string{"out_trade_no": "o1", "transaction_id": "42", "out_refund_no": "r1", "total_fee": "1200", "refund_fee": "200", "refund_status": "SUCCESS"},
 			columns{"REFUND.SUCCESS", "o1", "42", "r1", 200, "CNY"},
 		},
-		"refund that went wrong": {
-			wepay.Refunded, "",
-			map[string]string{"out_refund_no": "r1", "refund_fee": "200", "refund_status": "CHANGE"},
-			columns{"REFUND.ABNORMAL", "", "", "r1", 200, "CNY"},
-		},
 		"refund that was closed": {
-			wepay.Refunded, "",
+			wepay.Refunded, "REFUND.CLOSED",
 			map[string]string{"out_refund_no": "r1", "refund_status": "REFUNDCLOSE"},
 			columns{"REFUND.CLOSED", "", "", "r1", 0, "CNY"},
+		},
+		"complaint": {
+			wepay.OtherEvent, "COMPLAINT.CREATE", nil,
+			columns{"COMPLAINT.CREATE", "", "", "", 0, "CNY"},
+		},
+		"payscore": {
+			wepay.OtherEvent, "PAYSCORE.USER_PAID",
+			map[string]string{"out_order_no": "p1", "transaction_id": "42", "total_fee": "5"},
+			columns{"PAYSCORE.USER_PAID", "p1", "42", "", 0, "CNY"},
 		},
 		"combined order": {
 			wepay.CombinedPayment, "TRANSACTION.SUCCESS",
@@ -67,7 +71,7 @@ func TestNewEvent(t *testing.T) {
 			columns{"PROFITSHARING.RETURN", "s1", "42", "", 5, "CNY"},
 		},
 		"an amount that is none": {
-			wepay.Payment, "",
+			wepay.Payment, "TRANSACTION.SUCCESS",
 			map[string]string{"out_trade_no": "o1", "total_fee": "-1"},
 			columns{"TRANSACTION.SUCCESS", "o1", "", "", 0, "CNY"},
 		},

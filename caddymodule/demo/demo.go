@@ -130,6 +130,7 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			public_key {{.PublicKeyID}} {{.Dir}}/pub_key.pem
 			notify_url {{.Site}}/apis/v1/wepay/pay_notify/mini
 			cb_notify_url {{.Orders}}/pay_notify
+			cb_event_url {{.Orders}}/event
 			callback_secret {file.{{.Dir}}/callback_secret}
 		}
 		store sqlite {{.Dir}}/store.db

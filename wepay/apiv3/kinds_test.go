@@ -261,16 +261,19 @@ func TestProfitSharingFromWeChat(t *testing.T) {
 		"success_time": "2018-06-08T10:34:56+08:00",
 	}
 	ids := map[string]bool{}
-	for event, original := range map[string]string{"PROFITSHARING.SUCCESS": "profitsharing", "PROFITSHARING.RETURN": "profitsharing", "TRANSACTION.SUCCESS": "transaction"} {
+	for event, original := range map[string]string{
+		"PROFITSHARING.SUCCESS": "profitsharing", "PROFITSHARING.RETURN": "profitsharing", "TRANSACTION.SUCCESS": "transaction",
+		"PROFITSHARING": "profitsharing", "PROFITSHARING_RETURN": "profitsharing",
+	} {
 		n := c.told(c.wechat.Notify(c.merchant.MchID, wepaytest.Event{Type: event, OriginalType: original, Summary: "分账", Resource: resource}, wepaytest.Held()))
 		c.same(n, wepay.ProfitShared, map[string]string{
-			"event_type": event, "transaction_id": "4200000000000000000000000001", "order_id": "3008450740201411110007820472", "out_order_no": "P20150806125346",
+			"event_type": event, "summary": "分账", "transaction_id": "4200000000000000000000000001", "order_id": "3008450740201411110007820472", "out_order_no": "P20150806125346",
 			"receiver_type": "MERCHANT_ID", "receiver_account": other, "receiver_amount": "888", "receiver_description": "运费/交易分账", "success_time": "2018-06-08 10:34:56",
 		})
 		ids[n.EventID()] = true
 	}
-	if len(ids) != 3 {
-		t.Errorf("%d events, want 3", len(ids))
+	if len(ids) != 5 {
+		t.Errorf("%d events, want 5", len(ids))
 	}
 }
 
@@ -289,22 +292,21 @@ func TestFaultsFromWeChat(t *testing.T) {
 		options []wepaytest.PayOption
 		want    error
 	}{
-		"a probe":                {with(wepaytest.Fault{Kind: wepaytest.Probe}), wepay.ErrProbe},
-		"a wrong signature":      {with(wepaytest.Fault{Kind: wepaytest.WrongSignature}), wepay.ErrSignature},
-		"no signature":           {with(wepaytest.Fault{Kind: wepaytest.NoSignature}), wepay.ErrUnsigned},
-		"late":                   {with(wepaytest.Fault{Kind: wepaytest.Skewed, Delay: -301 * time.Second}), wepay.ErrStale},
-		"early":                  {with(wepaytest.Fault{Kind: wepaytest.Skewed, Delay: 301 * time.Second}), wepay.ErrStale},
-		"a header missing":       {with(wepaytest.Fault{Kind: wepaytest.HeaderMissing, Header: headerNonce}), wepay.ErrUnsigned},
-		"a header doubled":       {with(wepaytest.Fault{Kind: wepaytest.HeaderDoubled, Header: headerSerial}), wepay.ErrMalformed},
-		"another APIv3 key":      {with(wepaytest.Fault{Kind: wepaytest.WrongKey}), wepay.ErrAPIv3Key},
-		"the merchant's serial":  {with(changed(headerSerial, c.merchant.MchSerial)), wepay.ErrUnknownKey},
-		"another public key":     {with(changed(headerSerial, "PUB_KEY_ID_9")), wepay.ErrUnknownKey},
-		"a serial that is none":  {with(changed(headerSerial, "0")), wepay.ErrUnknownKey},
-		"of another merchant":    {member("mchid", other), wepay.ErrForeign},
-		"of another app":         {member("appid", "wx0000000000000000"), wepay.ErrForeign},
-		"of a sub-merchant":      {member("sub_mchid", "1900000209"), wepay.ErrForeign},
-		"of a partner's, at one": {member("mchid", nil), wepay.ErrNotPayment},
-		"as it is":               {member("attach", "b"), nil},
+		"a probe":               {with(wepaytest.Fault{Kind: wepaytest.Probe}), wepay.ErrProbe},
+		"a wrong signature":     {with(wepaytest.Fault{Kind: wepaytest.WrongSignature}), wepay.ErrSignature},
+		"no signature":          {with(wepaytest.Fault{Kind: wepaytest.NoSignature}), wepay.ErrUnsigned},
+		"late":                  {with(wepaytest.Fault{Kind: wepaytest.Skewed, Delay: -301 * time.Second}), wepay.ErrStale},
+		"early":                 {with(wepaytest.Fault{Kind: wepaytest.Skewed, Delay: 301 * time.Second}), wepay.ErrStale},
+		"a header missing":      {with(wepaytest.Fault{Kind: wepaytest.HeaderMissing, Header: headerNonce}), wepay.ErrUnsigned},
+		"a header doubled":      {with(wepaytest.Fault{Kind: wepaytest.HeaderDoubled, Header: headerSerial}), wepay.ErrMalformed},
+		"another APIv3 key":     {with(wepaytest.Fault{Kind: wepaytest.WrongKey}), wepay.ErrAPIv3Key},
+		"the merchant's serial": {with(changed(headerSerial, c.merchant.MchSerial)), wepay.ErrUnknownKey},
+		"another public key":    {with(changed(headerSerial, "PUB_KEY_ID_9")), wepay.ErrUnknownKey},
+		"a serial that is none": {with(changed(headerSerial, "0")), wepay.ErrUnknownKey},
+		"of another merchant":   {member("mchid", other), wepay.ErrForeign},
+		"of another app":        {member("appid", "wx0000000000000000"), wepay.ErrForeign},
+		"of a sub-merchant":     {member("sub_mchid", "1900000209"), wepay.ErrForeign},
+		"as it is":              {member("attach", "b"), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			orders++

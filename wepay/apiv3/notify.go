@@ -58,8 +58,14 @@ func readEnvelope(body []byte) (*Sealed, error) {
 	s, form := new(Sealed), ""
 	for name, value := range walk(envelope) {
 		switch name {
+		case "id":
+			s.id = textOf(value)
+		case "create_time":
+			s.created = textOf(value)
 		case "event_type":
-			s.eventType = textOf(value)
+			s.event = textOf(value)
+		case "summary":
+			s.summary = textOf(value)
 		case "resource_type":
 			form = textOf(value)
 		case "resource":
@@ -69,19 +75,40 @@ func readEnvelope(body []byte) (*Sealed, error) {
 	if form != "encrypt-resource" {
 		return nil, fmt.Errorf("%w: its resource_type is %s, not encrypt-resource", wepay.ErrMalformed, printable(form))
 	}
+	if !isWord(s.event) {
+		return nil, fmt.Errorf("%w: its event_type is %s", wepay.ErrMalformed, printable(s.event))
+	}
+	s.original = s.resource.OriginalType
 	return s, nil
+}
+
+// isWord reports whether a text may be one of WeChat's words, the longest of which
+// known has 42 characters.
+func isWord(text string) bool {
+	const most = 128
+	for _, c := range []byte(text) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return text != "" && len(text) <= most
+}
+
+// envelope is what a notification says of its content.
+type envelope struct {
+	id, created, event, original, summary string
 }
 
 // Sealed is a notification signed by WeChat, whose content is encrypted with the
 // APIv3 key of its account.
 type Sealed struct {
-	eventType string
-	resource  sealed
+	envelope
+	resource sealed
 }
 
 // Open decrypts the content with a merchant's APIv3 key, and determines its kind. The
-// error wraps wepay.ErrAPIv3Key if another key is needed, wepay.ErrUnknownKind or
-// wepay.ErrMalformed.
+// error wraps wepay.ErrAPIv3Key if another key is needed, or wepay.ErrMalformed if the
+// content is no JSON object.
 func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	gcm, err := newGCM(apiV3Key)
 	if err != nil {
@@ -96,7 +123,12 @@ func (k *KeyRing) Open(s *Sealed) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.open(gcm, k.merchant.APIv3Key)
+	o, err := s.open(gcm, k.merchant.APIv3Key)
+	if err != nil {
+		return nil, err
+	}
+	o.openedBy = k.merchant.MchID
+	return o, nil
 }
 
 func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
@@ -104,29 +136,30 @@ func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Opened{key: apiV3Key, eventType: s.eventType, resource: plain}
 	content, err := parse(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err)
 	}
-	if o.kind, o.fields, o.omitted, err = readResource(s.eventType, s.resource.OriginalType, content.index()); err != nil {
-		return nil, err
-	}
-	return o, nil
+	return &Opened{reading: readResource(s.envelope, content.index()), key: apiV3Key, envelope: s.envelope, resource: plain}, nil
 }
 
 // Opened is the content of a notification signed by WeChat.
 type Opened struct {
-	key       string
-	kind      wepay.Kind
-	eventType string
-	fields    wepay.Fields
-	omitted   string
-	resource  json.RawMessage
+	envelope
+	reading
+	key      string
+	openedBy string // the mchid of the account that it was opened by; "": unknown
+	resource json.RawMessage
 }
+
+// EventType returns WeChat's own word for the notification.
+func (o *Opened) EventType() string { return o.event }
 
 // Recipient returns whom the notification is for.
 func (o *Opened) Recipient() wepay.Recipient {
+	if o.kind == wepay.OtherEvent {
+		return o.recipientOfEvent()
+	}
 	return wepay.Recipient{
 		MchID:     o.fields.Get("mch_id"),
 		AppID:     o.fields.Get("appid"),
@@ -160,7 +193,11 @@ func (o *Opened) Notification(merchant *wepay.Merchant, appID string) *wepay.Not
 		fields = fields.Clone()
 		fields.Set("appid", appID)
 	}
-	return &wepay.Notification{
-		Kind: o.kind, Merchant: merchant, EventType: o.eventType, Fields: fields, Omitted: o.omitted, Resource: o.resource,
+	n := &wepay.Notification{
+		Kind: o.kind, Merchant: merchant, EventType: o.event, Fields: fields, Omitted: o.omitted, Misfit: o.misfit, Resource: o.resource,
 	}
+	if n.ID = o.id; n.ID == "" {
+		n.ID = o.created + string(o.resource)
+	}
+	return n
 }

@@ -158,3 +158,21 @@ func (s *sender) tell(event, original, plain string) (*Opened, error) {
 	body := s.body(event, original, plain, nil)
 	return s.take(s.header(body, sent), body)
 }
+
+// takeBody is take of a body that is signed now.
+func (s *sender) takeBody(body []byte) (*Opened, error) { return s.take(s.header(body, sent), body) }
+
+// opened is tell with an account's key.
+func (s *sender) opened(ring *KeyRing, event, original, plain string) (*Opened, error) {
+	s.tb.Helper()
+	body := s.body(event, original, plain, nil)
+	u, err := ReadNotification(s.header(body, sent), body)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := u.Verify(&s.key.PublicKey, sent)
+	if err != nil {
+		return nil, err
+	}
+	return ring.Open(sealed)
+}

@@ -1,6 +1,7 @@
 package apiv3
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,13 +11,14 @@ import (
 
 // transactionMap has the fields of a transaction, sorted by API v2's names, as Fields
 // are.
-// Source: WeChat Pay, 查询订单 and 支付成功通知 (API v3).
+// Source: WeChat Pay, 查询订单 and 支付成功通知 (API v3), and for abroad 支付通知 (Global),
+// where id is the transaction's.
 var transactionMap = fieldMap{
 	{"appid", "appid", text},
 	{"appid", "sp_appid", text},
 	{"attach", "attach", text},
 	{"bank_type", "bank_type", text},
-	{"cash_fee", "amount.payer_total", number},
+	{"cash_fee", "amount.payer_total", text},
 	{"cash_fee_type", "amount.payer_currency", text},
 	{"device_info", "scene_info.device_id", text},
 	{"fee_type", "amount.currency", text},
@@ -25,12 +27,15 @@ var transactionMap = fieldMap{
 	{"openid", "payer.openid", text},
 	{"openid", "payer.sp_openid", text},
 	{"out_trade_no", "out_trade_no", text},
+	{"rate_type", "amount.exchange_rate.type", text},
+	{"rate_value", "amount.exchange_rate.rate", text},
 	{"sub_appid", "sub_appid", text},
 	{"sub_mch_id", "sub_mchid", text},
 	{"sub_openid", "payer.sub_openid", text},
 	{"time_end", "success_time", moment},
 	{"total_fee", "amount.total", number},
 	{"trade_type", "trade_type", text},
+	{"transaction_id", "id", text},
 	{"transaction_id", "transaction_id", text},
 }
 
@@ -49,11 +54,15 @@ type coupon struct {
 func addCoupons[promotion interface{ text(path string) string }](promotions []promotion, out *wepay.Fields) (omitted string) {
 	total, haveTotal := fen(out.Get("total_fee"))
 	cash, haveCash := fen(out.Get("cash_fee"))
+	abroad := isAbroad(*out)
 	if len(promotions) == 0 {
-		if haveTotal && !haveCash && out.Get("transaction_id") != "" {
+		if !abroad && haveTotal && !haveCash && out.Get("transaction_id") != "" {
 			out.Set("cash_fee", out.Get("total_fee"))
 		}
 		return ""
+	}
+	if abroad {
+		return "coupon_*, as the total is in " + printable(out.Get("fee_type")) + " and what the payer paid in " + printable(out.Get("cash_fee_type"))
 	}
 	coupons := make([]coupon, len(promotions))
 	var sum, notCash int64
@@ -62,7 +71,7 @@ func addCoupons[promotion interface{ text(path string) string }](promotions []pr
 		if !whole || amount > total {
 			return "coupon_*, as one has no amount, or more than the total"
 		}
-		coupons[i] = coupon{id: used.text("coupon_id"), kind: used.text("type"), fen: amount}
+		coupons[i] = coupon{id: cmp.Or(used.text("coupon_id"), used.text("promotion_id")), kind: used.text("type"), fen: amount}
 		sum += amount
 		if coupons[i].kind == "NOCASH" {
 			notCash += amount
@@ -76,6 +85,12 @@ func addCoupons[promotion interface{ text(path string) string }](promotions []pr
 		out.Set("settlement_total_fee", strconv.FormatInt(total-notCash, 10))
 	}
 	return ""
+}
+
+// isAbroad reports whether what was paid is in another currency than the total.
+func isAbroad(fields wepay.Fields) bool {
+	currency, paid := fields.Get("fee_type"), fields.Get("cash_fee_type")
+	return currency != "" && paid != "" && currency != paid
 }
 
 // numberCoupons returns API v2's fields of coupons. Names are made in sorted order for

@@ -163,25 +163,32 @@ func checkPluginNotification(t *testing.T, url string, merchant *wepay.Merchant,
 	}
 }
 
+// lastNotification is what arrived last, as the plugin reads it.
+func (s *shop) lastNotification() map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	header := make(map[string]string)
+	for name := range s.arrived.Header {
+		header[name] = s.arrived.Header.Get(name)
+	}
+	return map[string]any{"header": header, "body": s.body}
+}
+
 // The plugin verifies wepaytest's replies and notifications.
 func TestPluginAsMerchant(t *testing.T) {
 	s := newShop(t, wepaytest.ByPublicKey)
+	s.complain()
+	event := s.lastNotification()
+	contract := must(s.wechat.NotifyContract(mchID, wepaytest.Contract{URL: s.site.URL, ID: "Wx1", PlanID: "123"}, wepaytest.ContractSigned, wepaytest.Held()))(t)
 	s.pay("ORDER-0001", 1200, false)
 	id, key, err := s.wechat.PublicKey(mchID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.mu.Lock()
-	header := make(map[string]string)
-	for name := range s.arrived.Header {
-		header[name] = s.arrived.Header.Get(name)
-	}
-	notification := map[string]any{"header": header, "body": s.body}
-	s.mu.Unlock()
 	command := node(t, "merchant.js", map[string]any{
 		"url": s.wechat.URL, "ca": string(s.wechat.CACertPEM()), "mchid": mchID, "appid": appID, "number": "ORDER-0001",
 		"serial": s.serial, "privateKey": privatePEM(t, s.key), "platformSerial": id, "platformKey": string(key),
-		"apiV3Key": apiV3Key, "notification": notification,
+		"apiV3Key": apiV3Key, "notification": s.lastNotification(), "event": event, "apiKey": apiKey, "contract": string(contract.Body()),
 	})
 	var complaints bytes.Buffer
 	command.Stderr = &complaints
@@ -203,12 +210,15 @@ func TestPluginAsMerchant(t *testing.T) {
 		Notification struct {
 			Number string `json:"out_trade_no"`
 		} `json:"notification"`
+		Event    map[string]string
+		Contract map[string]string
 	}
 	if err := json.Unmarshal(output, &told); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 	if !strings.HasPrefix(told.Native.CodeURL, "weixin://") || told.Closed != http.StatusNoContent || told.Paid.State != "SUCCESS" ||
-		told.Refund.Status != "PROCESSING" || told.Notification.Number != "ORDER-0001" {
+		told.Refund.Status != "PROCESSING" || told.Notification.Number != "ORDER-0001" ||
+		told.Event["complaint_id"] != "1" || told.Contract["contract_id"] != "Wx1" || told.Contract["change_type"] != "ADD" {
 		t.Errorf("the plugin got %s", output)
 	}
 }

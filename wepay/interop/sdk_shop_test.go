@@ -32,6 +32,7 @@ const (
 	otherID  = "1900000110"
 	appID    = "wx00112233445566aa"
 	openID   = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
+	apiKey   = "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga"
 	apiV3Key = "v3v3v3v3v3v3v3v3v3v3v3v3v3v3v3v3"
 )
 
@@ -81,7 +82,7 @@ func newShop(t *testing.T, mode wepaytest.KeyMode) *shop {
 	s.wechat = must(wepaytest.NewServer(wepaytest.WithClock(s.clock)))(t)
 	t.Cleanup(s.wechat.Close)
 	for _, m := range []wepaytest.Merchant{
-		{MchID: mchID, AppIDs: []string{appID}, APIv3Key: apiV3Key, Mode: mode}, {MchID: otherID, APIv3Key: apiV3Key},
+		{MchID: mchID, AppIDs: []string{appID}, Key: apiKey, APIv3Key: apiV3Key, Mode: mode}, {MchID: otherID, APIv3Key: apiV3Key},
 	} {
 		if err := s.wechat.AddMerchant(m); err != nil {
 			t.Fatal(err)

@@ -124,6 +124,42 @@ func TestRefunds(t *testing.T) {
 	})
 }
 
+// complain has a customer complain, whereof the SDK has to take the notification.
+func (s *shop) complain() {
+	s.t.Helper()
+	d := must(s.wechat.Notify(mchID, wepaytest.Event{
+		URL: s.site.URL, Type: "COMPLAINT.CREATE", OriginalType: "complaint", Summary: "产生新投诉",
+		Resource: map[string]string{"complaint_id": "1", "action_type": "CREATE_COMPLAINT"},
+	}))(s.t)
+	if !d.Taken() {
+		s.t.Error("the SDK refuses the notification")
+	}
+}
+
+// Events of any kind, and payments from abroad, are as the SDK reads them.
+func TestEvents(t *testing.T) {
+	inBothModes(t, func(t *testing.T, s *shop) {
+		s.complain()
+		var complaint map[string]string
+		if r := s.read(&complaint); r.EventType != "COMPLAINT.CREATE" || r.Summary != "产生新投诉" || complaint["complaint_id"] != "1" {
+			t.Errorf("the SDK reads %v: %v", r, complaint)
+		}
+		must(s.wechat.Notify(mchID, wepaytest.Event{
+			URL: s.site.URL, Type: "SECURITY_ECHO.SUCCESS", OriginalType: "security", Resource: map[string]string{"echo_message": "hello"},
+		}))(t)
+		var echo map[string]string
+		if r := s.read(&echo); r.EventType != "SECURITY_ECHO.SUCCESS" || echo["echo_message"] != "hello" {
+			t.Errorf("the SDK reads %v: %v", r, echo)
+		}
+		must2((&jsapi.JsapiApiService{Client: s.client}).Prepay(t.Context(), s.prepay("ORDER-0001", 1000, false)))(t)
+		must(s.wechat.Pay(mchID, "ORDER-0001", wepaytest.Abroad("HKD", 92_000_000)))(t)
+		var paid payments.Transaction
+		if s.read(&paid); *paid.Amount.Currency != "HKD" || *paid.Amount.PayerTotal != 920 || paid.TransactionId != nil {
+			t.Errorf("the SDK reads %v", paid)
+		}
+	})
+}
+
 // The SDK has no service for bills, but signs and verifies what is asked by hand.
 func TestBill(t *testing.T) {
 	inBothModes(t, func(t *testing.T, s *shop) {

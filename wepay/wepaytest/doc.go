@@ -7,7 +7,9 @@
 // for orders, refunds, payouts, shares and balances as WeChat does. Tests pay its
 // orders with [Server.Pay], which notifies the merchant as WeChat does, end refunds
 // with [Server.FinishRefund], show payers' codes with [Server.ShowCode], and inject
-// faults with [Server.Misbehave]. Tests control its time: see [FakeClock]. The host
+// faults with [Server.Misbehave]. Whatever else WeChat notifies of, tests send with
+// [Server.Notify] over API v3, and of contracts with [Server.NotifyContract] over
+// API v2. Tests control its time: see [FakeClock]. The host
 // where payers log in has the same address.
 //
 // Both APIs share orders, refunds and balances. Notifications of an order use the

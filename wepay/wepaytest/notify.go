@@ -34,6 +34,8 @@ type Delivery struct {
 	copies int         // sent at the same time
 	v3     *v3envelope // nil of API v2
 
+	retries []time.Duration // how long after each failure it is sent again
+
 	mu       sync.Mutex
 	released bool
 	attempts []Attempt
@@ -97,8 +99,8 @@ func (d *Delivery) round(n int) {
 		return
 	}
 	d.send(n == 0)
-	if !d.Taken() && n < len(retries) {
-		d.server.tasks.after(d.server.clock, retries[n], func() { d.round(n + 1) })
+	if !d.Taken() && n < len(d.retries) {
+		d.server.tasks.after(d.server.clock, d.retries[n], func() { d.round(n + 1) })
 	}
 }
 

@@ -40,6 +40,7 @@ type payment struct {
 	signType  bool
 
 	members []change
+	abroad  *abroad
 	fault   Fault
 
 	wrongSignature, twice, held bool
@@ -178,7 +179,7 @@ func (s *Server) delivery(to string, body []byte, p payment) *Delivery {
 	if p.twice {
 		copies = 2
 	}
-	return &Delivery{server: s, url: to, body: body, copies: copies}
+	return &Delivery{server: s, url: to, body: body, copies: copies, retries: retries}
 }
 
 // settle books the payment of an order that is not paid.
@@ -260,6 +261,9 @@ func (o *order) notification(p payment, key string) []byte {
 	fields.Set("nonce_str", rand.Text())
 	if p.signType {
 		fields.Set("sign_type", string(o.signType))
+	}
+	if p.abroad != nil {
+		p.abroad.v2(o.total(), &fields)
 	}
 	for _, field := range p.extra {
 		fields.Set(field.Name, field.Value)

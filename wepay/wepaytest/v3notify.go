@@ -114,6 +114,9 @@ func (s *Server) deliveryV3(a *account, e Event, p payment) (*Delivery, error) {
 
 // changed is a resource as the options want it.
 func (p payment) changed(o object) object {
+	if p.abroad != nil {
+		o = p.abroad.v3(o)
+	}
 	for _, field := range p.extra {
 		o.put(field.Name, field.Value)
 	}

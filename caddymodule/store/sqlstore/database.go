@@ -250,7 +250,7 @@ func (d *database) list(ctx context.Context, f store.Filter, after string, limit
 			return nil, "", err
 		}
 	}
-	if !storable(f.Merchant+f.Number+string(f.State)) || limit < 1 {
+	if !storable(f.Merchant+f.EventType+f.Number+string(f.State)) || limit < 1 {
 		return nil, "", nil
 	}
 	var last row
@@ -307,6 +307,9 @@ func conditions(s session, f store.Filter) (where string, args []any, err error)
 	}
 	if f.Merchant != "" {
 		where, args = where+" AND merchant = ?", append(args, f.Merchant)
+	}
+	if f.EventType != "" {
+		where, args = where+" AND event_type = ?", append(args, f.EventType)
 	}
 	return where, args, err
 }

@@ -153,13 +153,15 @@ func (s *stage) counts(o store.Store, want map[store.State]int) {
 	}
 }
 
-// An event is found by each of its numbers, as a whole and byte by byte.
+// An event is found by each of its numbers and by its event_type, as a whole and byte
+// by byte.
 func checkNumbers(s *stage) {
 	o := s.open()
 	paid, refunded, other := payment(payments, "evt_paid"), payment(payments, "evt_refunded"), payment(payments, "evt_other")
 	paid.OutTradeNo, paid.TransactionID = "A1", "4200001"
 	refunded.OutTradeNo, refunded.TransactionID, refunded.OutRefundNo = "A1", "4200001", "R1"
 	other.OutTradeNo, other.TransactionID, other.Merchant = "R1", "4200002", "mini"
+	paid.EventType, refunded.EventType, other.Kind, other.EventType = "TRANSACTION.SUCCESS", "REFUND.SUCCESS", wepay.OtherEvent, "COMPLAINT.CREATE"
 	refunded.Received, other.Received = refunded.Received.Add(time.Second), other.Received.Add(2*time.Second)
 	s.put(o, paid, refunded, other)
 	for _, test := range []struct {
@@ -175,6 +177,11 @@ func checkNumbers(s *stage) {
 		{store.Filter{Number: "A1 "}, nil},
 		{store.Filter{Number: "A"}, nil},
 		{store.Filter{Number: "evt_paid"}, nil},
+		{store.Filter{EventType: "COMPLAINT.CREATE"}, []string{other.ID}},
+		{store.Filter{EventType: "REFUND.SUCCESS", Number: "A1"}, []string{refunded.ID}},
+		{store.Filter{EventType: "COMPLAINT.CREATE", Merchant: "shop"}, nil},
+		{store.Filter{EventType: "complaint.create"}, nil},
+		{store.Filter{EventType: "COMPLAINT"}, nil},
 	} {
 		for _, limit := range []int{1, 10} {
 			if got := s.list(o, test.filter, limit); !slices.Equal(got, test.want) {

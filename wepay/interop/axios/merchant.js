@@ -1,9 +1,10 @@
 // A merchant that asks by wechatpay-axios-plugin, whose own checks have to find
-// every reply right. It reads who it is, where WeChat Pay is and one notification
-// from standard input, one JSON object, and prints one with what it was told.
+// every reply right. It reads who it is, where WeChat Pay is and a notification of a
+// payment, of a complaint and of a contract from standard input, one JSON object, and
+// prints one with what it was told.
 const { readFileSync } = require('node:fs');
 const { Agent } = require('node:https');
-const { Aes, Formatter, Rsa, Wechatpay } = require('wechatpay-axios-plugin');
+const { Aes, Formatter, Hash, Rsa, Transformer, Wechatpay } = require('wechatpay-axios-plugin');
 
 const given = JSON.parse(readFileSync(0, 'utf8'));
 const wechatKey = Rsa.from(given.platformKey, Rsa.KEY_TYPE_PUBLIC);
@@ -20,6 +21,13 @@ function opened({ header, body }) {
   return JSON.parse(Aes.AesGcm.decrypt(resource.ciphertext, given.apiV3Key, resource.nonce, resource.associated_data));
 }
 
+// told verifies a notification of API v2.
+function told(xml) {
+  const fields = Transformer.toObject(xml);
+  if (!Hash.equals(Hash.sign(Hash.ALGO_MD5, fields, given.apiKey), fields.sign)) throw new Error('the notice is not believed');
+  return fields;
+}
+
 (async () => {
   const { mchid, appid, number } = given;
   const native = await wxpay.v3.pay.transactions.native.post({
@@ -32,6 +40,7 @@ function opened({ header, body }) {
   });
   console.log(JSON.stringify({
     native: native.data, closed: closed.status, paid: paid.data, refund: refund.data, notification: opened(given.notification),
+    event: opened(given.event), contract: told(given.contract),
   }));
 })().catch((error) => {
   console.error(error.response ? { status: error.response.status, data: error.response.data } : error);

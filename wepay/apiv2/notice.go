@@ -1,0 +1,130 @@
+package apiv2
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// notice is a kind of notification that is neither of a payment nor of a refund.
+// WeChat signs its replies with the same key, and the merchant what its customers
+// see, so that only what no other message has makes a notice of one. Notices that
+// WeChat ended, such as 合单支付通知 (2021-09-01), and 扫码支付模式一, whose answer has to
+// be signed, are none.
+type notice struct {
+	signs  []string // the fields that only this kind has, all of them
+	unique []string // the fields that tell one from another
+	fields []string // all others that are documented
+	event  func(fields wepay.Fields) (eventType string, known bool)
+}
+
+// notices are all that WeChat documents. Their words are API v3's for the same.
+// Source: WeChat Pay, 签约、解约结果通知; 车牌状态变更通知; 风险交易回调通知; 免押租借 and 免押速住,
+// 确认订单 and 支付通知; for the words 回调通知 (API v3).
+var notices = []notice{
+	{
+		signs:  []string{"change_type", "contract_id"},
+		unique: []string{"contract_id", "change_type", "operate_time"},
+		fields: []string{
+			"contract_code", "contract_display_account", "contract_expired_time", "contract_signed_time", "contract_state", "contract_terminated_time",
+			"contract_termination_mode", "contract_termination_remark", "operate_time", "plan_id", "request_serial",
+		},
+		event: func(fields wepay.Fields) (string, bool) {
+			eventType, known := map[string]string{"ADD": "ENTRUST.SIGN", "DELETE": "ENTRUST.TERMINATE"}[fields.Get("change_type")]
+			return eventType, known
+		},
+	},
+	{
+		signs:  []string{"vehicle_event_type", "vehicle_event_createtime"},
+		unique: []string{"plate_number", "vehicle_event_type", "vehicle_event_createtime"},
+		fields: []string{"deduct_mode", "plate_number", "vehicle_event_des"},
+		event:  always("VEHICLE.ENTRANCE_STATE_CHANGE"),
+	},
+	{
+		signs:  []string{"event_code", "risk_level", "transaction_id_list"},
+		unique: []string{"event_code"},
+		fields: []string{"risk_level_desc"},
+		event:  always("RISKTRADE.IDENTIFICATION"),
+	},
+	{
+		signs:  []string{"event_type", "event_id", "event_ciphertext"},
+		unique: []string{"event_id"},
+		fields: []string{"algorithm", "app_id", "event_algorithm", "event_associated_data", "event_create_time", "event_nonce"},
+		event: func(fields wepay.Fields) (string, bool) {
+			eventType := fields.Get("event_type")
+			return eventType, len(eventType) <= 128 && isToken(eventType)
+		},
+	},
+}
+
+func always(eventType string) func(wepay.Fields) (string, bool) {
+	return func(wepay.Fields) (string, bool) { return eventType, true }
+}
+
+// noticeFields are those that any notice may have as well as its own.
+var noticeFields = []string{
+	"appid", "err_code", "err_code_des", "mch_id", "nonce_str", "openid", "result_code", "return_code", "return_msg", "sign", "sign_type",
+	"sub_appid", "sub_mch_id", "sub_openid",
+}
+
+// noticeOf returns which notice fields are by what they say, or nil.
+func noticeOf(fields wepay.Fields) *notice {
+	for i := range notices {
+		if !slices.ContainsFunc(notices[i].signs, func(name string) bool { return fields.Get(name) == "" }) {
+			return &notices[i]
+		}
+	}
+	return nil
+}
+
+// has reports whether a notice is documented to have a field.
+func (n *notice) has(name string) bool {
+	return slices.Contains(n.signs, name) || slices.Contains(n.fields, name) || slices.Contains(noticeFields, name)
+}
+
+// check says why fields that are signed are no notice.
+//
+// See checkReading for what has to be ruled out. No value here reads as a further
+// field, so that these fields are one reading alone of what is signed. That WeChat
+// meant them, and not a message of which a payer's or a shop's own text is read as
+// the signs, follows from what else every such message has and a notice has not: a
+// field that is documented of anything else.
+func (n *notice) check(fields wepay.Fields) error {
+	for _, field := range fields {
+		if holdsField(field.Value, anyField) {
+			return fmt.Errorf("%w: %s reads as a further field, too", wepay.ErrAmbiguous, n.shown(field.Name))
+		}
+	}
+	for _, field := range fields {
+		ofAnother := isDocumented(field.Name) || slices.ContainsFunc(notices, func(other notice) bool { return other.has(field.Name) })
+		if !n.has(field.Name) && (ofAnother || slices.Contains(replyFields, field.Name)) {
+			return fmt.Errorf("%w: it has %s, which is of another message", wepay.ErrNotPayment, field.Name)
+		}
+	}
+	return nil
+}
+
+// shown is a field's name, as far as it may stand in a log.
+func (n *notice) shown(name string) string {
+	if n.has(name) {
+		return name
+	}
+	return "a field that is not known here"
+}
+
+// notification is what a merchant is told by a notice whose signature is right.
+func (n *notice) notification(merchant *wepay.Merchant, fields wepay.Fields) (*wepay.Notification, error) {
+	if err := n.check(fields); err != nil {
+		return nil, err
+	}
+	eventType, known := n.event(fields)
+	if !known {
+		return nil, fmt.Errorf("%w: %s is not known", wepay.ErrNotPayment, n.signs[0])
+	}
+	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: eventType, Fields: fields}
+	for _, name := range n.unique {
+		told.ID += name + "\x00" + fields.Get(name) + "\x00" // which no field can hold
+	}
+	return told, nil
+}
