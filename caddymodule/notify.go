@@ -37,7 +37,7 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	defer body.release()
 	r.Body = body
 	in, err := h.readNotification(ctx, w, r, name)
-	echo := err == nil && in.notification.EventType == wepay.SecurityEcho
+	echo := err == nil && in.notification.EventType == wepay.SecurityEchoed
 	if err == nil && !echo {
 		err = h.app.take(ctx, in.notification, r.Header)
 	}
@@ -78,7 +78,7 @@ func (h *Handler) logRefused(merchant string, o outcome, verified bool, err erro
 func (h *Handler) logTaken(n *wepay.Notification) {
 	level, more := zap.DebugLevel, zap.Skip()
 	switch {
-	case n.EventType == wepay.SecurityEcho:
+	case n.EventType == wepay.SecurityEchoed:
 		level = zap.InfoLevel
 	case n.Omitted != "":
 		level, more = zap.WarnLevel, zap.String("omitted", n.Omitted)

@@ -31,7 +31,7 @@ func (h *Handler) openNotification(ctx context.Context, header http.Header, body
 	}
 	recipient := opened.Recipient()
 	receiver, err := h.merchants.Receiver(name, recipient)
-	if err != nil && opened.EventType() == wepay.SecurityEcho { // which of the account's does not matter
+	if err != nil && opened.EventType() == wepay.SecurityEchoed { // which of the account's does not matter
 		receiver, err = account, nil
 	}
 	if err != nil {

@@ -33,9 +33,9 @@ func (m *Merchant) Kinds() []Kind {
 	return Kinds()[:3]
 }
 
-// SecurityEcho is the EventType of WeChat's own test of keys and callback, which is
+// SecurityEchoed is the EventType of WeChat's own test of keys and callback, which is
 // about nothing.
-const SecurityEcho = "SECURITY_ECHO.SUCCESS"
+const SecurityEchoed = "SECURITY_ECHO.SUCCESS"
 
 // Notification is a verified notification, in one shape for both APIs.
 type Notification struct {

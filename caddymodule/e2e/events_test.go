@@ -188,7 +188,7 @@ func TestNoEventURL(t *testing.T) {
 
 // WeChat's own test of the way is answered 204 whoever has a cb_event_url, is told in
 // the log, and goes nowhere.
-func TestSecurityEcho(t *testing.T) {
+func TestSecurityEchoNotification(t *testing.T) {
 	env, shop, page := newEnvironment(t), newV3Merchant("shop", 1), newV3Merchant("page", 1)
 	page.appID, page.shared, page.events = "wxaabbccddeeff0011", true, true
 	mini := *page
