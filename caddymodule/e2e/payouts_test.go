@@ -67,7 +67,7 @@ func TestRedPacket(t *testing.T) {
 	checkFields(t, list[0], map[string]string{"openid": openID, "amount": "100"})
 
 	packet["wishing"] = "other"
-	env.declines("send_red_packet", packet, "FATAL_ERROR", "QUERY")
+	env.declines("send_red_packet", packet, "FATAL_ERROR", "FIX")
 	packet["total_amount"] = 99
 	env.refuses("send_red_packet", packet, 40008, "scene_id: ")
 	packet["total_num"] = 2

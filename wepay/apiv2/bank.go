@@ -71,7 +71,7 @@ var bankCalls = map[wepay.Operation]call{
 var bankVerdicts = map[string]wepay.Verdict{
 	"INVALIDREQUEST":        wepay.Again, // WeChat's own word
 	"ORDERPAID":             wepay.Query,
-	"FATALERROR":            wepay.Query, // its number has other parameters, and may be paid
+	"FATALERROR":            wepay.Fix,
 	"RECVACCOUNTNOTALLOWED": wepay.Fix,
 	"PAYCHANNELNOTALLOWED":  wepay.Fix,
 	"AMOUNTLIMIT":           wepay.Later,

@@ -70,7 +70,7 @@ var orderCalls = map[wepay.Operation]call{
 				"ERROR":                wepay.Fix,
 				"INVALIDTRANSACTIONID": wepay.Fix,
 				"ORDERNOTEXIST":        wepay.Fix,
-				"REFUNDFEEMISMATCH":    wepay.Query, // a refund of this number may be done
+				"REFUNDFEEMISMATCH":    wepay.Fix,
 			},
 		},
 	},

@@ -12,7 +12,7 @@ import (
 var payoutVerdicts = map[string]wepay.Verdict{
 	"PROCESSING":            wepay.Query,
 	"ORDERPAID":             wepay.Query, // the number is too old to be sent again
-	"FATALERROR":            wepay.Query, // its number has other parameters, and may be paid
+	"FATALERROR":            wepay.Fix,
 	"SENDFAILED":            wepay.Query,
 	"NOTENOUGH":             wepay.Later,
 	"SENDNUMLIMIT":          wepay.Later,

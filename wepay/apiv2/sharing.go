@@ -12,7 +12,7 @@ import (
 var sharingVerdicts = map[string]wepay.Verdict{
 	"ORDERNOTREADY":        wepay.Later,
 	"NOTENOUGH":            wepay.Later,
-	"OUTORDERNOUSED":       wepay.Query, // with other parameters: it may be shared
+	"OUTORDERNOUSED":       wepay.Fix,
 	"RECEIVERINVALID":      wepay.Fix,
 	"NOTSHAREORDER":        wepay.Fix,
 	"AMOUNTOVERDUE":        wepay.Fix,

@@ -29,7 +29,7 @@ func TestVerdicts(t *testing.T) {
 		{wepay.Refund, "ORDER_NOT_READY", wepay.Later},
 		{wepay.Refund, "TRADE_OVERDUE", wepay.Never},
 		{wepay.Refund, "USER_ACCOUNT_ABNORMAL", wepay.Never},
-		{wepay.Refund, "REFUND_FEE_MISMATCH", wepay.Query},
+		{wepay.Refund, "REFUND_FEE_MISMATCH", wepay.Fix},
 		{wepay.Refund, "INVALID_TRANSACTIONID", wepay.Fix},
 		{wepay.Refund, "ORDERNOTEXIST", wepay.Fix},
 		{wepay.Refund, "ERROR", wepay.Fix},
