@@ -89,6 +89,7 @@ type unsettling struct {
 	now               int // how many are being settled
 	atOnce            int // the most of these
 	limit             int // the most that were to be leased at once
+	looks             int // how often events were to be leased
 }
 
 func (u *unsettling) Settle(ctx context.Context, lease *store.Lease) error {
@@ -109,6 +110,7 @@ func (u *unsettling) Settle(ctx context.Context, lease *store.Lease) error {
 func (u *unsettling) Lease(ctx context.Context, queue store.Queue, limit int, term time.Duration) ([]*store.Lease, error) {
 	u.mu.Lock()
 	u.limit = max(u.limit, limit)
+	u.looks++
 	err := u.unleased
 	u.mu.Unlock()
 	if err != nil {
@@ -144,6 +146,13 @@ func (u *unsettling) did() (tried []time.Time, atOnce, limit int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.tried), u.atOnce, u.limit
+}
+
+// looked returns how often events were to be leased.
+func (u *unsettling) looked() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.looks
 }
 
 // tries returns how often events were to be settled.

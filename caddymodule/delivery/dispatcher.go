@@ -49,6 +49,9 @@ type Dispatcher struct {
 // for the disk.
 const leasedAhead = 8
 
+// leasedPart is the part of them that is to be free before others are leased.
+const leasedPart = 4
+
 // New returns a dispatcher that does nothing yet.
 func New(config Config) *Dispatcher {
 	d := &Dispatcher{

@@ -90,6 +90,25 @@ func TestDeliveriesAtOnce(t *testing.T) {
 	}
 }
 
+// Where many events wait the store is asked for several at once, each time.
+func TestLeasedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dispatchAs(t, func(*Config) {}, func(r *http.Request) (*http.Response, error) {
+			<-time.After(time.Second)
+			return replies(204, "")(r)
+		}, "shop")
+		const events = 50 * leasedAhead
+		for n := range events {
+			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
+		}
+		d.pass(events * time.Second)
+		const together = leasedAhead * workers / 2 / 4
+		if heard, looked := len(d.backend.hearings()), d.store.looked(); heard != events || looked > events/together+1 {
+			t.Errorf("%d events are delivered with %d looks, want %d with %d at most", heard, looked, events, events/together+1)
+		}
+	})
+}
+
 // A lease that waited for a worker so long that it might not last is given back:
 // nothing is delivered twice.
 func TestDeliveryWaitsForWorker(t *testing.T) {

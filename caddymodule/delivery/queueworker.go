@@ -70,20 +70,23 @@ func (w *queueWorker) logLeasing(failures *sampler.Sampler, err error) {
 // term is how long a lease lasts: time to wait for a worker, and to deliver.
 func (w *queueWorker) term() time.Duration { return w.endpoint.Timeout + time.Minute }
 
-// lease takes as many events as there are slots, one at least. The slots are
-// theirs.
+// lease takes as many events as there are slots, once some are free: looking for
+// one costs as much as for all. The slots are theirs.
 func (w *queueWorker) lease() ([]*store.Lease, error) {
-	select {
-	case <-w.leasing.Done():
-		return nil, w.leasing.Err()
-	case w.slots <- struct{}{}:
-	}
-	taken := 1
+	taken := 0
 	defer func() {
 		for range taken {
 			<-w.slots
 		}
 	}()
+	for taken < cap(w.slots)/leasedPart {
+		select {
+		case <-w.leasing.Done():
+			return nil, w.leasing.Err()
+		case w.slots <- struct{}{}:
+			taken++
+		}
+	}
 	free := cap(w.slots)
 	if !w.aged.Load() { // else what is too old is given up while nothing may be sent, too
 		var err error
@@ -100,7 +103,7 @@ func (w *queueWorker) lease() ([]*store.Lease, error) {
 		}
 		break
 	}
-	leases, err := w.Store.Lease(w.leasing, w.queue, taken, w.term())
+	leases, err := w.Store.Lease(w.leasing, w.queue, min(taken, free), w.term())
 	if err != nil {
 		return nil, err
 	}

@@ -25,8 +25,8 @@ type engine interface {
 	// be safe.
 	admit(events, bytes int) error
 
-	// lease leases what is due of a queue to an instance. If nothing is it says when
-	// something will be; zero: unknown.
+	// lease leases what is due of a queue to an instance, and says when to look again;
+	// zero: unknown.
 	lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leases []*store.Lease, next time.Time, err error)
 
 	// leased reports whether an event is held, and guard returns what ends a

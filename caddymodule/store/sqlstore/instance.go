@@ -150,7 +150,7 @@ func (d *database) lease(ctx context.Context, to *instance, queue store.Queue, l
 	defer cancel()
 	leases, next, err := d.engine.lease(bounded, to, queue, limit, term)
 	switch {
-	case err != nil || len(leases) > 0:
+	case err != nil:
 		d.schedule.add(queue, d.now())
 	case !next.IsZero():
 		d.schedule.add(queue, next)

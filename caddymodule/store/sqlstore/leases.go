@@ -64,7 +64,7 @@ func (l *leases) hold(t *token) {
 }
 
 // due selects the rows of a queue's waiting events in the order in which they are
-// due, from the index alone.
+// due, as the index has them, so that nothing is sorted.
 const due = "SELECT seq, due FROM wepay_event WHERE state = 'waiting' AND merchant = ? AND kind = ? AND "
 
 // lease leases what is due of a queue.
@@ -79,7 +79,7 @@ func (f *file) lease(ctx context.Context, to *instance, queue store.Queue, limit
 	return leased, next, f.failed(err)
 }
 
-// take leases what is due, or says when something will be. What is settled
+// take leases what is due, and says when something will be. What is settled
 // meanwhile is freed only after this, so that no event is found both waiting, as it
 // was before, and free, as it is after.
 func (f *file) take(s session, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
@@ -118,11 +118,11 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 		condition string
 		args      []any
 	}{
-		{"due <= ? ORDER BY due, seq LIMIT ?", []any{millis(now), limit64}},
-		{"due > ? ORDER BY due, seq LIMIT ?", []any{far, limit64}},
-		{"due > ? AND due <= ? ORDER BY due, seq LIMIT 1", []any{millis(now), far}},
+		{"due <= ? ORDER BY due, received, seq LIMIT ?", []any{millis(now), limit64}},
+		{"due > ? ORDER BY due, received, seq LIMIT ?", []any{far, limit64}},
+		{"due > ? AND due <= ? ORDER BY due, received, seq LIMIT 1", []any{millis(now), far}},
 	} {
-		if len(free) == 0 {
+		if len(free) < limit {
 			args := append([]any{queue.Merchant, string(queue.Kind)}, q.args...)
 			err = errors.Join(err, s.query(due+q.condition, collect, args...))
 		}
@@ -133,6 +133,7 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 			if err == nil {
 				t := &token{holder: to, seq: seq, queue: queue, until: time.Now().Add(term)}
 				f.hold(t)
+				earlier(now.Add(term)) // should its holder leave it
 				leased = append(leased, &store.Lease{Event: e.Event, Token: t})
 			}
 			return err
@@ -143,6 +144,9 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 			f.drop(lease.Token.(*token).seq)
 		}
 		return nil, time.Time{}, err
+	}
+	if len(free) == limit {
+		next = now // there may be more
 	}
 	return leased, next, nil
 }

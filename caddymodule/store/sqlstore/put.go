@@ -44,15 +44,13 @@ func (d *database) put(ctx context.Context, e *store.Event) (added bool, err err
 	if err := d.commits.do(j); err != nil {
 		return false, err
 	}
-	if j.added && own.State == store.Waiting {
-		d.schedule.add(own.Queue(), own.Due)
-	}
 	return j.added, nil
 }
 
-// writeBatch writes what jobs want in one transaction.
+// writeBatch writes what jobs want in one transaction. Events that it adds are
+// scheduled together, so that they are found with one look.
 func (d *database) writeBatch(ctx context.Context, batch []*job) error {
-	return d.engine.update(ctx, func(s session) error {
+	err := d.engine.update(ctx, func(s session) error {
 		var puts []*job
 		for _, j := range batch {
 			if j.err = nil; j.event != nil {
@@ -65,6 +63,15 @@ func (d *database) writeBatch(ctx context.Context, batch []*job) error {
 		}
 		return d.insert(s, puts)
 	})
+	if err != nil {
+		return err
+	}
+	for _, j := range batch {
+		if j.added && j.event.State == store.Waiting {
+			d.schedule.add(j.event.Queue(), j.event.Due)
+		}
+	}
+	return nil
 }
 
 // harmless tells what a store says of an event from what ails its database: the

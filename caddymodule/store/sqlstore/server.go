@@ -192,7 +192,7 @@ func unless(expected, err error) error {
 }
 
 // lease leases what is due. When something else will be the next poll says.
-func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, _ time.Time, err error) {
+func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
 	options := to.db.options.Load()
 	now := options.Now()
 	number := rand.Int64()
@@ -230,7 +230,10 @@ func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, lim
 	for _, lease := range leased {
 		s.held[lease.Token.(*token).seq] = number
 	}
-	return leased, time.Time{}, nil
+	if len(leased) > 0 {
+		next = now // there may be more
+	}
+	return leased, next, nil
 }
 
 // leased reports whether an event is held.
