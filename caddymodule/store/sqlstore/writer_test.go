@@ -118,8 +118,8 @@ func startWriter(t *testing.T, engine, place string) (*exec.Cmd, *bufio.Scanner)
 	return cmd, said
 }
 
-// killWriter lets a process put some events, kills it as kill -9 does, and returns
-// what it said of which events.
+// killWriter lets a process put some events and have some in hand, kills it as kill -9
+// does, and returns what it said of which events.
 func killWriter(t *testing.T, engine, place string, puts int) map[string]map[string]bool {
 	t.Helper()
 	cmd, said := startWriter(t, engine, place)
@@ -129,7 +129,8 @@ func killWriter(t *testing.T, engine, place string, puts int) map[string]map[str
 		if events[what] == nil {
 			t.Fatal(said.Text())
 		}
-		if events[what][id] = true; len(events["put"]) == puts {
+		events[what][id] = true
+		if len(events["put"]) >= puts && len(events["settled"]) > 0 && len(events["held"]) > 0 {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
