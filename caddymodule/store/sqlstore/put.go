@@ -111,6 +111,12 @@ func (d *database) insert(s session, puts []*job) error {
 }
 
 func (d *database) insertPart(s session, part []key, jobs map[key]*job) error {
+	if d.dialect.rows == 1 { // most events are new
+		inserted, err := d.insertRows(s, part, jobs)
+		if err != nil || inserted == 1 {
+			return err
+		}
+	}
 	ids := make([]any, len(part))
 	for i := range part {
 		ids[i] = part[i][:]
@@ -131,26 +137,29 @@ func (d *database) insertPart(s session, part []key, jobs map[key]*job) error {
 	if err != nil {
 		return err
 	}
-	var args []any
-	rows := 0
-	for _, k := range part {
-		if jobs[k].added {
-			row, err := putArgs(jobs[k].event)
-			if err != nil {
-				return err
-			}
-			args = append(args, row...)
-			rows++
-		}
-	}
-	if rows == 0 {
-		return nil
-	}
-	inserted, err := s.exec("INSERT INTO wepay_event ("+putColumns+") VALUES "+putRow+strings.Repeat(", "+putRow, rows-1)+" "+d.dialect.ignore, args...)
-	if err == nil && inserted != int64(rows) {
+	part = slices.DeleteFunc(part, func(k key) bool { return !jobs[k].added })
+	inserted, err := d.insertRows(s, part, jobs)
+	if err == nil && inserted != len(part) {
 		err = errRace
 	}
 	return err
+}
+
+// insertRows inserts what is not there yet, and returns how many that were.
+func (d *database) insertRows(s session, part []key, jobs map[key]*job) (inserted int, err error) {
+	if len(part) == 0 {
+		return 0, nil
+	}
+	var args []any
+	for _, k := range part {
+		row, err := putArgs(jobs[k].event)
+		if err != nil {
+			return 0, err
+		}
+		args = append(args, row...)
+	}
+	affected, err := s.exec("INSERT INTO wepay_event ("+putColumns+") VALUES "+putRow+strings.Repeat(", "+putRow, len(part)-1)+" "+d.dialect.ignore, args...)
+	return int(affected), err
 }
 
 // collision says that two IDs have one key, which has never been seen.
