@@ -58,7 +58,8 @@ func TestPaymentAbroad(t *testing.T) {
 		"with a discount":         {changes{"promotion_detail": coupons(object{"promotion_id": "7", "type": "DISCOUNT", "amount": 1, "currency": "HKD"})}, nil, true},
 		"with one, in one currency": {
 			changes{"promotion_detail": coupons(object{"promotion_id": "7", "type": "DISCOUNT", "amount": 10001}), "amount.payer_currency": "HKD"},
-			map[string]string{"cash_fee_type": "HKD", "coupon_fee": "10001", "coupon_count": "1", "coupon_id_0": "7", "coupon_fee_0": "10001"}, false,
+			map[string]string{"cash_fee_type": "HKD", "coupon_fee": "10001", "coupon_count": "1", "coupon_id_0": "7", "coupon_fee_0": "10001"},
+			false,
 		},
 		"by both names": {changes{"transaction_id": "42"}, map[string]string{"transaction_id": "42"}, false},
 	} {
