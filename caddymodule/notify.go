@@ -37,7 +37,7 @@ func (h *Handler) serveNotification(w http.ResponseWriter, r *http.Request, name
 	defer body.release()
 	r.Body = body
 	in, err := h.readNotification(ctx, w, r, name)
-	echo := err == nil && in.notification.EventType == wepay.SecurityEchoed
+	echo := err == nil && in.api == wepay.V3 && in.notification.EventType == wepay.SecurityEchoed
 	if err == nil && !echo {
 		err = h.app.take(ctx, in.notification, r.Header)
 	}

@@ -223,8 +223,10 @@ func TestValidateSharedAccount(t *testing.T) {
 		{"one by its name", v3 + here + own("page"), v3 + there, other},
 		{"events to one", v3 + here + "payload v3\ncb_event_url http://a/", v3 + here + "payload v3\ncb_event_url http://a/", ""},
 		{"events of one", v3 + here + "payload v3", v3 + here + "payload v3\ncb_event_url http://a/", ""},
-		{"events to two", v3 + here + "payload v3\ncb_event_url http://a/", v3 + here + "payload v3\ncb_event_url http://b/",
-			`a complaint does not say an appid, so that it cannot be told from one of merchant \"page\", which has another cb_event_url: have WeChat send such events to pay_notify/mini or pay_notify/page`},
+		{
+			"events to two", v3 + here + "payload v3\ncb_event_url http://a/", v3 + here + "payload v3\ncb_event_url http://b/",
+			`a complaint does not say an appid, so that it cannot be told from one of merchant \"page\", which has another cb_event_url: have WeChat send such events to pay_notify/mini or pay_notify/page`,
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			warnings, err := validate(t, options(block("page", "wx00112233445566aa", row.page)+block("mini", "wx00112233445566bb", row.mini))+

@@ -236,27 +236,39 @@ func (ms *Merchants) AppID(name string, r Recipient) string {
 // receivers are all merchants that a notification can be for.
 func (ms *Merchants) receivers(name string, r Recipient) []*Merchant {
 	receivers := candidates(ms.byMchID[r.MchID], name, r.TradeType, func(m *Merchant) bool { return m.receives(r) })
-	if len(receivers) == 0 && (r.api() == V3 || r.Kind == OtherEvent) {
-		account := ms.byMchID[r.Account]
-		if r.Kind == OtherEvent && r.api() == V3 && r.Account == "" {
-			account = ms.all // the key alone says which it is
-		}
-		receivers = candidates(account, name, "", func(m *Merchant) bool { return m.shares(r) })
-	}
-	if r.Kind != OtherEvent {
+	switch {
+	case r.Kind == OtherEvent:
+		return ms.receiversOfEvent(name, r, receivers)
+	case len(receivers) == 0 && r.api() == V3:
+		return candidates(ms.byMchID[r.Account], name, "", func(m *Merchant) bool { return m.shares(r) })
+	default:
 		return receivers
 	}
-	// One cb_event_url is enough for all that share an account.
-	var taking []*Merchant
-	for _, m := range receivers {
-		if m.CbEventURL != "" {
-			taking = append(taking, m)
+}
+
+// receiversOfEvent are those of an event that names some merchants, or none. One
+// cb_event_url is enough for all that share an account.
+func (ms *Merchants) receiversOfEvent(name string, r Recipient, named []*Merchant) []*Merchant {
+	account := ms.byMchID[r.Account]
+	if r.api() == V3 && r.Account == "" {
+		account = ms.all // the key alone says which it is
+	}
+	sharing := candidates(account, name, "", func(m *Merchant) bool { return m.shares(r) })
+	for _, all := range [][]*Merchant{named, sharing} {
+		var taking []*Merchant
+		for _, m := range all {
+			if m.CbEventURL != "" {
+				taking = append(taking, m)
+			}
+		}
+		if len(taking) > 0 {
+			return taking
 		}
 	}
-	if len(taking) == 0 {
-		return receivers
+	if len(named) > 0 {
+		return named
 	}
-	return taking
+	return sharing
 }
 
 // candidates are those of an account's merchants that receive a notification: the

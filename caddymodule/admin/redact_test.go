@@ -21,8 +21,10 @@ func TestRedact(t *testing.T) {
 		{"profit sharing as of API v3", `{"receiver":{"account":"oSECRET","type":"PERSONAL_OPENID"}}`, `{"receiver":{"account":"***","type":"PERSONAL_OPENID"}}`},
 		{"names", `{"user_name":"SECRET","re_user_name":"SECRET","real_name":"SECRET","bank_account":"SECRET","unionid":"SECRET","re_openid":"oSECRET"}`, `{"bank_account":"***","re_openid":"***","re_user_name":"***","real_name":"***","unionid":"***","user_name":"***"}`},
 		{"refund abroad", `{"recv_account":"SECRET0403","amount":{"refund":1}}`, `{"amount":{"refund":1},"recv_account":"***"}`},
-		{"complaint", `{"complaint_id":"1","payer_phone":"SECRET","payer_openid":"oSECRET","complaint_detail":"SECRET","complainted_mchid":"2","complaint_state":"PENDING"}`,
-			`{"complaint_detail":"***","complaint_id":"1","complaint_state":"PENDING","complainted_mchid":"2","payer_openid":"***","payer_phone":"***"}`},
+		{
+			"complaint", `{"complaint_id":"1","payer_phone":"SECRET","payer_openid":"oSECRET","complaint_detail":"SECRET","complainted_mchid":"2","complaint_state":"PENDING"}`,
+			`{"complaint_detail":"***","complaint_id":"1","complaint_state":"PENDING","complainted_mchid":"2","payer_openid":"***","payer_phone":"***"}`,
+		},
 		{"contract", `{"change_type":"ADD","contract_display_account":"SECRET","contract_id":"Wx1"}`, `{"change_type":"ADD","contract_display_account":"***","contract_id":"Wx1"}`},
 		{"car", `{"parking_info":{"plate_number":"SECRET","plate_color":"BLUE"}}`, `{"parking_info":{"plate_color":"BLUE","plate_number":"***"}}`},
 		{"invoice", `{"buyer_information":{"phone":"SECRET","email":"SECRET","address":"SECRET","type":"INDIVIDUAL"}}`, `{"buyer_information":{"address":"***","email":"***","phone":"***","type":"INDIVIDUAL"}}`},

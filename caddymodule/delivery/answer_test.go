@@ -35,6 +35,7 @@ func TestTaken(t *testing.T) {
 		{200, `{"ErrCode":1,"Code":1,"codes":1}`, ""},
 		{200, "{\"errcode\":0,\"message\":\"\xb3\xc9\xb9\xa6\"}", ""}, // in GBK
 		{200, `{"code":0}`, ""},
+		{200, `{"code":0.0}`, ""},
 		{200, `{"code":"0"}`, ""},
 		{200, `{"code":200}`, ""},
 		{200, `{"code":"200","errcode":0}`, ""},
