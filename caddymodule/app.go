@@ -5,6 +5,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,7 +130,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets up the merchants. Nothing that another process or another
 // config could hold is opened here.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
 	a.positions = positionsOf(a)
 	for _, merchant := range a.Merchants {
 		merchant.positions = positionsOf(merchant)
@@ -155,6 +156,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if a.CallTimeout < 0 || a.CallbackTimeout < 0 {
 		return errors.New("call_timeout and callback_timeout must be above 0")
+	}
+	if a.store == nil && time.Duration(a.CallbackTimeout) >= weChatPatience {
+		a.doubtful("callback_timeout", fmt.Sprintf("WeChat waits %s for an answer, and without a store for the order service's: make it shorter, or add a store", weChatPatience))
 	}
 	configs := a.Merchants
 	if a.ConfigFile != "" {
@@ -197,9 +201,16 @@ func (a *App) Stop() error {
 	return nil
 }
 
+// validated is why Caddy cleans up a config that `caddy validate` has found valid,
+// and never started.
+const validated = "validation complete"
+
 // Cleanup waits for the end of the handing over, and closes the store, if this
 // app has opened it.
 func (a *App) Cleanup() error {
+	if cause := context.Cause(a.ctx); cause != nil && cause.Error() == validated {
+		a.doubtRoutes()
+	}
 	if a.keyRings != nil {
 		a.keyRings.close()
 	}

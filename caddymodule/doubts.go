@@ -23,8 +23,13 @@ func (a *App) doubtTransport(directive string, t *transport) {
 	if t.guest.TLS == nil || !t.guest.TLS.InsecureSkipVerify {
 		return
 	}
-	reason := a.positions.locate(&wepay.FieldError{Field: directive, Reason: "tls_insecure_skip_verify lets anyone on the network pose as the server, read payments and change them: remove it, or name the server's authority in tls_trust_pool"})
-	a.logger.Warn("wepay is doubtful", zap.String("reason", reason.Error()))
+	a.doubtful(directive, "tls_insecure_skip_verify lets anyone on the network pose as the server, read payments and change them: remove it, or name the server's authority in tls_trust_pool")
+}
+
+// doubtful warns of a directive of the global option.
+func (a *App) doubtful(directive, reason string) {
+	err := a.positions.locate(&wepay.FieldError{Field: directive, Reason: reason})
+	a.logger.Warn("wepay is doubtful", zap.String("reason", err.Error()))
 }
 
 // doubtEndpoints warns of an order service that cannot tell who asks it, at the

@@ -149,3 +149,22 @@ func TestCaddyfileExample(t *testing.T) {
 	}
 	checkDoubts(t, strings.NewReplacer(" apiclient_", " "+dir+"/apiclient_", " pub_key", " "+dir+"/pub_key").Replace(string(example)))
 }
+
+// What no site serves shows before it is loaded, too.
+func TestDoubtRoutesValidated(t *testing.T) {
+	shop := options(merchantBlock("shop", "cb_notify_url http://orders/\nnotify_url https://m.example.cn/apis/v1/wepay/paynotify"))
+	checkDoubts(t, shop+":8080 {\nwepay\n}\n", "notify_url: no wepay directive of this server takes notifications at the path /apis/v1/wepay/paynotify")
+	checkDoubts(t, shop+":8080 {\nrespond ok\n}\n", "no wepay directive of this server serves it")
+	if warnings, err := validate(t, shop+":8080 {\nwepay {\nmerchants nobody\n}\n}\n"); err == nil || strings.Contains(warnings, "no wepay directive") {
+		t.Errorf("a config that is refused is doubted as well: %s (%v)", warnings, err)
+	}
+}
+
+func TestQuotedName(t *testing.T) {
+	for _, name := range []string{"“shop”", "‘shop’", "sh'op", "sh`op", "＂shop＂"} {
+		_, err := validate(t, options(merchantBlock(name, "cb_notify_url http://orders/")))
+		if err == nil || !strings.Contains(err.Error(), "name: has a quotation mark in it") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

@@ -81,7 +81,7 @@ func TestPlaceholderFiles(t *testing.T) {
 		"a byte order mark and CRLF":  {"\ufeff" + testKey + "\r\n", ""},
 		"a blank":                     {testKey + " \n", short},
 		"a blank before it":           {"\t" + testKey, short},
-		"quotation marks":             {"“" + testKey + "”", "partner_key: must be 32 characters, has 38, not all of them letters and digits (is there a blank, or a quotation mark?)"},
+		"quotation marks":             {"“" + testKey + "”", "partner_key: must be 32 characters, has 34, not all of them letters and digits (is there a blank, or a quotation mark?)"},
 		"a line before it":            {"\n" + testKey, short},
 		"one of them more than there": {testKey + "a", "partner_key: must be 32 characters, has 33"},
 		"line ends alone":             {"\n\r\n", "partner_key: resolving a placeholder: it has nothing but a line end"},

@@ -62,7 +62,7 @@ func TestStopsWithinOneGracePeriod(t *testing.T) {
 		if _, err := s.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
-		a := &App{store: s, gracePeriod: 10 * time.Second, metrics: newMetrics(), logger: zap.NewNop()}
+		a := &App{ctx: caddy.Context{Context: t.Context()}, store: s, gracePeriod: 10 * time.Second, metrics: newMetrics(), logger: zap.NewNop()}
 		a.dispatcher = delivery.New(delivery.Config{
 			Store: s, Policy: delivery.Policy{FirstWait: time.Second, LongestWait: time.Minute, GiveUp: time.Hour, Workers: 1},
 			Clock: clock.System(), Logger: a.logger, Attempted: a.metrics.attempted,

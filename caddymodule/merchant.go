@@ -151,6 +151,9 @@ func (c *MerchantConfig) load(endpoints []string, at time.Time) (*wepay.Merchant
 	if err := checkReadable("name", resolved.Name); err != nil {
 		return nil, nil, err
 	}
+	if strings.ContainsAny(resolved.Name, "\"'`“”‘’＂＇") {
+		return nil, nil, &wepay.FieldError{Field: "name", Reason: "has a quotation mark in it"}
+	}
 	merchant, err := resolved.merchant(endpoints)
 	if err != nil {
 		return nil, nil, err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,6 +81,7 @@ func (c *MerchantConfig) readPFX() (*tls.Certificate, error) {
 		if own, ownErr := wepay.ParsePKCS12(data, ""); ownErr == nil {
 			return own, nil // it was exported without one
 		}
+		err = fmt.Errorf("%w: as none is given, the mch_id was tried", err)
 	}
 	return cert, err
 }
@@ -92,6 +94,9 @@ func (c *MerchantConfig) readPEM() (*tls.Certificate, error) {
 	key, err := readFile("cert", c.CertKey)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := wepay.ParsePrivateKey(key); err != nil {
+		return nil, &wepay.FieldError{Field: "cert", Reason: c.CertKey, Err: err}
 	}
 	return wepay.ParsePEM(cert, key)
 }

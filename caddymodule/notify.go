@@ -17,9 +17,12 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
 )
 
-// maxNotificationTime is how long WeChat may be kept waiting: it waits 5
-// seconds in all.
-const maxNotificationTime = 4 * time.Second
+const (
+	// weChatPatience is how long WeChat waits for an answer, in all.
+	weChatPatience = 5 * time.Second
+	// maxNotificationTime is how long it may be kept waiting.
+	maxNotificationTime = 4 * time.Second
+)
 
 // serveNotification takes a notification of WeChat's. WeChat hears that it was
 // taken only when the order service has it or it is durable in the store; on

@@ -64,7 +64,7 @@ func (a *App) provisionStore(ctx caddy.Context) error {
 	}
 	a.counted = &storeMetrics{store: s, logger: a.logger}
 	a.opened = make(chan struct{})
-	a.store, a.events, a.ctx = s, events.(*caddyevents.App), ctx
+	a.store, a.events = s, events.(*caddyevents.App)
 	if err := a.events.On("stopping", stopHandler{a}); err != nil {
 		return fmt.Errorf("asking to be told when Caddy stops: %w", err)
 	}

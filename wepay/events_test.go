@@ -100,3 +100,12 @@ func TestCallbackURL(t *testing.T) {
 		}
 	}
 }
+
+// Whoever misspells a name in a notify_url is told so, whatever is sent there.
+func TestReceiverOfNoName(t *testing.T) {
+	shop := direct(named("shop"))
+	_, err := together(t, shop).Receiver("shopp", wepay.Recipient{MchID: shop.MchID, AppID: shop.AppID})
+	if !errors.Is(err, wepay.ErrForeign) || !strings.Contains(err.Error(), `there is no merchant "shopp" here`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Env is where a merchant's customers pay.
@@ -250,14 +251,14 @@ func identifier(value string) error {
 // keyLength is how long both keys are. Of one that is not it says what most often
 // is the matter, and nothing of the key.
 func keyLength(value string) error {
-	n, odd := len(value), ""
-	if n == 32 {
+	odd := ""
+	if len(value) == 32 {
 		return nil
 	}
 	if Alphanumeric(value) != nil {
 		odd = ", not all of them letters and digits (is there a blank, or a quotation mark?)"
 	}
-	return fmt.Errorf("must be 32 characters, has %d%s", n, odd)
+	return fmt.Errorf("must be 32 characters, has %d%s", utf8.RuneCountInString(value), odd)
 }
 
 func partnerKey(value string) error {

@@ -206,6 +206,9 @@ func (ms *Merchants) Keyless(name string, r Recipient) *Merchant {
 // admits only that merchant. The error wraps ErrForeign.
 func (ms *Merchants) Receiver(name string, r Recipient) (*Merchant, error) {
 	candidates := ms.receivers(name, r)
+	if name != "" && ms.Named(name) == nil {
+		return nil, fmt.Errorf("%w: there is no merchant %.64q here", ErrForeign, name)
+	}
 	if len(candidates) == 0 {
 		return nil, fmt.Errorf("%w: no merchant here has its mch_id, appid and sub_mch_id, and the key of its API", ErrForeign)
 	}

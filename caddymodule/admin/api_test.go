@@ -65,6 +65,8 @@ func TestRoutes(t *testing.T) {
 		{"page", "GET", "?limit=1", "", 200, `"next":"evt_dead"`, "evt_done"},
 		{"next page", "GET", "?limit=1&after=evt_dead", "", 200, `"id":"evt_dead2"`, `"id":"evt_dead"`},
 		{"wrong limit", "GET", "?limit=1001", "", 400, "limit must be 1 to 1000", ""},
+		{"unknown parameter", "GET", "?merchnt=shop", "", 400, `there is no parameter "merchnt" here`, ""},
+		{"unknown parameter of an export", "GET", "/export?limit=1", "", 400, `there is no parameter "limit" here`, ""},
 		{"wrong state", "GET", "?state=alive", "", 400, "state must be", ""},
 		{"one", "GET", "/evt_dead", "", 200, `"attach":"<&>"`, "oSECRET"},
 		{"one with personal data", "GET", "/evt_dead?personal=true", "", 200, `"sub_openid":"oSECRET"`, "***"},

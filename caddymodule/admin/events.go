@@ -44,7 +44,7 @@ type eventPage struct {
 }
 
 func serveEvents(s store.Store, w http.ResponseWriter, r *http.Request) error {
-	filter, err := filterOf(r)
+	filter, err := filterOf(r, "limit", "after")
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,12 @@ func list(ctx context.Context, s store.Store, filter store.Filter, after string,
 	return events, next, err
 }
 
-func filterOf(r *http.Request) (store.Filter, error) {
+func filterOf(r *http.Request, others ...string) (store.Filter, error) {
+	for name := range r.URL.Query() {
+		if !slices.Contains(append(others, "merchant", "state", "event", "number"), name) {
+			return store.Filter{}, badRequest(fmt.Sprintf("there is no parameter %.64q here", name))
+		}
+	}
 	filter := store.Filter{Merchant: r.FormValue("merchant"), State: store.State(r.FormValue("state")), EventType: r.FormValue("event"), Number: r.FormValue("number")}
 	switch filter.State {
 	case "", store.Waiting, store.Delivered, store.Dead, store.Dropped:

@@ -11,7 +11,7 @@ import (
 // redactedNames are those, in both APIs, of personal data; account is that of a
 // receiver of profit sharing.
 var redactedNames = map[string]bool{
-	"unionid": true, "user_name": true, "re_user_name": true, "real_name": true, "out_user_code": true, "contract_display_account": true,
+	"name": true, "true_name": true, "unionid": true, "user_name": true, "re_user_name": true, "real_name": true, "out_user_code": true, "contract_display_account": true,
 	"refund_recv_accout": true, "user_received_account": true, "recv_account": true, "receiver_account": true, "account": true, "bank_account": true,
 	"complaint_detail": true, "encrypt_echo_message": true, "event_ciphertext": true,
 }

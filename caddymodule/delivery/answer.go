@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,8 +26,14 @@ func taken(status int, reply []byte) *notTaken {
 	if status < 200 || status > 299 {
 		return not("HTTP status %d", status)
 	}
+	// An answer of another form says as little the next time.
+	refusal := func(format string, args ...any) *notTaken {
+		err := not(format, args...)
+		err.refusal = true
+		return err
+	}
 	if len(reply) > maxReply {
-		return not("a reply of more than %d bytes", maxReply)
+		return refusal("a reply of more than %d bytes", maxReply)
 	}
 	reply = bytes.TrimSpace(reply)
 	if len(reply) == 0 {
@@ -37,17 +44,14 @@ func taken(status int, reply []byte) *notTaken {
 		Code    jsontext.Value `json:"code"`
 	}
 	// In which encoding its other texts are does not matter.
-	if err := strictjson.Unmarshal(reply, &answer, jsontext.AllowInvalidUTF8(true)); err != nil || reply[0] != '{' {
-		return not("the reply is no JSON object, or names something twice")
-	}
-	refusal := func(format string, args ...any) *notTaken {
-		err := not(format, args...)
-		err.refusal = true
-		return err
-	}
+	err := strictjson.Unmarshal(reply, &answer, jsontext.AllowInvalidUTF8(true))
 	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return refusal("the reply names something twice")
+	case err != nil || reply[0] != '{':
+		return refusal("the reply is neither empty nor a JSON object")
 	case answer.Errcode != nil && answer.Errcode.Kind() != '0':
-		return not("errcode is no number")
+		return refusal("errcode is no number")
 	case answer.Errcode != nil && !isZero(answer.Errcode):
 		return refusal("errcode %.20s", answer.Errcode)
 	case answer.Code != nil && !isZero(answer.Code) && !slices.Contains(successCodes, codeOf(answer.Code)):

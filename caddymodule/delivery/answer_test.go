@@ -15,8 +15,9 @@ import (
 // anything else.
 func TestTaken(t *testing.T) {
 	const (
-		none = "the reply is no JSON object, or names something twice"
-		code = "its code is not 0, 200, SUCCESS"
+		none  = "the reply is neither empty nor a JSON object"
+		twice = "the reply names something twice"
+		code  = "its code is not 0, 200, SUCCESS"
 	)
 	for _, row := range []struct {
 		status int
@@ -58,11 +59,11 @@ func TestTaken(t *testing.T) {
 		{200, `{"errcode":null}`, "errcode is no number"},
 		{200, `{"errcode":12345678901234567890123}`, "errcode 12345678901234567890"},
 		{200, `{"errcode":0.00000000000000000000000000000000000000001e-400}`, "errcode 0.000000000000000000"},
-		{200, `{"errcode":0,"errcode":1}`, none},
-		{200, `{"errcode":0,"errcode":0}`, none},
-		{200, `{"errcode":0,"\u0065rrcode":1}`, none},
-		{200, `{"code":0,"code":500}`, none},
-		{200, `{"errcode":0,"data":{"a":1,"a":2}}`, none},
+		{200, `{"errcode":0,"errcode":1}`, twice},
+		{200, `{"errcode":0,"errcode":0}`, twice},
+		{200, `{"errcode":0,"\u0065rrcode":1}`, twice},
+		{200, `{"code":0,"code":500}`, twice},
+		{200, `{"errcode":0,"data":{"a":1,"a":2}}`, twice},
 		{200, `{"code":"FAIL"}`, code},
 		{200, `{"code":500}`, code},
 		{200, `{"code":500,"errcode":0}`, code},
@@ -96,10 +97,15 @@ func TestTaken(t *testing.T) {
 // An order service that says no is there, and its operator has to look.
 func TestRefusal(t *testing.T) {
 	for reply, refused := range map[string]bool{
-		`{"errcode":1}`: true, `{"code":"FAIL"}`: true, `{"code":500}`: true, `{"errcode":null}`: false, `{"errcode":"1"}`: false, "no": false,
+		`{"errcode":1}`: true, `{"code":"FAIL"}`: true, `{"code":500}`: true, `{"errcode":null}`: true, `{"errcode":"1"}`: true, "no": true,
 	} {
 		if err := taken(http.StatusOK, []byte(reply)); err.refused() != refused {
 			t.Errorf("%s: refused is %t", reply, err.refused())
+		}
+	}
+	for _, status := range []int{http.StatusBadGateway, http.StatusTooManyRequests, http.StatusFound} {
+		if taken(status, []byte(`{"errcode":1}`)).refused() {
+			t.Errorf("HTTP %d is a refusal", status)
 		}
 	}
 }

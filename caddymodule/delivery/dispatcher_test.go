@@ -27,7 +27,7 @@ func TestDeliverySettled(t *testing.T) {
 		{"taken", replies(200, `{"errcode":0}`), store.Delivered, false, "delivered", zap.DebugLevel, 0},
 		{"unreachable", unreachable, store.Waiting, false, "failed", zap.WarnLevel, 800 * time.Millisecond},
 		{"server error", replies(500, ""), store.Waiting, false, "failed", zap.WarnLevel, 800 * time.Millisecond},
-		{"no JSON", replies(200, "OK"), store.Waiting, false, "failed", zap.WarnLevel, 800 * time.Millisecond},
+		{"no JSON", replies(200, "OK"), store.Waiting, true, "refused", zap.ErrorLevel, 800 * time.Millisecond},
 		{"not found", replies(404, ""), store.Waiting, true, "refused", zap.ErrorLevel, 800 * time.Millisecond},
 		{"errcode", replies(200, `{"errcode":7}`), store.Waiting, true, "refused", zap.ErrorLevel, 800 * time.Millisecond},
 		{"request timeout", replies(408, ""), store.Waiting, false, "failed", zap.WarnLevel, 800 * time.Millisecond},

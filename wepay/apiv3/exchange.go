@@ -3,6 +3,7 @@ package apiv3
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -171,10 +172,15 @@ func (c *Client) verify(ctx context.Context, answer *reply) error {
 	if err != nil {
 		return fmt.Errorf("the reply: %w", err)
 	}
-	if err := s.verify(key, answer.body, c.options.Now()); err != nil {
+	err = s.verify(key, answer.body, c.options.Now())
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wepay.ErrSignature) && s.serial == c.merchant.PublicKeyID:
+		return fmt.Errorf("the reply: %w (is the file of public_key the one of %s?)", err, s.serial)
+	default:
 		return fmt.Errorf("the reply: %w", err)
 	}
-	return nil
 }
 
 // refused fills in WeChat's reason. An unsigned refusal ends the call and proves

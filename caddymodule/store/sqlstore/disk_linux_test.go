@@ -203,3 +203,36 @@ func TestSQLiteFailedSync(t *testing.T) {
 		t.Errorf("%d events are handed over, want 21", len(got))
 	}
 }
+
+// The file and its log are for their owner alone, and for whom the operator lets
+// read the file.
+func TestSQLiteOwnersAlone(t *testing.T) {
+	for name, want := range map[string]fs.FileMode{"new": 0o600, "there": 0o640} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store.db")
+			if name == "there" {
+				if err := os.WriteFile(path, nil, want); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := provisioned(t, &SQLite{Path: path})
+			open(t, s, store.Options{})
+			if _, err := s.Put(t.Context(), event(eventID(1))); err != nil {
+				t.Fatal(err)
+			}
+			for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+				info, err := os.Stat(path + suffix)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wanted := want
+				if suffix == ".lock" {
+					wanted = 0o600
+				}
+				if info.Mode().Perm() != wanted {
+					t.Errorf("%s is %s, want %s", filepath.Base(path)+suffix, info.Mode(), wanted)
+				}
+			}
+		})
+	}
+}

@@ -93,6 +93,31 @@ func (f *file) inspect() (suspect bool, err error) {
 	return last != closedAs(info), nil
 }
 
+// create makes the file if it is missing: it has customers' data, and is for its
+// owner alone. SQLite would let others read it.
+func (f *file) create() error {
+	made, err := os.OpenFile(f.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f.logger.Info("made a new store", zap.String("file", f.path))
+	return made.Close()
+}
+
+// closeToOthers lets those read the file's log who may read the file.
+func (f *file) closeToOthers() error {
+	info, err := os.Stat(f.path)
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err == nil {
+			err = os.Chmod(f.path+suffix, info.Mode().Perm())
+		}
+	}
+	return err
+}
+
 // connect opens the connections, and makes sure of what they lead to. The caller
 // has their turns.
 func (f *file) connect(suspect bool) (err error) {
@@ -101,6 +126,9 @@ func (f *file) connect(suspect bool) (err error) {
 			err = errors.Join(err, f.disconnect())
 		}
 	}()
+	if err = f.create(); err != nil {
+		return err
+	}
 	if err = f.writer.open(f.path, sqlite3.OPEN_READWRITE|sqlite3.OPEN_CREATE); err != nil {
 		return err
 	}
@@ -123,6 +151,9 @@ func (f *file) connect(suspect bool) (err error) {
 		if err := c.open(f.path, sqlite3.OPEN_READWRITE); err != nil {
 			return err
 		}
+	}
+	if err := f.closeToOthers(); err != nil {
+		return err
 	}
 	var opened [2]fs.FileInfo
 	for i, path := range f.places() {
