@@ -3,6 +3,10 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"testing"
 	"time"
 
@@ -41,6 +45,27 @@ func TestTransportBounds(t *testing.T) {
 			if got := guest.Transport.TLSHandshakeTimeout; got != 5*time.Second {
 				t.Errorf("a TLS handshake may take %v", got)
 			}
+			if got := connectionOf(t, transport); got != "*wepay.connecting" {
+				t.Errorf("a proxy may take as long as it likes with a %s", got)
+			}
 		})
 	}
+}
+
+// connectionOf returns the type of a transport's connections.
+func connectionOf(t *testing.T, transport http.RoundTripper) (name string) {
+	t.Helper()
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { name = fmt.Sprintf("%T", info.Conn) }}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := wepay.RoundTrip(transport, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return name
 }
