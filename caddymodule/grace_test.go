@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/clock"
@@ -50,42 +51,74 @@ func (s hangingService) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // What is being handed over has the grace period that the sites have, and not one
-// of its own after theirs; the store is closed behind it.
+// of its own after theirs; the store is closed behind it, however quick they are.
 func TestStopsWithinOneGracePeriod(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, service := storetest.NewMemory(), hangingService{make(chan struct{})}
-		if err := s.Open(t.Context(), store.Options{}); err != nil {
-			t.Fatal(err)
-		}
-		now := time.Now()
-		e := &store.Event{ID: "evt_1", Merchant: "shop", Kind: wepay.Payment, State: store.Waiting, Received: now, Due: now, Since: now, Payload: []byte("{}")}
-		if _, err := s.Put(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
-		a := &App{store: s, gracePeriod: 10 * time.Second, metrics: newMetrics(), logger: zap.NewNop()}
-		a.dispatcher = delivery.New(delivery.Config{
-			Store: s, Policy: delivery.Policy{FirstWait: time.Second, LongestWait: time.Minute, GiveUp: time.Hour, Workers: 1},
-			Clock: clock.System(), Logger: a.logger, Attempted: a.metrics.attempted,
-			Endpoints: map[string]*delivery.Endpoint{"shop": {URL: "http://orders/", Kinds: []wepay.Kind{wepay.Payment}, Transport: service, Timeout: time.Hour}},
+	const grace = 10 * time.Second
+	for name, test := range map[string]struct{ sites, want time.Duration }{
+		"with the sites":   {grace - closePeriod, grace - closePeriod},
+		"without any site": {0, (grace - closePeriod) * 4 / 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, e := handingOver(t, grace)
+				began := time.Now()
+				if err := (stopHandler{a}).Handle(t.Context(), caddy.Event{}); err != nil {
+					t.Fatal(err)
+				}
+				stopping := a.stopping
+				if err := a.Stop(); err != nil || stopping == nil || a.stopping != stopping {
+					t.Fatalf("it stops twice, or only with the app (%v)", err)
+				}
+				if took := time.Since(began); took > 0 {
+					t.Errorf("the sites stop %s later", took)
+				}
+				time.Sleep(test.sites)
+				if err := a.Cleanup(); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took != test.want {
+					t.Errorf("the stop took %s", took)
+				}
+				if _, err := a.store.Put(t.Context(), e); !errors.Is(err, store.ErrClosed) {
+					t.Errorf("the store is not closed: %v", err)
+				}
+			})
 		})
-		a.dispatcher.Start()
-		<-service.asked
-		began := time.Now()
-		if err := a.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took > 0 {
-			t.Errorf("the sites stop %s later", took)
-		}
-		time.Sleep(10*time.Second - closePeriod) // theirs
-		if err := a.Cleanup(); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took > a.gracePeriod-closePeriod {
-			t.Errorf("the stop took %s", took)
-		}
-		if _, err := s.Put(t.Context(), e); !errors.Is(err, store.ErrClosed) {
-			t.Errorf("the store is not closed: %v", err)
-		}
+	}
+}
+
+// handingOver returns an app that is handing an event over, which takes for ever.
+func handingOver(t *testing.T, grace time.Duration) (*App, *store.Event) {
+	t.Helper()
+	s, service := storetest.NewMemory(), hangingService{make(chan struct{})}
+	if err := s.Open(t.Context(), store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	e := &store.Event{ID: "evt_1", Merchant: "shop", Kind: wepay.Payment, State: store.Waiting, Received: now, Due: now, Since: now, Payload: []byte("{}")}
+	if _, err := s.Put(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	a := &App{store: s, gracePeriod: grace, metrics: newMetrics(), logger: zap.NewNop()}
+	a.dispatcher = delivery.New(delivery.Config{
+		Store: s, Policy: delivery.Policy{FirstWait: time.Second, LongestWait: time.Minute, GiveUp: time.Hour, Workers: 1},
+		Clock: clock.System(), Logger: a.logger, Attempted: a.metrics.attempted,
+		Endpoints: map[string]*delivery.Endpoint{"shop": {URL: "http://orders/", Kinds: []wepay.Kind{wepay.Payment}, Transport: service, Timeout: time.Hour}},
 	})
+	a.dispatcher.Start()
+	<-service.asked
+	return a, e
+}
+
+// The log says in which direction the system's clock was set.
+func TestWarnsOfStep(t *testing.T) {
+	core, logged := observer.New(zap.WarnLevel)
+	a := &App{logger: zap.New(core)}
+	a.warnOfStep(time.Hour, time.Minute)
+	a.warnOfStep(-time.Hour, -time.Minute)
+	for i, direction := range []string{"forward", "back"} {
+		if fields := logged.All()[i].ContextMap(); fields["direction"] != direction || fields["by"] != time.Hour {
+			t.Errorf("the log has %v, wants %s", fields, direction)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -58,16 +60,40 @@ func TestIntake(t *testing.T) {
 	holdLargeNotifications(t)()
 }
 
+// Whoever is refused for want of room hears of it after a while, on a connection
+// that is closed then, and waits no longer than the notification may take.
+func TestHoldOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 {
+			began, w := time.Now(), httptest.NewRecorder()
+			holdOff(t.Context(), w)
+			if took := time.Since(began); took < busyPause || took > 2*busyPause || w.Header().Get("Connection") != "close" {
+				t.Errorf("it took %v, with %v", took, w.Header())
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		holdOff(ctx, httptest.NewRecorder())
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // Large notifications have a room of their own, which is bounded, and those of
 // WeChat's come in beside it.
 func TestRoomForLargeNotifications(t *testing.T) {
 	withServer(t, accessFile(""), func(server http.Handler) {
 		synctest.Test(t, func(t *testing.T) { // whoever is refused for want of room waits
 			send := func(body string, header http.Header) *httptest.ResponseRecorder {
-				w := httptest.NewRecorder()
+				began, w := time.Now(), httptest.NewRecorder()
 				r := httptest.NewRequest(http.MethodPost, "/apis/v1/wepay/pay_notify", strings.NewReader(body))
 				r.Header = header
 				server.ServeHTTP(w, r)
+				if busy := strings.Contains(w.Body.String(), "busy"); busy != (time.Since(began) >= busyPause) {
+					t.Errorf("%s took %v", w.Body, time.Since(began))
+				}
 				return w
 			}
 			signed := http.Header{"Wechatpay-Serial": {"1"}}
