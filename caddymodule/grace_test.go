@@ -122,3 +122,57 @@ func TestWarnsOfStep(t *testing.T) {
 		}
 	}
 }
+
+// optioned is a store that remembers how it was opened, and what was put.
+type optioned struct {
+	*storetest.Memory
+	options store.Options
+	put     *store.Event
+}
+
+func (o *optioned) Open(ctx context.Context, options store.Options) error {
+	o.options = options
+	return o.Memory.Open(ctx, options)
+}
+
+func (o *optioned) Put(ctx context.Context, e *store.Event) (bool, error) {
+	o.put = e
+	return o.Memory.Put(ctx, e)
+}
+
+// Whatever has to do with when an event is due goes by one clock, which is not the
+// system's; when that is set the log says so.
+func TestOneClock(t *testing.T) {
+	process := steady
+	t.Cleanup(func() { steady = process })
+	began, set := time.Now(), -4*24*time.Hour
+	steady = clock.New(func() time.Time { return time.Now().Add(set) }, func() time.Duration { return time.Since(began) })
+	core, logged := observer.New(zap.WarnLevel)
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	s := &optioned{Memory: storetest.NewMemory()}
+	a := &App{store: s, metrics: newMetrics(), logger: zap.New(core), opened: make(chan struct{}), ctx: ctx, policy: delivery.Policy{LongestWait: time.Hour, Workers: 1}}
+	merchant := &wepay.Merchant{Name: "shop"}
+	a.accounts = map[*wepay.Merchant]*account{merchant: {merchant: merchant, endpoint: &delivery.Endpoint{URL: "http://orders/"}}}
+	if err := a.startStore(); err != nil {
+		t.Fatal(err)
+	}
+	n := &wepay.Notification{Merchant: merchant, Kind: wepay.Payment, Fields: wepay.NewFields(map[string]string{"transaction_id": "4200000001", "out_trade_no": "order-1"})}
+	if err := a.take(t.Context(), n, http.Header{}); err != nil {
+		t.Fatal(err)
+	}
+	isIts := func(at time.Time) bool { return steady.Now().Sub(at).Abs() < time.Hour }
+	if !isIts(s.options.Now()) || !isIts(s.put.Due) || a.dispatcher.Clock != steady || s.options.LongestWait != time.Hour+clocksDiffer {
+		t.Errorf("the store is opened with %+v, an event put with %+v", s.options, s.put)
+	}
+	set = 0
+	steady.Now()
+	if lines := logged.FilterMessageSnippet("the system clock was set").Len(); lines != 1 {
+		t.Errorf("the log has %v", logged.All())
+	}
+	a.stopDelivering()
+	a.reporting.stop()
+	if err := a.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+}
