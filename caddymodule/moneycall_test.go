@@ -114,7 +114,7 @@ func (h till) checkOpenOf(t *testing.T, operation, why string) {
 			t.Errorf("%s is %v, wants %v, in %v", name, fields[name], want, fields)
 		}
 	}
-	if text := fmt.Sprint(fields["error"]); !strings.Contains(text, why) || !strings.Contains(text, wepay.Query.Advice()) {
+	if text := fmt.Sprint(fields["error"]); !strings.Contains(text, why) || !strings.Contains(text, wepay.ErrNoAnswer.Error()) || !strings.Contains(text, wepay.Query.Advice()) {
 		t.Errorf("the reason is %s, wants %s", text, why)
 	}
 	if strings.Contains(fmt.Sprint(fields), "o1") && !strings.Contains(fmt.Sprint(fields), "order-1") {

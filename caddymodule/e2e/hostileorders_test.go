@@ -7,10 +7,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/goleak"
 )
 
@@ -115,5 +117,36 @@ func TestStopWithHostileOrderServices(t *testing.T) {
 				t.Errorf("%d events are given up", n)
 			}
 		})
+	}
+}
+
+// The handing over ends as soon as Caddy begins to stop, and not when the sites have
+// stopped: what comes then is for the next process.
+func TestHandingOverEndsWithCaddy(t *testing.T) {
+	env, shop := newStored(t)
+	var next atomic.Bool
+	delivered := make(chan bool, 1)
+	env.orders.answers(func(w http.ResponseWriter, _ *http.Request) {
+		delivered <- next.Load()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	ctx := caddy.ActiveContext()
+	events, err := ctx.App("events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	events.(*caddyevents.App).Emit(ctx, "stopping", nil)
+	if a := env.post("pay_notify", shop.notification(t, "order-1")); a.body != taken {
+		t.Fatalf("WeChat hears %s", a.body)
+	}
+	for n := range 20 { // so that it would be handed over by now
+		env.post("order_query", fmt.Sprintf(`{"out_trade_no":"o%d"}`, n))
+	}
+	next.Store(true)
+	if err := env.load(layout{merchants: []*merchant{shop}, options: env.store() + "\ncall_timeout 61s"}); err != nil {
+		t.Fatal(err)
+	}
+	if !<-delivered {
+		t.Error("it is handed over while Caddy stops")
 	}
 }
