@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,8 +9,14 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/store/storetest"
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 // holdLargeNotifications takes the room of all large notifications.
@@ -58,16 +65,69 @@ func TestIntake(t *testing.T) {
 	holdLargeNotifications(t)()
 }
 
+// Whoever is refused for want of room hears of it after a while, on a connection
+// that is closed then, and waits no longer than the notification may take.
+func TestHoldOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 {
+			began, w := time.Now(), httptest.NewRecorder()
+			holdOff(t.Context(), w)
+			if took := time.Since(began); took < busyPause || took > 2*busyPause || w.Header().Get("Connection") != "close" {
+				t.Errorf("it took %v, with %v", took, w.Header())
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		holdOff(ctx, httptest.NewRecorder())
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// WeChat is answered in time although a store does not take what it says.
+func TestStoreThatHangs(t *testing.T) {
+	h := newTill(t, nil)
+	synctest.Test(t, func(t *testing.T) {
+		merchant := h.merchants.All()[0]
+		h.app.logger, h.app.store, h.app.opened = h.logger, storetest.NewMemory(), make(chan struct{}) // which is never closed
+		h.app.CallbackTimeout = caddy.Duration(defaultDeliveryTimeout)
+		h.app.accounts[merchant].endpoint = &delivery.Endpoint{URL: "http://orders/"}
+		fields := wepay.NewFields(map[string]string{
+			"appid": merchant.AppID, "mch_id": merchant.MchID, "return_code": "SUCCESS", "result_code": "SUCCESS", "nonce_str": "1",
+			"openid": "o1", "out_trade_no": "order-1", "transaction_id": "4200000001", "trade_type": "JSAPI", "bank_type": "CMC",
+			"total_fee": "1200", "cash_fee": "1200", "time_end": "20260101120000", "is_subscribe": "N",
+		})
+		fields.Set("sign", apiv2.Sign(fields, wepay.MD5, merchant.PartnerKey))
+		body, err := apiv2.Encode("xml", fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, w := time.Now(), httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "http://m.example.cn/wepay/pay_notify", strings.NewReader(string(body)))
+		if err := h.ServeHTTP(w, r, nil); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != maxNotificationTime || !strings.Contains(w.Body.String(), "not_stored") {
+			t.Errorf("WeChat hears %s after %v", w.Body, took)
+		}
+	})
+}
+
 // Large notifications have a room of their own, which is bounded, and those of
 // WeChat's come in beside it.
 func TestRoomForLargeNotifications(t *testing.T) {
 	withServer(t, accessFile(""), func(server http.Handler) {
 		synctest.Test(t, func(t *testing.T) { // whoever is refused for want of room waits
 			send := func(body string, header http.Header) *httptest.ResponseRecorder {
-				w := httptest.NewRecorder()
+				began, w := time.Now(), httptest.NewRecorder()
 				r := httptest.NewRequest(http.MethodPost, "/apis/v1/wepay/pay_notify", strings.NewReader(body))
 				r.Header = header
 				server.ServeHTTP(w, r)
+				if busy := strings.Contains(w.Body.String(), "busy"); busy != (time.Since(began) >= busyPause) {
+					t.Errorf("%s took %v", w.Body, time.Since(began))
+				}
 				return w
 			}
 			signed := http.Header{"Wechatpay-Serial": {"1"}}

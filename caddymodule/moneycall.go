@@ -189,7 +189,6 @@ func passedNumbers(body []byte) wepay.Fields {
 		return nil
 	}
 	if json.Unmarshal(members["amount"], &amount) == nil {
-		delete(members, "amount")
 		members["total_fee"], members["refund_fee"] = amount.Total, amount.Refund
 	}
 	var found wepay.Fields
@@ -197,7 +196,6 @@ func passedNumbers(body []byte) wepay.Fields {
 		var text string
 		var number json.Number
 		switch value := members[name]; {
-		case len(value) == 0:
 		case json.Unmarshal(value, &text) == nil:
 			found.Set(name, text)
 		case json.Unmarshal(value, &number) == nil:

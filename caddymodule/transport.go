@@ -77,6 +77,7 @@ func loadTransport(ctx caddy.Context, raw json.RawMessage) (*transport, error) {
 	if guest.Transport.TLSHandshakeTimeout == 0 {
 		guest.Transport.TLSHandshakeTimeout = 5 * time.Second
 	}
+	wepay.BoundConnecting(guest.Transport)
 	return &transport{guest, caddy.NewReplacer()}, nil
 }
 
@@ -103,7 +104,7 @@ func loadMerchantTransport(ctx caddy.Context, raw json.RawMessage, merchant *wep
 }
 
 // bounds hold for every server. Those of time are for what no request's context
-// ends: how long a SOCKS proxy may take to greet, and a server to read. (TLS 1.3
+// ends: how long a server may take to speak, and to read. (TLS 1.3
 // lets a server demand writes, and crypto/tls closes no connection before the
 // write to it has ended.)
 var bounds = map[string]json.RawMessage{

@@ -40,6 +40,9 @@ func loginServer(t *testing.T, answer http.HandlerFunc) *login {
 		if r.Method != http.MethodGet {
 			t.Errorf("asked by %s", r.Method)
 		}
+		if !r.Close {
+			t.Error("the connection is kept, and net/http logs what a server says on it unasked")
+		}
 		answer(w, r)
 	}))
 	t.Cleanup(server.Close)

@@ -33,12 +33,14 @@ func guarded(t testing.TB) (*wepay.Merchant, map[string]string) {
 		Name: "shop", MchID: "1900000109", PartnerKey: "Kd7q2Vn0sX9tB4mHc6Zr1Lw8Fy3Pj5Ga", APIv3Key: "v3Key7q2Vn0sX9tB4mHc6Zr1Lw8Fy301",
 		AppSecret: "c7a3d9e1f5b24680c7a3d9e1f5b24680", PrivateKey: key, MchSerial: strings.Repeat("A", 40),
 		Endpoints: []string{"https://user:an-endpoints-password@proxy.example"}, CbNotifyURL: "https://shop:order%2Fservice@orders.example/paid?key=of-the-order-service",
-		Secrets: []string{"pass/phrase&+", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+		CbRefundNotifyURL: "https://orders.example/refunded?key=of-the-refund-service",
+		Secrets:           []string{"pass/phrase&+", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
 	}
 	lines := strings.Fields(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
 	return m, map[string]string{
 		"partner_key": m.PartnerKey, "apiv3_key": m.APIv3Key, "app_secret": m.AppSecret, "passphrase": m.Secrets[0], "callback_secret": m.Secrets[1],
-		"endpoint": "an-endpoints-password", "cb_notify_url": "of-the-order-service", "password": "order/service",
+		"endpoint": "an-endpoints-password", "cb_notify_url": "of-the-order-service",
+		"cb_refund_notify_url": "of-the-refund-service", "password": "order/service",
 		"login":                 base64.StdEncoding.EncodeToString([]byte("shop:order/service")),
 		"a line of private_key": lines[5], "PKCS #1": base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(key))[64:128],
 		"the exponent": key.D.Text(16), "a prime": hex.EncodeToString(key.Primes[0].Bytes()),
@@ -64,6 +66,15 @@ func TestQuoteHidesSecrets(t *testing.T) {
 			}
 		}
 	}
+	for _, secret := range secrets { // what is cut, and what of it is not shown
+		text := strings.Repeat("\x00", 5*200-len(secret)/2) + secret
+		if quoted := q.Quote(text); strings.Contains(quoted, secret[:4]) {
+			t.Errorf("%q begins as a secret", quoted)
+		}
+	}
+	if quoted := q.Quote(m.AppSecret + " " + m.PartnerKey + " " + m.AppSecret); quoted != "*** *** ***" {
+		t.Errorf("of three secrets: %q", quoted)
+	}
 	if quoted := q.Quote("the key of now: a-sandbox-key", "a-sandbox-key"); quoted != "the key of now: ***" {
 		t.Errorf("got %q", quoted)
 	}
@@ -74,13 +85,14 @@ func TestQuote(t *testing.T) {
 	q := m.Quoter()
 	long := strings.Repeat("长", 250)
 	for text, want := range map[string]string{
-		"":              "",
-		"系统繁忙,请稍后再试.":   "系统繁忙,请稍后再试.",
-		"a b  c":        "a b  c",
-		"a\r\nb\x00\tc": "a b c",
-		"\x1b[31mred":   "[31mred",
-		"a\xffb":        "a\uFFFDb",
-		long:            long[:200*len("长")] + "…",
+		"":                                 "",
+		"系统繁忙,请稍后再试.":                      "系统繁忙,请稍后再试.",
+		"a b  c":                           "a b  c",
+		"a\r\nb\x00\tc":                    "a b c",
+		"\x1b[31mred":                      "[31mred",
+		"a\xffb":                           "a\uFFFDb",
+		strings.Repeat("\x00", 1000) + "a": "",
+		long:                               long[:200*len("长")] + "…",
 		"GET /sns/jscode2session?appid=wx1&secret=0123456789&js_code=abc&grant_type=authorization_code": "GET /sns/jscode2session?appid=wx1&secret=***&js_code=***&grant_type=authorization_code",
 		"GET /sns/oauth2/access_token?code=abc HTTP/1.1":                                                "GET /sns/oauth2/access_token?code=*** HTTP/1.1",
 		`{"access_token":"ACCESS","openid":"o1","session_key" : "S=="}`:                                 `{"access_token":"***","openid":"o1","session_key" : "***"}`,

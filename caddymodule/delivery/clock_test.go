@@ -141,6 +141,37 @@ func TestClockBack(t *testing.T) {
 	})
 }
 
+// A clock that is days behind all the time makes nothing old, and all times of an
+// event are its.
+func TestClockBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		system := new(systemClock)
+		system.set(-4 * day)
+		d := dispatchAs(t, func(c *Config) { c.Clock = system.process() }, replies(404, ""), "shop")
+		d.put("shop", wepay.Payment, "evt_1", "")
+		d.put("shop", wepay.Refunded, "evt_2", "evt_1")
+		d.pass(2 * longestWait)
+		if e := d.get("evt_1"); e.State != store.Waiting || e.Attempts < d.Policy.leastAttempts() {
+			t.Fatalf("got %+v", e)
+		}
+		if payment, refund := d.get("evt_1"), d.get("evt_2"); refund.Due.Before(payment.Due) {
+			t.Errorf("the refund is looked at again at %s, the payment at %s", refund.Due, payment.Due)
+		}
+		d.backend.answers(replies(204, ""))
+		d.pass(2 * longestWait)
+		e := d.get("evt_1")
+		if age := d.Clock.Age(e.Ended); e.State != store.Delivered || age < 0 || age > 2*longestWait {
+			t.Errorf("got %+v at %s", e, d.Clock.Now())
+		}
+		d.backend.answers(replies(410, ""))
+		d.put("shop", wepay.Payment, "evt_3", "")
+		d.pass(time.Second)
+		if e := d.get("evt_3"); e.State != store.Dead || d.Clock.Age(e.Ended).Abs() > time.Second {
+			t.Errorf("got %+v at %s", e, d.Clock.Now())
+		}
+	})
+}
+
 // Events that are too old are given up once they have had their attempts, or
 // their order service has been away for long enough, in this process.
 func TestGivenUpForAgeAlone(t *testing.T) {
@@ -178,6 +209,19 @@ func TestGivenUpForAgeAlone(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// How long an order service is tried is as long as the longest wait, but for
+// events that are given up before.
+func TestLeastTime(t *testing.T) {
+	for _, test := range []struct{ longest, giveUp, want time.Duration }{
+		{10 * time.Minute, giveUp, 10 * time.Minute},
+		{10 * time.Minute, time.Minute, time.Minute},
+	} {
+		if got := (Policy{LongestWait: test.longest, GiveUp: test.giveUp}).leastTime(); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
 	}
 }
 

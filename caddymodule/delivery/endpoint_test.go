@@ -232,8 +232,13 @@ type endless struct {
 	closed bool
 }
 
-func (e *endless) Read(p []byte) (int, error) { e.read += len(p); return len(p), nil }
-func (e *endless) Close() error               { e.closed = true; return nil }
+func (e *endless) Read(p []byte) (int, error) {
+	if e.read += len(p); e.read > 100*maxReply {
+		return 0, io.EOF // before the machine's memory is full
+	}
+	return len(p), nil
+}
+func (e *endless) Close() error { e.closed = true; return nil }
 
 func TestEndpointFails(t *testing.T) {
 	t.Run("without URL", func(t *testing.T) {
@@ -254,6 +259,15 @@ func TestEndpointFails(t *testing.T) {
 		c := &Endpoint{URL: "http://orders/", Timeout: time.Minute, Transport: orders(func(*http.Request) (*http.Response, error) { return nil, os.ErrPermission })}
 		if err := c.Deliver(t.Context(), event(t, payment(), nil)); !errors.Is(err, ErrNotTaken) || !errors.Is(err, os.ErrPermission) {
 			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a long reply", func(t *testing.T) {
+		c := &Endpoint{URL: "http://orders/", Timeout: time.Minute, Transport: orders(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusBadRequest, Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 1000)))}, nil
+		})}
+		failed, ok := errors.AsType[*notTaken](c.Deliver(t.Context(), event(t, payment(), nil)))
+		if !ok || failed.answer != strings.Repeat("x", 200) {
+			t.Errorf("of it %d bytes are kept", len(failed.answer))
 		}
 	})
 	t.Run("a reply without end", func(t *testing.T) {

@@ -134,6 +134,7 @@ func (m *merchant) refund(id, number string, fee int) map[string]any {
 type layout struct {
 	merchants []*merchant
 	options   string // further lines of the global option
+	transport string // further lines of the transport to WeChat
 	site      string // the lines of the site; "": wepay, open to this machine
 	more      string // further sites
 }
@@ -195,6 +196,7 @@ func (env *environment) caddyfile(l layout) string {
 		endpoint %[2]s
 		transport http {
 			tls_trust_pool file %[1]s/wechat_ca.pem
+			%[8]s
 		}
 %[3]s%[4]s
 	}
@@ -204,7 +206,7 @@ func (env *environment) caddyfile(l layout) string {
 %[6]s
 }
 %[7]s
-`, env.dir, env.wechat.URL, merchants.String(), l.options, env.site, firstOf(l.site, openSite), l.more)
+`, env.dir, env.wechat.URL, merchants.String(), l.options, env.site, firstOf(l.site, openSite), l.more, l.transport)
 }
 
 // register opens a merchant's account at WeChat Pay and writes its certificate

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -129,18 +131,34 @@ func everyAsk() []ask {
 		operationOf(oldKind, "openid", object{"code": "c1"}),
 		operationOf(oldKind, "get_sign_key", nil),
 		operationOf(oldKind, "v2/pay/orderquery", order),
+		operationOf(oldKind, "v2/secapi/pay/refund", refund),
 		{"payment over API v2", notifyV2(oldKind)},
 
 		operationOf(newKind, "order_query", order),
 		operationOf(newKind, "refund", refund),
 		operationOf(newKind, "download_bill", day),
 		{"file", passing(http.MethodGet, "/v3/billdownload/file?token=1", "", "")},
-		{"passed on", passing(http.MethodPost, "/v3/marketing/favor/stocks", "application/json", "{}")},
+		{"passed on", passing(http.MethodPost, "/v3/refund/domestic/refunds", "application/json", `{"out_trade_no":"o1","out_refund_no":"r9","amount":{"refund":1,"total":2}}`)},
+		operationOf(newKind, "combine_order", combinedOrder()),
+		operationOf(newKind, "transfer", transferV3()),
 		{"upload", upload},
 
 		{"payment over API v3", notifyV3},
 		operationOf(sandboxKind, "order_query", order),
 		{"payment in the sandbox", notifyV2(sandboxKind)},
+	}
+}
+
+func combinedOrder() map[string]any {
+	part := map[string]any{"out_trade_no": "p1", "total_fee": 1, "body": "茶", "attach": "a"}
+	return map[string]any{"combine_out_trade_no": "c1", "sub_orders": []any{part}, "openid": openID}
+}
+
+func transferV3() map[string]any {
+	scene := []any{map[string]any{"info_type": "活动名称", "info_content": "新会员有礼"}, map[string]any{"info_type": "奖励说明", "info_content": "注册会员抽奖一等奖"}}
+	return map[string]any{
+		"partner_trade_no": "t1", "openid": openID, "check_name": "NO_CHECK", "amount": 100, "desc": "报销",
+		"transfer_scene_id": "1000", "transfer_scene_report_infos": scene,
 	}
 }
 
@@ -213,6 +231,21 @@ func upload(ctx context.Context, b *besieged, n int, misbehaviour string) (*http
 // Whoever asked for them has them end.
 var lasting = map[string]bool{"file": true, "upload": true, oldKind + "download_bill": true, newKind + "download_bill": true}
 
+var (
+	errNotAsked = errors.New("refused before anybody was asked")
+	errcode     = regexp.MustCompile(`"errcode":(\d+)`)
+)
+
+// isAsked reads an answer to the end, which has to be of somebody who was asked.
+func isAsked(resp *http.Response) error {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if code := errcode.FindSubmatch(text); code != nil && string(code[1]) != "40000" {
+		return fmt.Errorf("%w: %s", errNotAsked, text)
+	}
+	return err
+}
+
 // Whatever others do on a connection, whoever asked has an answer soon, and the
 // connection is closed.
 func TestHostileUpstreams(t *testing.T) {
@@ -242,8 +275,10 @@ func TestHostileUpstreams(t *testing.T) {
 				began := time.Now()
 				resp, err := b.web.Do(req)
 				if err == nil {
-					_, err = io.Copy(io.Discard, resp.Body)
-					_ = resp.Body.Close()
+					err = isAsked(resp)
+				}
+				if errors.Is(err, errNotAsked) {
+					t.Errorf("%s, %s: %v", ask.name, misbehaviour, err)
 				}
 				if took := time.Since(began); took > patience/2 {
 					t.Errorf("%s, %s: it took %v (%v)", ask.name, misbehaviour, took, err)

@@ -10,6 +10,7 @@ type system struct {
 	set     time.Duration
 	elapsed time.Duration
 	steps   []time.Duration
+	ahead   []time.Duration
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -18,7 +19,7 @@ func (s *system) wall() time.Time { return start.Add(s.elapsed + s.set) }
 
 func (s *system) clock() *Clock {
 	c := New(s.wall, func() time.Duration { return s.elapsed })
-	c.OnStep(func(step, _ time.Duration) { s.steps = append(s.steps, step) })
+	c.OnStep(func(step, ahead time.Duration) { s.steps, s.ahead = append(s.steps, step), append(s.ahead, ahead) })
 	return c
 }
 
@@ -111,19 +112,22 @@ func TestSteps(t *testing.T) {
 			t.Errorf("told %s, want %s", step, want[i])
 		}
 	}
+	if s.ahead[0] < day-2*time.Second || s.ahead[2] > 2*time.Second-time.Hour {
+		t.Errorf("told that the system's clock is ahead by %s", s.ahead)
+	}
 }
 
 // What is old is old by both clocks: neither one that starts ahead nor one that
 // is set so makes it that.
 func TestAge(t *testing.T) {
-	s := system{set: 4 * day}
-	c := s.clock()
-	if age := c.Age(start); age != 4*day {
+	s := system{set: 4 * day, elapsed: time.Hour}
+	c, began := s.clock(), start.Add(s.elapsed)
+	if age := c.Age(began); age != 4*day {
 		t.Errorf("a clock that starts ahead: %s", age)
 	}
 	s.runs(c, 5*time.Second)
 	s.set = 0
-	if age := c.Age(start); age != 5*time.Second || c.Running() != age {
+	if age := c.Age(began); age != 5*time.Second || c.Running() != age {
 		t.Errorf("once it is right: %s after %s", age, c.Running())
 	}
 	s = system{}
@@ -141,5 +145,8 @@ func TestSystem(t *testing.T) {
 	before := time.Now()
 	if now := c.Now(); now.Before(before.Add(-time.Minute)) || now.After(time.Now().Add(time.Minute)) {
 		t.Errorf("it says %s", now)
+	}
+	if c.now != c.now.Round(0) || c.seen != c.seen.Round(0) {
+		t.Errorf("it goes by the monotonic clock, which no step is seen by: %s, %s", c.now, c.seen)
 	}
 }

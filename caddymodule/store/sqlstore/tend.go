@@ -27,7 +27,6 @@ func (d *database) tend() {
 	for {
 		select {
 		case <-ticker.C:
-			even.Now() // which follows the system's by being read
 			d.engine.tend(d)
 		case <-retention.C:
 			d.retain(ctx, even)

@@ -1,6 +1,8 @@
 package endpoints_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -37,6 +39,21 @@ func TestFailingComesLast(t *testing.T) {
 		if asked := a.took(); asked != step.asked {
 			t.Errorf("%s: asked %q, want %q", step.name, asked, step.asked)
 		}
+	}
+}
+
+// An attempt that failed leaves no context behind, whose time-out goes on.
+func TestFailedAttemptEnds(t *testing.T) {
+	var asked context.Context
+	e := endpoints.New(roundTripper(func(r *http.Request) (*http.Response, error) {
+		asked = r.Context()
+		return nil, errReset
+	}), time.Now, mainURL)
+	if err := e.Send(t.Context(), post, accepting); !errors.Is(err, errReset) {
+		t.Errorf("got %v", err)
+	}
+	if asked.Err() == nil {
+		t.Error("it goes on")
 	}
 }
 
