@@ -82,6 +82,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = a.unmarshalMerchant(d)
 		case "config_file":
 			err = parse.Text(d, &a.ConfigFile)
+			a.ConfigFile = filePath(d, a.ConfigFile)
 		case "endpoint":
 			a.Endpoint, err = parse.Texts(d)
 		case "risk_endpoint":

@@ -230,7 +230,8 @@ func TestConfigFileValidate(t *testing.T) {
 		})
 	}
 	t.Run("not there", func(t *testing.T) {
-		wantError(t, options("config_file no.json")+aSite, "Caddyfile:3: config_file: no.json: open no.json: no such file or directory")
+		path := filepath.Join(t.TempDir(), "no.json")
+		wantError(t, options("config_file "+path)+aSite, "Caddyfile:3: config_file: "+path+": open "+path+": no such file or directory")
 	})
 	t.Run("beside a merchant of the same name", func(t *testing.T) {
 		path := writeFile(t, t.TempDir(), "config.json", []byte(entry+`,"name":"shop"}`))

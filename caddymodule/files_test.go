@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"software.sslmate.com/src/go-pkcs12"
 )
 
@@ -150,5 +152,29 @@ func TestEmptyPassphrase(t *testing.T) {
 			wantError(t, shop("pfx "+path+` ""`), "")
 			wantError(t, shop("pfx "+path+" "+testPassphrase), `Caddyfile:4: merchant "shop": pfx: `+path+`: wrong passphrase`)
 		})
+	}
+}
+
+// A relative path starts at the Caddyfile that it stands in, also at one that is
+// imported, and not at the working directory.
+func TestRelativePaths(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "shops"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir, "shops/shop", []byte("merchant shop {\npfx cert.p12\ncert a.pem keys/b.pem\nprivate_key ../c.pem\npublic_key PUB_KEY_ID_1 d.pem\napp_id wx00112233445566aa\nmch_id 1900000109\npartner_key "+testKey+"\n}\n"))
+	writeFile(t, dir, "bare", nil)
+	text := "{\nwepay {\nimport shops/shop\nconfig_file ./config.json\nstore sqlite data/store.db\nmerchant mini {\npfx bare\nprivate_key {env.KEYS}/e.pem\napp_id wx00112233445566aa\nmch_id 1900000109\npartner_key " + testKey + "\n}\n}\n}\n"
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": filepath.Join(dir, "Caddyfile")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"shops/cert.p12", "shops/a.pem", "shops/keys/b.pem", "c.pem", "shops/d.pem", "config.json", "data/store.db", "bare"} {
+		if !strings.Contains(string(config), `"`+filepath.Join(dir, want)+`"`) {
+			t.Errorf("%s is not in %s", want, config)
+		}
+	}
+	if !strings.Contains(string(config), `"{env.KEYS}/e.pem"`) {
+		t.Errorf("the placeholder is not in %s", config)
 	}
 }

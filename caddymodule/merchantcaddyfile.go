@@ -87,7 +87,7 @@ func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive st
 		if len(args) == 0 || len(args) > 2 || args[0] == "" {
 			return d.Errf("merchant %q: pfx: needs a file, and its passphrase if that is not the mch_id", c.Name)
 		}
-		c.PFX = args[0]
+		c.PFX = filePath(d, args[0])
 		if len(args) == 2 {
 			c.Passphrase = args[1]
 		}
@@ -95,6 +95,7 @@ func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive st
 		if !d.AllArgs(&c.Cert, &c.CertKey) || c.Cert == "" {
 			return d.Errf("merchant %q: cert: needs a certificate file and a key file", c.Name)
 		}
+		c.Cert, c.CertKey = filePath(d, c.Cert), filePath(d, c.CertKey)
 	case "public_key":
 		return c.unmarshalPublicKey(d)
 	case "callback_secret":
@@ -142,6 +143,7 @@ func (c *MerchantConfig) unmarshalPublicKey(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&c.PublicKey, &c.PublicKeyFile) || c.PublicKey == "" || c.PublicKeyFile == "" {
 		return d.Errf("merchant %q: public_key: needs the key's id, %s and digits, and its file", c.Name, wepay.PublicKeyPrefix)
 	}
+	c.PublicKeyFile = filePath(d, c.PublicKeyFile)
 	if strings.Contains(c.PublicKey, "{") {
 		return nil
 	}
@@ -164,7 +166,11 @@ func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) err
 		if !d.AllArgs(directive.value) {
 			return d.Errf("merchant %q: %s: needs one value", c.Name, name)
 		}
-		if strings.Contains(*directive.value, "{") || name == "private_key" {
+		if name == "private_key" {
+			c.PrivateKey = filePath(d, c.PrivateKey)
+			return nil
+		}
+		if strings.Contains(*directive.value, "{") {
 			return nil
 		}
 		if err := wepay.MerchantRules.CheckValue(name, *directive.value); err != nil {

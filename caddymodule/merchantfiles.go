@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
@@ -127,6 +130,20 @@ func unreadableError(directive, path string, err error) error {
 		err = reason.Err // without the path
 	}
 	return &wepay.FieldError{Field: directive, Reason: "must be the path of a file (not shown here, as it does not look like one)", Err: err}
+}
+
+// filePath returns the path of a credential's file whose name stands in a Caddyfile.
+// What looks like no name and names no file stays as it is: it may be a secret, which
+// no error repeats as long as it looks like none.
+func filePath(d *caddyfile.Dispenser, name string) string {
+	path := parse.Path(d, name)
+	if isContents(name) {
+		return name
+	}
+	if _, err := os.Stat(path); err != nil && !isPath(name) {
+		return name
+	}
+	return path
 }
 
 // isContents says whether a text is a key or a certificate rather than where one

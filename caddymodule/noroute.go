@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -54,10 +57,19 @@ func printable(text string) string {
 	return text
 }
 
-// isNotification reports whether values are the envelope of a notification of
-// API v3. It may have lost its signature on the way.
-func isNotification(values map[string]string) bool {
-	return values["event_type"] != "" && values["resource"] != ""
+// looksLikeNotification reports whether a body is one of API v2, or the envelope of
+// one of API v3, which may have lost its signature on the way.
+func looksLikeNotification(body []byte) bool {
+	body = bytes.TrimLeft(body, " \t\r\n")
+	if !bytes.HasPrefix(body, []byte("{")) {
+		return bytes.HasPrefix(body, []byte("<"))
+	}
+	var envelope struct {
+		EventType jsontext.Value `json:"event_type"`
+		Resource  jsontext.Value `json:"resource"`
+	}
+	err := json.Unmarshal(body, &envelope)
+	return err == nil && envelope.EventType != nil && envelope.Resource.Kind() == '{'
 }
 
 // nearestRoute returns the route that a path was probably meant to be; "": it

@@ -144,6 +144,9 @@ func (route route) fields(r *http.Request, values map[string]string) (wepay.Fiel
 		fields.Set(wechat, values[name])
 	}
 	// The Node service took the order's id from the query as well.
+	if len(r.URL.Query()["id"]) > 1 {
+		return nil, &wepay.FieldError{Field: "id", Reason: "stands there twice"}
+	}
 	if id := r.URL.Query().Get("id"); id != "" && route.names["id"] != "" && fields.Get(route.names["id"]) == "" {
 		fields.Set(route.names["id"], id)
 	}

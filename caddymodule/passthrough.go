@@ -88,6 +88,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 		limit = maxUpload
 	}
 	body, err := readAsked(w, r, limit)
+	if err == nil && looksLikeNotification(body) {
+		return o, nil, h.noRoute(r, errMisdirected)
+	}
 	if err == nil && limit == maxPassBody { // an upload is no text
 		err = checkCharset(r.Header.Get("Content-Type"), body)
 	}

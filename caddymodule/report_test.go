@@ -37,7 +37,7 @@ func TestReportEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kinds := []wepay.Kind{wepay.Payment, wepay.Refunded}
+	kinds := []wepay.Kind{wepay.Payment, wepay.Refunded, wepay.OtherEvent}
 	core, logs := observer.New(zap.InfoLevel)
 	a := &App{store: o, logger: zap.New(core), accounts: make(map[*wepay.Merchant]*account)}
 	for name, endpoint := range map[string]*delivery.Endpoint{
@@ -57,7 +57,7 @@ func TestReportEvents(t *testing.T) {
 	}
 	want := map[string]string{
 		"served 2 info": "events are waiting", "served 1 warn": "were given up", "away 1 warn": "were given up",
-		"unserved 1 error": "without cb_notify_url: they", "refunds 1 error": "[payment]", "gone 1 error": "not configured",
+		"unserved 1 error": "without cb_notify_url: they", "refunds 1 error": "[payment event]", "gone 1 error": "not configured",
 	}
 	for about, text := range want {
 		if !strings.Contains(told[about], text) {

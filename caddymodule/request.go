@@ -69,15 +69,12 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 	if err := checkCharset(r.Header.Get("Content-Type"), body); err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("<")) {
+	if looksLikeNotification(body) {
 		return nil, errMisdirected
 	}
 	values, err := parseValues(body)
 	if err != nil {
 		return nil, err
-	}
-	if isNotification(values) {
-		return nil, errMisdirected
 	}
 	req := &request{values: values}
 	req.selector = wepay.Selector{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -241,10 +242,12 @@ func reportWaiting(logger *zap.Logger, endpoint *delivery.Endpoint) {
 			without = append(without, string(kind))
 		}
 	}
-	switch len(without) {
-	case 0:
+	// Most merchants have no cb_event_url, and never such an event.
+	usual := slices.DeleteFunc(slices.Clone(without), func(kind string) bool { return kind == string(wepay.OtherEvent) })
+	switch {
+	case len(usual) == 0:
 		logger.Info("events are waiting")
-	case len(endpoint.Kinds):
+	case len(without) == len(endpoint.Kinds):
 		logger.Error("events wait for a merchant without cb_notify_url: they are handed over when it has one")
 	default:
 		logger.Error("events wait for a merchant without cb_notify_url: those of these kinds, if there are any, are handed over when it has one",

@@ -34,8 +34,11 @@ func (env *environment) awaitKept(m *merchant) {
 // until looks again until something is so, or the test's time is over.
 func (env *environment) until(what string, so func() bool) {
 	env.t.Helper()
+	late := time.After(soon)
 	for !so() {
 		select {
+		case <-late:
+			env.t.Fatal(what + ": it did not become so")
 		case <-env.t.Context().Done():
 			env.t.Fatal(what + ": it did not become so")
 		default:

@@ -43,7 +43,11 @@ var securityCalls = map[wepay.Operation]call{
 // echoIsDecrypted fails the test where the reply does not decrypt: that is what it
 // is for.
 func echoIsDecrypted(x *exchange, answer object, _ *wepay.Fields) error {
-	if x.in.Get(encryptedEcho) != "" && answer.get(encryptedEcho) == "" {
+	sent := x.in.Get(encryptedEcho) != ""
+	if sent && answer.get(encryptedEcho) == nil {
+		return errors.New("the reply lacks " + encryptedEcho + ", so that nothing is known of the keys")
+	}
+	if sent && answer.get(encryptedEcho) == "" {
 		return errors.New("the reply's " + encryptedEcho + " is encrypted for another key than private_key's (is mch_serial of the same certificate?)")
 	}
 	return nil

@@ -3,8 +3,10 @@
 package parse
 
 import (
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -30,6 +32,21 @@ func Text(d *caddyfile.Dispenser, text *string) error {
 		return d.ArgErr()
 	}
 	return nil
+}
+
+// Path returns where a file is whose name stands where the dispenser does: a
+// relative one starts at the Caddyfile, and not at the working directory, which is
+// another one for `caddy reload` than for the server. One that begins with a
+// placeholder stays as it is.
+func Path(d *caddyfile.Dispenser, name string) string {
+	if name == "" || strings.HasPrefix(name, "{") || filepath.IsAbs(name) {
+		return name
+	}
+	path, err := filepath.Abs(filepath.Join(filepath.Dir(d.File()), name))
+	if err != nil {
+		return name // there is no working directory
+	}
+	return path
 }
 
 // Texts reads a directive of one value or more.

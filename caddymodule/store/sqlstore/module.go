@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/internal/parse"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
@@ -66,7 +67,7 @@ func (s *SQLite) Provision(ctx caddy.Context) error {
 func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume the store's name
 	if d.NextArg() {
-		s.Path = d.Val()
+		s.Path = parse.Path(d, d.Val())
 	}
 	return endOf(d)
 }
