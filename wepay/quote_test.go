@@ -109,6 +109,10 @@ func TestQuote(t *testing.T) {
 	if got := new(wepay.Merchant).Quoter().Quote("a"); got != "a" {
 		t.Errorf("a merchant without secrets: got %q", got)
 	}
+	short := &wepay.Merchant{Secrets: []string{"abcdef", "vwxyz"}}
+	if got := short.Quoter().Quote("abcdef vwxyz"); got != "*** vwxyz" {
+		t.Errorf("what is too short for a secret: got %q", got)
+	}
 }
 
 func TestQuoteError(t *testing.T) {

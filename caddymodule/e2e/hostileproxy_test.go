@@ -2,13 +2,18 @@ package e2e_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/goleak"
 )
 
 // greet answers the greeting of a SOCKS client, and reads where it wants to go.
@@ -112,6 +117,7 @@ func TestSilentResolver(t *testing.T) {
 	}
 	defer resolver.Close()
 	env, shop := newEnvironment(t), newMerchant("shop", 1)
+	before := goleak.IgnoreCurrent()
 	shop.endpoint, shop.orders = "https://wechat.example", "http://orders.example"
 	l := env.stalls(stall{shop, []string{"app_secret " + appSecret}})
 	l.transport = "resolvers " + resolver.LocalAddr().String()
@@ -124,9 +130,34 @@ func TestSilentResolver(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the answers took %v", took)
 	}
-	asked := make([]byte, 1)
-	_ = resolver.SetReadDeadline(time.Now().Add(soon))
-	if _, _, err := resolver.ReadFrom(asked); err != nil {
+	if err := caddy.Stop(); err != nil {
+		t.Error(err)
+	}
+	env.web.CloseIdleConnections()
+	if err := failLookup(resolver, soon); err != nil {
 		t.Errorf("nobody was asked: %v", err)
 	}
+	for stopped := time.Now(); goleak.Find(before) != nil; { // lookups end when they are answered, or after a while
+		if time.Since(stopped) > soon/4 {
+			t.Fatal(goleak.Find(before))
+		}
+		if err := failLookup(resolver, 100*time.Millisecond); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// failLookup answers a query that came, or comes in time, that it failed.
+func failLookup(resolver net.PacketConn, patience time.Duration) error {
+	query := make([]byte, 1500)
+	if err := resolver.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	n, from, err := resolver.ReadFrom(query)
+	if err != nil {
+		return err
+	}
+	query[2], query[3] = query[2]|1<<7, 2 // SERVFAIL
+	_, err = resolver.WriteTo(query[:n], from)
+	return err
 }
