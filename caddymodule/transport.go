@@ -28,7 +28,7 @@ type transport struct {
 
 // RoundTrip sends a request.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := ownContext{req.Context(), make(map[string]any), t.repl}
+	ctx := ownContext{req.Context(), t.repl}
 	return t.guest.RoundTrip(req.WithContext(ctx))
 }
 
@@ -37,15 +37,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // all; ours may come from within a proxied request.
 type ownContext struct {
 	context.Context
-	vars map[string]any
 	repl *caddy.Replacer
 }
 
-// Value knows of Caddy's values only those that are ours.
+// Value knows of Caddy's values only those that are ours. Variables are another map
+// for each who asks: a dial goes on while its request is tried again.
 func (c ownContext) Value(key any) any {
 	switch key {
 	case caddyhttp.VarsCtxKey:
-		return c.vars
+		return make(map[string]any)
 	case caddy.ReplacerCtxKey:
 		return c.repl
 	}
