@@ -79,11 +79,11 @@ func TestOwnContext(t *testing.T) {
 	for _, key := range []caddy.CtxKey{caddyhttp.VarsCtxKey, caddy.ReplacerCtxKey, "reverse_proxy.dial_info"} {
 		theirs = context.WithValue(theirs, key, "theirs")
 	}
-	vars, repl := map[string]any{}, caddy.NewReplacer()
-	ctx := ownContext{theirs, vars, repl}
-	caddyhttp.SetVar(ctx, "a", "b")
-	if vars["a"] != "b" || ctx.Value(caddy.ReplacerCtxKey) != repl || ctx.Value(caddy.CtxKey("reverse_proxy.dial_info")) != nil || ctx.Value(own{}) != "ours" {
-		t.Errorf("it sees %v, %v", vars, ctx)
+	repl := caddy.NewReplacer()
+	ctx := ownContext{theirs, repl}
+	caddyhttp.SetVar(ctx, "a", "b") // while another dial looks
+	if caddyhttp.GetVar(ctx, "a") != nil || ctx.Value(caddy.ReplacerCtxKey) != repl || ctx.Value(caddy.CtxKey("reverse_proxy.dial_info")) != nil || ctx.Value(own{}) != "ours" {
+		t.Errorf("it sees %v", ctx)
 	}
 }
 
