@@ -106,15 +106,18 @@ type incoming struct {
 // by what they are. What fails as one of them is never tried as the other.
 func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (in incoming, err error) {
 	in.api = wepay.V2
-	if apiv3.IsSigned(r.Header) {
-		in.api = wepay.V3
+	if apiv3.IsSigned(r.Header) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		in.api = wepay.V3 // to which 2xx means that it was taken, whatever became of it on the way
 	}
 	body, err := readBody(w, r, maxBody)
 	if err != nil {
 		return in, err
 	}
-	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+	switch start := bytes.TrimLeft(body, " \t\r\n"); {
+	case bytes.HasPrefix(start, []byte("{")):
 		in.api = wepay.V3
+	case bytes.HasPrefix(start, []byte("<")) && !apiv3.IsSigned(r.Header):
+		in.api = wepay.V2
 	}
 	if in.api == wepay.V3 {
 		in.merchant, in.notification, err = h.openNotification(ctx, r.Header, body, name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -85,7 +86,14 @@ func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.K
 			continue
 		}
 		tried[apiV3Key] = true
-		opened, err := keyRing.Open(sealed)
+		ofOthers := func(other *apiv3.KeyRing) bool {
+			return other.Merchant().APIv3Key == apiV3Key && other.Merchant().MchID != keyRing.Merchant().MchID
+		}
+		opener := keyRing.Open
+		if slices.ContainsFunc(keyRings, ofOthers) { // so that the key does not say whose it is
+			opener = func(s *apiv3.Sealed) (*apiv3.Opened, error) { return s.Open(apiV3Key) }
+		}
+		opened, err := opener(sealed)
 		if !errors.Is(err, wepay.ErrAPIv3Key) {
 			return opened, keyRing.Merchant(), err
 		}

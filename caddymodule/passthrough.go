@@ -69,6 +69,11 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	if err := h.access.check(r); err != nil {
 		return o, nil, refuseAccess(w, err)
 	}
+	upload := apiv3.IsUpload(r.Header.Get("Content-Type"))
+	body, err := h.readPassed(w, r, upload)
+	if err != nil {
+		return o, nil, err
+	}
 	query, err := splitQuery(r.URL.RawQuery)
 	if err != nil {
 		return o, nil, err
@@ -82,20 +87,6 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 		return o, nil, o.merchant.NotAble("passthrough")
 	case account.v3 == nil:
 		return o, nil, o.merchant.RequireV3()
-	}
-	limit, upload := int64(maxPassBody), apiv3.IsUpload(r.Header.Get("Content-Type"))
-	if upload {
-		limit = maxUpload
-	}
-	body, err := readAsked(w, r, limit)
-	if err == nil && looksLikeNotification(body) {
-		return o, nil, h.noRoute(r, errMisdirected)
-	}
-	if err == nil && limit == maxPassBody { // an upload is no text
-		err = checkCharset(r.Header.Get("Content-Type"), body)
-	}
-	if err != nil {
-		return o, nil, err
 	}
 	if query.rest != "" {
 		path += "?" + query.rest
@@ -117,6 +108,22 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 		return err
 	})
 	return o, passed, err
+}
+
+// readPassed reads the body of a call that is to be passed on.
+func (h *Handler) readPassed(w http.ResponseWriter, r *http.Request, upload bool) ([]byte, error) {
+	if upload { // which is no text
+		return readAsked(w, r, maxUpload)
+	}
+	body, err := readAsked(w, r, maxPassBody)
+	switch {
+	case err != nil:
+		return nil, err
+	case looksLikeNotification(body):
+		return nil, h.noRoute(r, errMisdirected)
+	default:
+		return body, checkCharset(r.Header.Get("Content-Type"), body)
+	}
 }
 
 // escapedRoute returns what stands behind the path prefix as the caller escaped

@@ -187,6 +187,11 @@ func (m *Merchant) shares(r Recipient) bool {
 	return m.Uses(V2)
 }
 
+// names reports whether a merchant's block says that it acts for this sub-merchant.
+func (m *Merchant) names(sub string) bool {
+	return sub != "" && (m.SubMchID == sub || slices.Contains(m.SubMchIDs, sub))
+}
+
 // Keyless returns the merchant of a notification that has no key of its API, and
 // therefore is no Receiver; nil: there is none. A merchant of API v3 is told
 // over API v2 of refunds that were made by hand.
@@ -256,7 +261,9 @@ func (ms *Merchants) receiversOfEvent(name string, r Recipient, named []*Merchan
 	if r.api() == V3 && r.Account == "" {
 		account = ms.all // the key alone says which it is
 	}
-	sharing := candidates(account, name, "", func(m *Merchant) bool { return m.shares(r) })
+	// A name in the path admits no other's events to that merchant.
+	ofOther := name != "" && slices.ContainsFunc(account, func(m *Merchant) bool { return m.Name != name && m.names(r.SubMchID) })
+	sharing := candidates(account, name, "", func(m *Merchant) bool { return m.shares(r) && (!ofOther || m.names(r.SubMchID)) })
 	for _, all := range [][]*Merchant{named, sharing} {
 		var taking []*Merchant
 		for _, m := range all {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
@@ -93,8 +94,30 @@ func (c *client) copy(method, uri string, body io.Reader, to io.Writer) error {
 // fewer.
 const maxAnswer = 64 << 20
 
+// answerTime bounds how long an answer that is read as a whole may take. A server
+// that is asked for events answers within 3 s, and replays take a while.
+const answerTime = time.Minute
+
 // read asks, and returns the answer as a whole.
 func (c *client) read(method, uri string, body io.Reader) ([]byte, error) {
+	type answer struct {
+		text []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() { // which ends with the process, if not before
+		text, err := c.readWhole(method, uri, body)
+		answered <- answer{text, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.text, a.err
+	case <-time.After(answerTime):
+		return nil, fmt.Errorf("the admin endpoint has not answered within %s", answerTime)
+	}
+}
+
+func (c *client) readWhole(method, uri string, body io.Reader) ([]byte, error) {
 	resp, err := c.ask(method, uri, body)
 	if err != nil {
 		return nil, err

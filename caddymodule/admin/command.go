@@ -282,10 +282,13 @@ func (c *client) pages(filter store.Filter, do func(*store.Event)) error {
 		if err := c.get("?"+query.Encode(), &page); err != nil {
 			return err
 		}
+		if page.Events == nil || page.Next == query.Get("after") && page.Next != "" {
+			return errors.New("the answer is no page of events (is it a Caddy with this module?)")
+		}
 		for _, e := range page.Events {
 			do(e)
 		}
-		if page.Next == "" {
+		if page.Next == "" || len(page.Events) == 0 {
 			return nil
 		}
 		query.Set("after", page.Next)

@@ -207,6 +207,17 @@ func TestCommandsAskAnybody(t *testing.T) {
 	}
 }
 
+// What is no page of events ends a list, and is no empty store.
+func TestNoPage(t *testing.T) {
+	for _, answer := range []string{"null", "{}", `{"events":null}`, `{"events":[{"id":"evt_1"}],"next":"evt_1"}`} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
+		if _, err := run("list", "--address", server.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "is no page of events") {
+			t.Errorf("%s: got %v", answer, err)
+		}
+		server.Close()
+	}
+}
+
 // What is in a file that no server has open can be looked at, and that alone; one
 // that is not there is not made.
 func TestCommandsOfFile(t *testing.T) {

@@ -32,6 +32,10 @@ func TestNotificationsToOtherRoutes(t *testing.T) {
 		{"an order's route, its signature lost on the way", "get_pay_request_params", "pay_notify", func(route string) answer {
 			return env.post(route, string(event.Body()))
 		}},
+		{"the pass-through of API v3, its signature lost on the way", "v3/pay/transactions/jsapi", "pay_notify", func(route string) answer {
+			return env.post(route, string(event.Body()), "Content-Type", "application/json")
+		}},
+		{"the pass-through of API v3, over API v2", "v3/pay/transactions/jsapi", "pay_notify", func(route string) answer { return env.post(route, v2) }},
 		{"an order's route, over API v2", "get_pay_request_params", "pay_notify", func(route string) answer { return env.post(route, "\n "+v2) }},
 		{"no route, over API v2", "paynotify", "pay_notify", func(route string) answer { return env.post(route, v2) }},
 	} {
@@ -68,6 +72,30 @@ func TestNotificationsToOtherRoutes(t *testing.T) {
 	}
 	if n := env.logs(`"no route, near pay_notify":`); n != 1 {
 		t.Error("the log does not say how many more there were")
+	}
+}
+
+// A notification of API v3 that was mangled on the way, and has lost its signature,
+// is none that was taken.
+func TestMangledNotifications(t *testing.T) {
+	env, shop := newV3Shop(t, "")
+	body := string(env.paidEvent(shop, shop.paid3("order-1")).Body())
+	for name, mangled := range map[string]string{
+		"empty": "", "blank": " \n", "cut": body[:40], "with a byte order mark": "\ufeff" + body, "an array": "[" + body + "]",
+		"compressed": "\x1f\x8b\x08\x00", "too large": padded("{", maxBody+1), "not of JSON": "event_type=TRANSACTION.SUCCESS",
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := env.in(t)
+			if a := env.post("pay_notify", mangled, "Content-Type", "application/json"); a.status < 400 {
+				t.Errorf("WeChat hears %d %s", a.status, a.body)
+			}
+			if delivered := env.orders.forget(); len(delivered) > 0 {
+				t.Errorf("the order service got %s", delivered[0].body)
+			}
+		})
+	}
+	if a := env.post("pay_notify", "<xml>", "Content-Type", "application/json"); a.body != refused("malformed") {
+		t.Errorf("API v2 hears %d %s", a.status, a.body)
 	}
 }
 

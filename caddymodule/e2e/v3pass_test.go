@@ -277,7 +277,7 @@ func TestPassThroughV3Upload(t *testing.T) {
 	if a := env.pass(http.MethodPost, call, body, "Content-Type", kind); a.status != http.StatusRequestEntityTooLarge || a.Errcode != 40003 {
 		t.Errorf("too large: HTTP %d %s", a.status, a.body)
 	}
-	body, _ = upload(2 << 20)
+	body, _ = upload(1 << 20) // of more net/http would read nothing, and the connection be reset
 	if a := env.pass(http.MethodPost, call, body, "Content-Type", "application/json"); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("no upload: HTTP %d %s", a.status, a.body)
 	}

@@ -43,7 +43,7 @@ var notices = []notice{
 	},
 	{
 		signs:  []string{"event_code", "risk_level", "transaction_id_list"},
-		unique: []string{"event_code"},
+		unique: []string{"event_code", "transaction_id_list", "risk_level"}, // whether the first is a kind or a number is not told
 		fields: []string{"risk_level_desc"},
 		event:  always("RISKTRADE.IDENTIFICATION"),
 	},
