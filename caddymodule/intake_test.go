@@ -139,7 +139,7 @@ func TestRoomForLargeNotifications(t *testing.T) {
 				status int
 				reason string
 			}{
-				{"<xml>" + strings.Repeat(" ", size), http.Header{}, http.StatusOK, "busy"},
+				{"<xml>" + strings.Repeat(" ", size), http.Header{}, http.StatusServiceUnavailable, "busy"},
 				{"{" + strings.Repeat(" ", size), signed, http.StatusServiceUnavailable, "busy"},
 				{"<xml>", http.Header{}, http.StatusOK, "malformed"},
 				{"{", signed, http.StatusUnauthorized, "unsigned"},

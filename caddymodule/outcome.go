@@ -86,6 +86,15 @@ func (o outcome) level() zapcore.Level {
 	return zap.WarnLevel
 }
 
+// statusV2 is what a refused notification of API v2 is answered with, whose XML
+// says the rest: a proxy in between may count on 503.
+func (o outcome) statusV2() int {
+	if o.result == "busy" {
+		return o.status
+	}
+	return http.StatusOK
+}
+
 // acknowledge answers WeChat in the API of its notification. Over API v3 the
 // status alone decides whether it is sent again.
 func acknowledge(w http.ResponseWriter, api wepay.API, o outcome, taken bool) error {
@@ -96,9 +105,9 @@ func acknowledge(w http.ResponseWriter, api wepay.API, o outcome, taken bool) er
 	case api == wepay.V3:
 		return writeJSON(w, o.status, acknowledgementV3{"FAIL", o.result})
 	case taken:
-		return writeXML(w, "SUCCESS", "OK")
+		return writeXML(w, http.StatusOK, "SUCCESS", "OK")
 	default:
-		return writeXML(w, "FAIL", o.result)
+		return writeXML(w, o.statusV2(), "FAIL", o.result)
 	}
 }
 

@@ -131,9 +131,9 @@ func writeJSON(w http.ResponseWriter, status int, envelope any) error {
 // writeXML answers WeChat's notification. WeChat takes the answer only when
 // nothing stands before or after it; the fields stand in the order of WeChat's
 // own example.
-func writeXML(w http.ResponseWriter, returnCode, returnMsg string) error {
+func writeXML(w http.ResponseWriter, status int, returnCode, returnMsg string) error {
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-	return write(w, http.StatusOK, []byte("<xml><return_code><![CDATA["+returnCode+"]]></return_code><return_msg><![CDATA["+returnMsg+"]]></return_msg></xml>"))
+	return write(w, status, []byte("<xml><return_code><![CDATA["+returnCode+"]]></return_code><return_msg><![CDATA["+returnMsg+"]]></return_msg></xml>"))
 }
 
 func write(w http.ResponseWriter, status int, body []byte) error {

@@ -88,11 +88,11 @@ func TestAnswers(t *testing.T) {
 			"application/json; charset=utf-8", "no-store", `{"errcode":0,"result":{}}` + "\n",
 		},
 		{
-			"XML", func(w http.ResponseWriter) error { return writeXML(w, "SUCCESS", "OK") },
+			"XML", func(w http.ResponseWriter) error { return writeXML(w, http.StatusOK, "SUCCESS", "OK") },
 			"text/xml; charset=utf-8", "", "<xml><return_code><![CDATA[SUCCESS]]></return_code><return_msg><![CDATA[OK]]></return_msg></xml>",
 		},
 		{
-			"XML of a failure", func(w http.ResponseWriter) error { return writeXML(w, "FAIL", "not_taken") },
+			"XML of a failure", func(w http.ResponseWriter) error { return writeXML(w, http.StatusOK, "FAIL", "not_taken") },
 			"text/xml; charset=utf-8", "", "<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[not_taken]]></return_msg></xml>",
 		},
 	} {
