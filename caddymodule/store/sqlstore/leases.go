@@ -87,17 +87,39 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 	defer f.leases.mu.Unlock()
 	options := to.db.options.Load()
 	now := options.Now()
-	limit64 := int64(limit + f.queues[queue])
-	far := int64(1<<63 - 1)
-	if options.LongestWait > 0 {
-		far = millis(now.Add(options.LongestWait))
+	free, next, err := f.free(s, queue, limit, now, options.LongestWait)
+	for _, seq := range free {
+		err = errors.Join(err, s.query(selectEvent+"wepay_event WHERE seq = ?", func(scan func(...any) error) error {
+			e, err := scanEvent(scan)
+			if err == nil {
+				t := &token{holder: to, seq: seq, queue: queue, until: time.Now().Add(term)}
+				f.hold(t)
+				leased = append(leased, &store.Lease{Event: e.Event, Token: t})
+			}
+			return err
+		}, seq))
 	}
-	earlier := func(at time.Time) {
-		if next.IsZero() || at.Before(next) {
-			next = at
+	switch {
+	case err != nil:
+		for _, lease := range leased {
+			f.drop(lease.Token.(*token).seq)
 		}
+		return nil, time.Time{}, err
+	case len(free) == limit:
+		next = now // there may be more
+	case len(free) > 0:
+		next = earlier(next, now.Add(term)) // should its holder leave it
 	}
-	var free []int64
+	return leased, next, nil
+}
+
+// free returns what is due of a queue and not held, and when something else will
+// be; zero: unknown. The caller holds mu.
+func (f *file) free(s session, queue store.Queue, limit int, now time.Time, longestWait time.Duration) (free []int64, next time.Time, err error) {
+	far := int64(1<<63 - 1)
+	if longestWait > 0 {
+		far = millis(now.Add(longestWait))
+	}
 	collect := func(scan func(...any) error) error {
 		var seq, due int64
 		if err := scan(&seq, &due); err != nil {
@@ -106,20 +128,21 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 		held := f.held[seq]
 		switch {
 		case held != nil && time.Now().Before(held.until):
-			earlier(now.Add(time.Until(held.until)))
+			next = earlier(next, now.Add(time.Until(held.until)))
 		case due > millis(now) && due <= far:
-			earlier(fromMillis(due))
+			next = earlier(next, fromMillis(due))
 		case len(free) < limit:
 			free = append(free, seq)
 		}
 		return nil
 	}
+	most := int64(limit + f.queues[queue])
 	for _, q := range []struct {
 		condition string
 		args      []any
 	}{
-		{"due <= ? ORDER BY due, received, seq LIMIT ?", []any{millis(now), limit64}},
-		{"due > ? ORDER BY due, received, seq LIMIT ?", []any{far, limit64}},
+		{"due <= ? ORDER BY due, received, seq LIMIT ?", []any{millis(now), most}},
+		{"due > ? ORDER BY due, received, seq LIMIT ?", []any{far, most}},
 		{"due > ? AND due <= ? ORDER BY due, received, seq LIMIT 1", []any{millis(now), far}},
 	} {
 		if len(free) < limit {
@@ -127,28 +150,15 @@ func (f *file) take(s session, to *instance, queue store.Queue, limit int, term 
 			err = errors.Join(err, s.query(due+q.condition, collect, args...))
 		}
 	}
-	for _, seq := range free {
-		err = errors.Join(err, s.query(selectEvent+"wepay_event WHERE seq = ?", func(scan func(...any) error) error {
-			e, err := scanEvent(scan)
-			if err == nil {
-				t := &token{holder: to, seq: seq, queue: queue, until: time.Now().Add(term)}
-				f.hold(t)
-				earlier(now.Add(term)) // should its holder leave it
-				leased = append(leased, &store.Lease{Event: e.Event, Token: t})
-			}
-			return err
-		}, seq))
+	return free, next, err
+}
+
+// earlier returns the earlier of two times; zero: unknown.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
 	}
-	if err != nil {
-		for _, lease := range leased {
-			f.drop(lease.Token.(*token).seq)
-		}
-		return nil, time.Time{}, err
-	}
-	if len(free) == limit {
-		next = now // there may be more
-	}
-	return leased, next, nil
+	return a
 }
 
 // release ends the leases of an instance that leaves.
