@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -65,7 +66,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
 	if d.NextArg() {
-		return d.ArgErr()
+		return parse.ArgErr(d, "wepay")
 	}
 	positions := make(positions)
 	positions.note(d, "block")
@@ -107,7 +108,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "keep_rows":
 			err = parse.Duration(d, &a.KeepRows)
 		default:
-			err = d.Errf("unrecognized wepay option %q", directive)
+			err = d.Errf("unrecognized wepay option %s", parse.Word(directive))
 		}
 		if err != nil {
 			return err
@@ -130,7 +131,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if d.NextArg() {
-		return d.ArgErr()
+		return parse.ArgErr(d, "wepay")
 	}
 	positions := make(positions)
 	positions.note(d, "block")
@@ -152,7 +153,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "token":
 			h.Token, err = parse.Texts(d)
 		default:
-			err = d.Errf("unrecognized subdirective %q", directive)
+			err = d.Errf("unrecognized subdirective %s", parse.Word(directive))
 		}
 		if err != nil {
 			return err
@@ -172,6 +173,9 @@ func unmarshalAddresses(d *caddyfile.Dispenser) ([]string, error) {
 			continue
 		}
 		if _, err := caddyhttp.CIDRExpressionToPrefix(address); err != nil {
+			if parse.Hides(address) {
+				err = errors.New("one of them is no address: it is not shown, as it may be a secret")
+			}
 			return nil, d.Errf("allow: %v", err)
 		}
 	}

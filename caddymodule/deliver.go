@@ -52,7 +52,7 @@ const (
 //	}
 func (o *Deliver) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.ArgErr()
+		return parse.ArgErr(d, "deliver")
 	}
 	once := make(parse.Once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -68,7 +68,7 @@ func (o *Deliver) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "workers":
 			err = parse.Number(d, &o.Workers)
 		default:
-			err = d.Errf("unrecognized deliver option %q", option)
+			err = d.Errf("unrecognized deliver option %s", parse.Word(option))
 		}
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func (o *Deliver) unmarshalRetry(d *caddyfile.Dispenser) error {
 	for _, text := range []string{first, longest} {
 		wait, err := caddy.ParseDuration(text)
 		if err != nil {
-			return d.Errf("retry: %v", err)
+			return d.Errf("retry: %s is not a time", parse.Value(text))
 		}
 		o.Retry = append(o.Retry, caddy.Duration(wait))
 	}

@@ -155,6 +155,49 @@ func TestEmptyPassphrase(t *testing.T) {
 	}
 }
 
+// A secret in any wrong place of a Caddyfile is not repeated.
+func TestSecretsInWrongPlaces(t *testing.T) {
+	block := func(line string) string { return options(merchantBlock("shop", line)) + aSite }
+	site := func(line string) string {
+		return options(merchantBlock("shop", "")) + ":8080 {\nwepay {\n" + line + "\n}\n}\n"
+	}
+	key := "g0JkFGBWonu9veE5" + testKey
+	for name, test := range map[string]struct{ secret, caddyfile string }{
+		"the lines of a key":          {key, block("private_key " + key[:32] + "\n" + key)},
+		"an equals sign":              {testKey, block("app_secret=" + testKey)},
+		"a full-width colon":          {testV3Key, block("apiv3_key：" + testV3Key)},
+		"alone in a block":            {testKey, block(testKey)},
+		"alone among the options":     {testKey, options(testKey+"\n"+merchantBlock("shop", "")) + aSite},
+		"a directive's equals sign":   {testToken, site("token=" + testToken)},
+		"an address":                  {testToken, site("allow " + testToken)},
+		"a time":                      {testKey, options("call_timeout "+testKey+"\n"+merchantBlock("shop", "")) + aSite},
+		"a number":                    {testKey, options("store sqlite\ndeliver {\nworkers "+testKey+"\n}\n"+merchantBlock("shop", "")) + aSite},
+		"a wait":                      {testKey, options("store sqlite\ndeliver {\nretry 1s "+testKey+"\n}\n"+merchantBlock("shop", "")) + aSite},
+		"an option of a store":        {testKey, options("store sqlite a.db "+testKey+"\n"+merchantBlock("shop", "")) + aSite},
+		"a variable's name":           {testKey, block("app_secret {env." + testKey + "}")},
+		"one value too many":          {testKey, options("login_endpoint https://a "+testKey+"\n"+merchantBlock("shop", "")) + aSite},
+		"behind a switch":             {testKey, block("payouts " + testKey)},
+		"behind the name of a prefix": {testToken, site("path_prefix /pay " + testToken)},
+		"behind the block's own name": {testKey, "{\nwepay " + testKey + " {\n}\n}\n"},
+		"behind the directive's name": {testToken, options(merchantBlock("shop", "")) + ":8080 {\nwepay /pay " + testToken + "\n}\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := adapt(test.caddyfile)
+			if err == nil {
+				_, err = validate(t, test.caddyfile)
+			}
+			if err == nil {
+				t.Fatal("it is taken")
+			}
+			for i := range len(test.secret) - 6 {
+				if strings.Contains(err.Error(), test.secret[i:i+6]) {
+					t.Fatalf("it is told: %v", err)
+				}
+			}
+		})
+	}
+}
+
 // A relative path starts at the Caddyfile that it stands in, also at one that is
 // imported, and not at the working directory.
 func TestRelativePaths(t *testing.T) {

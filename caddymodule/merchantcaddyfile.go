@@ -178,7 +178,7 @@ func (c *MerchantConfig) unmarshalValue(d *caddyfile.Dispenser, name string) err
 		}
 		return nil
 	}
-	return d.Errf("merchant %q: unrecognized directive %q", c.Name, name)
+	return d.Errf("merchant %q: unrecognized directive %s", c.Name, parse.Word(name))
 }
 
 // checkComplete says what a block lacks, where its end is read. Which key it

@@ -66,8 +66,8 @@ func TestNewOptionLines(t *testing.T) {
 	wrongLines{
 		{"risk_endpoint", args + "'risk_endpoint', at Caddyfile:3"},
 		{"login_endpoint", args + "'login_endpoint', at Caddyfile:3"},
-		{"risk_endpoint https://a https://b", args + "'https://a', at Caddyfile:3"},
-		{"login_endpoint https://a https://b", args + "'https://a', at Caddyfile:3"},
+		{"risk_endpoint https://a https://b", "risk_endpoint: wrong number of values, at Caddyfile:3"},
+		{"login_endpoint https://a https://b", "login_endpoint: wrong number of values, at Caddyfile:3"},
 		{"risk_endpoint https://a\nrisk_endpoint https://a", "risk_endpoint already specified, at Caddyfile:4"},
 		{"login_endpoint https://a\nlogin_endpoint https://a", "login_endpoint already specified, at Caddyfile:4"},
 		{"payouts", `unrecognized wepay option "payouts", at Caddyfile:3`},

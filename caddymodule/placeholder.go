@@ -43,9 +43,12 @@ func replaceAll(repl *caddy.Replacer, directive string, values []string) ([]stri
 // braces may be a part of a secret.
 var namedPlaceholder = regexp.MustCompile(`\{(env|file|http|system|time|vars)\.[^{}]+\}`)
 
+// likeKey is in what may be a key rather than the name of a variable or a file.
+var likeKey = regexp.MustCompile(`[0-9A-Za-z+]{28,}`)
+
 // unresolved says which placeholder has no value.
 func unresolved(directive string, err error) error {
-	if !namedPlaceholder.MatchString(err.Error()) {
+	if text := err.Error(); !namedPlaceholder.MatchString(text) || likeKey.MatchString(text) {
 		err = errors.New(`there is none of this name: for braces that belong to the value write \{ in place of {`)
 	}
 	return &wepay.FieldError{Field: directive, Reason: "resolving a placeholder", Err: err}

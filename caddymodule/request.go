@@ -76,6 +76,12 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
+	for name := range values {
+		// Among what an order has besides it would be left out, and the first merchant asked.
+		if name != "merchant" && strings.EqualFold(name, "merchant") {
+			return nil, &wepay.FieldError{Field: name, Reason: "is written merchant"}
+		}
+	}
 	req := &request{values: values}
 	req.selector = wepay.Selector{
 		Name: req.take("merchant"), MchID: req.take("mchId"), AppID: req.take("appId"), Env: wepay.Env(req.take("env")),

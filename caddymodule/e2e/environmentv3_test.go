@@ -129,16 +129,20 @@ func (env *environment) deliver(route string, d *wepaytest.Delivery, change func
 
 func (env *environment) deliverBody(route string, header http.Header, body []byte) answer {
 	env.t.Helper()
-	req, err := http.NewRequestWithContext(env.t.Context(), http.MethodPost, env.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
-	if err != nil {
-		env.t.Fatal(err)
+	for tries := 0; ; tries++ {
+		req, err := http.NewRequestWithContext(env.t.Context(), http.MethodPost, env.site+"/apis/v1/wepay/"+route, bytes.NewReader(body))
+		if err != nil {
+			env.t.Fatal(err)
+		}
+		req.Header = header
+		a, err := env.do(req)
+		if err == nil {
+			return a
+		}
+		if tries >= env.patience {
+			env.t.Fatal(err)
+		}
 	}
-	req.Header = header
-	a, err := env.do(req)
-	if err != nil {
-		env.t.Fatal(err)
-	}
-	return a
 }
 
 // paid3 is what WeChat tells over API v3 of an order that was paid, but for some

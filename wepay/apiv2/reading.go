@@ -29,8 +29,8 @@ type form int
 const (
 	undocumented form = iota // text, of a field that WeChat may have added
 	text                     // anything that reads as no further field
-	token                    // numbers and words: printable ASCII without & and =
-	digits                   // amounts, counts and times
+	token                    // numbers, words and times: neither & nor = stands in them
+	digits                   // amounts and counts
 	jsonText                 // may read as unknown fields, within its strings
 	attached                 // the order's attach: see checkAttach
 )
@@ -41,9 +41,9 @@ func formOf(name string) form {
 	switch name {
 	case "appid", "bank_type", "cash_fee_type", "contract_id", "coupon_id", "coupon_type", "fee_type", "is_subscribe", "mch_id",
 		"nonce_str", "openid", "out_trade_no", "rate_value", "result_code", "return_code", "sign_type", "sub_appid",
-		"sub_is_subscribe", "sub_mch_id", "sub_openid", "trade_state", "trade_type", "transaction_id", "user_repaid", "version":
+		"sub_is_subscribe", "sub_mch_id", "sub_openid", "time_end", "trade_state", "trade_type", "transaction_id", "user_repaid", "version":
 		return token
-	case "cash_fee", "coupon_count", "coupon_fee", "settlement_total_fee", "time_end", "total_fee":
+	case "cash_fee", "coupon_count", "coupon_fee", "settlement_total_fee", "total_fee":
 		return digits
 	case "device_info", "err_code", "err_code_des", "return_msg":
 		return text
@@ -92,7 +92,7 @@ func checkReading(fields wepay.Fields) error {
 func checkForm(field wepay.Field) error {
 	form := formOf(field.Name)
 	switch {
-	case form == token && !isToken(field.Value),
+	case form == token && strings.ContainsAny(field.Value, "&="),
 		form == digits && wepay.Digits(field.Value) != nil,
 		form == jsonText && !json.Valid([]byte(field.Value)):
 		return fmt.Errorf("%w: %s has not its form", wepay.ErrAmbiguous, field.Name)

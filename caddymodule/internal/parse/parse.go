@@ -4,6 +4,7 @@ package parse
 
 import (
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,10 +27,48 @@ func (o Once) Check(d *caddyfile.Dispenser, repeatable ...string) error {
 	return nil
 }
 
+// word is what a directive may be called. Keys, passphrases and tokens are longer, or
+// have other characters.
+var word = regexp.MustCompile(`^[a-z_]{1,24}$`)
+
+// hidden stands for what may be a secret.
+const hidden = "(not shown, as it may be a secret)"
+
+// Word quotes what stands in the place of a directive, unless it may be a secret.
+func Word(text string) string {
+	if word.MatchString(text) {
+		return strconv.Quote(text)
+	}
+	return hidden
+}
+
+// Value quotes what stands in the place of a number, a time or an address, unless it
+// may be a secret.
+func Value(text string) string {
+	if len(text) <= 8 || address.MatchString(text) && strings.ContainsAny(text, ".:") {
+		return strconv.Quote(text)
+	}
+	return Word(text)
+}
+
+// Hides reports whether Value does not show a text.
+func Hides(text string) bool { return Value(text) == hidden }
+
+var address = regexp.MustCompile(`^[0-9A-Fa-f.:/]{1,43}$`)
+
+// ArgErr says that a directive has too few values, or too many.
+func ArgErr(d *caddyfile.Dispenser, directive string) error {
+	if d.Val() == directive || !Hides(d.Val()) {
+		return d.ArgErr() // which repeats the last
+	}
+	return d.Errf("%s: wrong number of values", directive)
+}
+
 // Text reads a directive of one value.
 func Text(d *caddyfile.Dispenser, text *string) error {
+	directive := d.Val()
 	if !d.AllArgs(text) {
-		return d.ArgErr()
+		return ArgErr(d, directive)
 	}
 	return nil
 }
@@ -60,8 +99,9 @@ func Texts(d *caddyfile.Dispenser) ([]string, error) {
 
 // Switch reads a directive that is on where it stands.
 func Switch(d *caddyfile.Dispenser, on *bool) error {
+	directive := d.Val()
 	if d.NextArg() {
-		return d.ArgErr()
+		return ArgErr(d, directive)
 	}
 	*on = true
 	return nil
@@ -75,7 +115,7 @@ func Duration(d *caddyfile.Dispenser, duration *caddy.Duration) error {
 	}
 	parsed, err := caddy.ParseDuration(text)
 	if err != nil || parsed <= 0 {
-		return d.Errf("%s: %q is not a time above 0", directive, text)
+		return d.Errf("%s: %s is not a time above 0", directive, Value(text))
 	}
 	*duration = caddy.Duration(parsed)
 	return nil
@@ -89,7 +129,7 @@ func Number(d *caddyfile.Dispenser, number *int) error {
 	}
 	parsed, err := strconv.Atoi(text)
 	if err != nil || parsed <= 0 {
-		return d.Errf("%s: %q is not a number above 0", directive, text)
+		return d.Errf("%s: %s is not a number above 0", directive, Value(text))
 	}
 	*number = parsed
 	return nil

@@ -75,10 +75,10 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // endOf refuses what follows the arguments of a store.
 func endOf(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.ArgErr()
+		return parse.ArgErr(d, "store")
 	}
 	if d.NextBlock(d.Nesting()) {
-		return d.Errf("unrecognized store option %q", d.Val())
+		return d.Errf("unrecognized store option %s", parse.Word(d.Val()))
 	}
 	return nil
 }
