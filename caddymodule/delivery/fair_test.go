@@ -102,9 +102,9 @@ func TestLeasedTogether(t *testing.T) {
 			d.put("shop", wepay.Payment, fmt.Sprintf("evt_%d", n), "")
 		}
 		d.pass(events * time.Second)
-		const together = leasedAhead * workers / 2 / 4
-		if heard, looked := len(d.backend.hearings()), d.store.looked(); heard != events || looked > events/together+1 {
-			t.Errorf("%d events are delivered with %d looks, want %d with %d at most", heard, looked, events, events/together+1)
+		const most = events / leasedAhead // some are for the first few, as they come
+		if heard, looked := len(d.backend.hearings()), d.store.looked(); heard != events || looked > most {
+			t.Errorf("%d events are delivered with %d looks, want %d with %d at most", heard, looked, events, most)
 		}
 	})
 }
