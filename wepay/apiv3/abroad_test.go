@@ -21,6 +21,9 @@ func TestOddPayment(t *testing.T) {
 		"less than nothing from him": {changes{"amount.payer_total": -1}, plus(noCoupons, map[string]string{"cash_fee": "-1"}), true},
 		"his amount as text":         {changes{"amount.payer_total": "788"}, nil, false},
 		"promotions that are none":   {changes{"promotion_detail": "x"}, noCoupons, false},
+		"no amount that can be read": {changes{"amount.payer_total": 99.5, "promotion_detail": nil}, plus(noCoupons, map[string]string{"cash_fee": ""}), true},
+		"an object for the amount":   {changes{"amount.payer_total": object{"x": 1}, "promotion_detail": nil}, plus(noCoupons, map[string]string{"cash_fee": ""}), true},
+		"neither of both":            {changes{"amount.payer_total": nil, "promotion_detail": "x"}, plus(noCoupons, map[string]string{"cash_fee": ""}), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, err := s.tell("TRANSACTION.SUCCESS", "transaction", test.changes.to(t, plain))

@@ -219,7 +219,7 @@ func addPartStates(x *exchange, answer object, out *wepay.Fields) error {
 		if err := partMap.read(order, &part); err != nil {
 			return err
 		}
-		if omitted := addCoupons(order.objects("promotion_detail"), &part); omitted != "" {
+		if omitted := addCoupons(order, order.objects("promotion_detail"), &part); omitted != "" {
 			x.omit(fmt.Sprintf("of %s[%d] %s", subOrders, i, omitted))
 		}
 		for _, field := range part {

@@ -75,7 +75,7 @@ var orderCalls = map[wepay.Operation]call{
 		in:  asMerchant,
 		out: append(slices.Clip(transactionMap), field{"trade_state", "trade_state", text}, field{"trade_state_desc", "trade_state_desc", text}),
 		result: func(x *exchange, answer object, out *wepay.Fields) error {
-			x.omit(addCoupons(answer.objects("promotion_detail"), out))
+			x.omit(addCoupons(answer, answer.objects("promotion_detail"), out))
 			return nil
 		},
 	},

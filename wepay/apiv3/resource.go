@@ -197,7 +197,7 @@ func addPayment(_ envelope, content index, out *wepay.Fields) (string, error) {
 		return "", err
 	}
 	out.Set("result_code", "SUCCESS")
-	return addCoupons(content.objects("promotion_detail"), out), nil
+	return addCoupons(content, content.objects("promotion_detail"), out), nil
 }
 
 // checkPaid refuses what is no order that was paid.

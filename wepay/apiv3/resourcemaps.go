@@ -75,7 +75,7 @@ func readPart(part index) (fields wepay.Fields, omitted string, err error) {
 	if err := checkPaid(part.text("trade_state"), fields.Get("total_fee")); err != nil {
 		return nil, "", err
 	}
-	omitted = addCoupons(part.objects("promotion_detail"), &fields)
+	omitted = addCoupons(part, part.objects("promotion_detail"), &fields)
 	return fields, omitted, nil
 }
 

@@ -1,7 +1,9 @@
 package apiv3
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,14 +53,19 @@ type coupon struct {
 // addCoupons adds the coupons that were used, as API v2 numbers them, as long
 // as they add up: what the payer paid and the coupons are the total. Otherwise
 // it says why they are left out.
-func addCoupons[promotion interface{ text(path string) string }](promotions []promotion, out *wepay.Fields) (omitted string) {
+func addCoupons[promotion interface{ text(path string) string }](of values, promotions []promotion, out *wepay.Fields) (omitted string) {
 	total, haveTotal := fen(out.Get("total_fee"))
 	cash, haveCash := fen(out.Get("cash_fee"))
 	abroad := isAbroad(*out)
-	if len(promotions) == 0 {
-		if !abroad && haveTotal && !haveCash && out.Get("transaction_id") != "" {
-			out.Set("cash_fee", out.Get("total_fee"))
-		}
+	switch {
+	case len(promotions) > 0:
+	case !abroad && !haveCash && isThere(of, "amount.payer_total", "amount.payer_amount", "promotion_detail"):
+		out.Delete("cash_fee")
+		return "cash_fee, as what the payer paid cannot be read"
+	case !abroad && !haveCash && haveTotal && out.Get("transaction_id") != "":
+		out.Set("cash_fee", out.Get("total_fee"))
+		return ""
+	default:
 		return ""
 	}
 	if abroad {
@@ -85,6 +92,25 @@ func addCoupons[promotion interface{ text(path string) string }](promotions []pr
 		out.Set("settlement_total_fee", strconv.FormatInt(total-notCash, 10))
 	}
 	return ""
+}
+
+// isThere reports whether one of the members is there; null and an array are not, of
+// which the elements count.
+func isThere(of values, paths ...string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool {
+		switch member := of.get(path).(type) {
+		case nil:
+			return false
+		case json.Number:
+			return member != "null"
+		case json.RawMessage:
+			return !bytes.HasPrefix(member, []byte("["))
+		case []any:
+			return len(member) > 0
+		default:
+			return true
+		}
+	})
 }
 
 // isAbroad reports whether what was paid is in another currency than the total.
