@@ -205,7 +205,7 @@ func passedNumbers(body []byte) wepay.Fields {
 	return found
 }
 
-// logUnheard says that an operation was done whose caller may not know.
+// logUndelivered says that an operation was done whose caller may not know.
 func (h *Handler) logUndelivered(r *http.Request, o operation) {
 	if o.call != nil && r.Context().Err() != nil {
 		h.logger.Warn("operation done, and its caller has hung up", o.logged()...)

@@ -24,19 +24,21 @@ const (
 	refundNotify = "refund_notify"
 )
 
-// errMisdirected says that a notification came to the route of an operation.
-var errMisdirected = errors.New("it is a notification of WeChat Pay's, and the route takes none: notify_url must end with /" + payNotify)
+// Reasons why no route is for a request; see noRoute.
+var (
+	errNoRoute = errors.New("there is no such route here")
 
-// noRoute is the error of a request that no route is for; reason says why, nil:
-// its path is none. WeChat may be who asks, and over API v3 any 2xx means to it
-// that the notification was taken.
+	// errMisdirected says that a notification came to the route of an operation.
+	errMisdirected = errors.New("it is a notification of WeChat Pay's, and the route takes none: notify_url must end with /" + payNotify)
+)
+
+// noRoute returns the 404 of a request that no route is for, warns of that and counts
+// it. WeChat may be who asks, and over API v3 any 2xx means to it that the
+// notification was taken.
 func (h *Handler) noRoute(r *http.Request, reason error) error {
-	path := strings.Trim(strings.TrimPrefix(r.URL.Path, h.prefix), "/")
-	nearest := nearestRoute(path)
-	if reason != nil {
-		nearest = payNotify
-	} else {
-		reason = errors.New("there is no such route here")
+	nearest := payNotify
+	if errors.Is(reason, errNoRoute) {
+		nearest = nearestRoute(strings.Trim(strings.TrimPrefix(r.URL.Path, h.prefix), "/"))
 	}
 	if nearest != "" {
 		reason = fmt.Errorf("%w; the nearest is %s/%s", reason, h.prefix, nearest)

@@ -106,7 +106,8 @@ type incoming struct {
 // by what they are. What fails as one of them is never tried as the other.
 func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r *http.Request, name string) (in incoming, err error) {
 	in.api = wepay.V2
-	if apiv3.IsSigned(r.Header) || strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+	signed := apiv3.IsSigned(r.Header)
+	if signed || strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
 		in.api = wepay.V3 // to which 2xx means that it was taken, whatever became of it on the way
 	}
 	body, err := readBody(w, r, maxBody)
@@ -116,7 +117,7 @@ func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r
 	switch start := bytes.TrimLeft(body, " \t\r\n"); {
 	case bytes.HasPrefix(start, []byte("{")):
 		in.api = wepay.V3
-	case bytes.HasPrefix(start, []byte("<")) && !apiv3.IsSigned(r.Header):
+	case bytes.HasPrefix(start, []byte("<")) && !signed:
 		in.api = wepay.V2
 	}
 	if in.api == wepay.V3 {

@@ -89,11 +89,12 @@ func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.K
 		ofOthers := func(other *apiv3.KeyRing) bool {
 			return other.Merchant().APIv3Key == apiV3Key && other.Merchant().MchID != keyRing.Merchant().MchID
 		}
-		opener := keyRing.Open
+		var opened *apiv3.Opened
 		if slices.ContainsFunc(keyRings, ofOthers) { // so that the key does not say whose it is
-			opener = func(s *apiv3.Sealed) (*apiv3.Opened, error) { return s.Open(apiV3Key) }
+			opened, err = sealed.Open(apiV3Key)
+		} else {
+			opened, err = keyRing.Open(sealed)
 		}
-		opened, err := opener(sealed)
 		if !errors.Is(err, wepay.ErrAPIv3Key) {
 			return opened, keyRing.Merchant(), err
 		}

@@ -28,11 +28,14 @@ func (h *Handler) serveOperation(w http.ResponseWriter, r *http.Request, op wepa
 		}
 		return writeJSON(w, http.StatusOK, success{Result: result})
 	}
-	return h.fail(w, o, err)
+	return h.fail(w, r, o, err)
 }
 
 // fail says why an operation was not done.
-func (h *Handler) fail(w http.ResponseWriter, o operation, err error) error {
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, o operation, err error) error {
+	if errors.Is(err, errNoRoute) || errors.Is(err, errMisdirected) {
+		err = h.noRoute(r, err)
+	}
 	failed := newFailure(err)
 	if failed.Errcode != codeNoSuchAPI {
 		h.app.metrics.operation(o.merchant, o.op, failed.Errcode)
@@ -47,9 +50,9 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	route, found := routeOf(op)
 	switch {
 	case !found || route.path != (path != "") || route.path && r.URL.RawPath != "":
-		return o, nil, h.noRoute(r, nil)
+		return o, nil, errNoRoute
 	case apiv3.IsSigned(r.Header):
-		return o, nil, h.noRoute(r, errMisdirected)
+		return o, nil, errMisdirected
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("%s is asked for with POST", op)}
@@ -58,9 +61,6 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 		return o, nil, refuseAccess(w, err)
 	}
 	request, err := readRequest(w, r)
-	if errors.Is(err, errMisdirected) {
-		return o, nil, h.noRoute(r, err)
-	}
 	if err != nil {
 		return o, nil, err
 	}
@@ -144,11 +144,12 @@ func (route route) fields(r *http.Request, values map[string]string) (wepay.Fiel
 		fields.Set(wechat, values[name])
 	}
 	// The Node service took the order's id from the query as well.
-	if len(r.URL.Query()["id"]) > 1 {
+	ids := r.URL.Query()["id"]
+	if len(ids) > 1 {
 		return nil, &wepay.FieldError{Field: "id", Reason: "stands there twice"}
 	}
-	if id := r.URL.Query().Get("id"); id != "" && route.names["id"] != "" && fields.Get(route.names["id"]) == "" {
-		fields.Set(route.names["id"], id)
+	if len(ids) == 1 && ids[0] != "" && route.names["id"] != "" && fields.Get(route.names["id"]) == "" {
+		fields.Set(route.names["id"], ids[0])
 	}
 	if route.clientIP && fields.Get("spbill_create_ip") == "" {
 		ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)

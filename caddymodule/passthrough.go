@@ -32,7 +32,7 @@ func (h *Handler) servePass(w http.ResponseWriter, r *http.Request) error {
 	o, passed, err := h.pass(w, r)
 	defer func() { inFlight.done(o.call) }()
 	if err != nil {
-		return h.fail(w, o, err)
+		return h.fail(w, r, o, err)
 	}
 	defer passed.Body.Close()
 	h.app.metrics.operation(o.merchant, apiv3.Pass, 0)
@@ -59,9 +59,9 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 	path, found := h.escapedRoute(r.URL)
 	switch {
 	case !found:
-		return o, nil, h.noRoute(r, nil)
+		return o, nil, errNoRoute
 	case r.Header.Get("Wechatpay-Signature") != "": // Wechatpay-Serial alone is a caller's that encrypts by itself
-		return o, nil, h.noRoute(r, errMisdirected)
+		return o, nil, errMisdirected
 	case !slices.Contains(passMethods, r.Method):
 		w.Header().Set("Allow", strings.Join(passMethods, ", "))
 		return o, nil, statusError{http.StatusMethodNotAllowed, codeNoSuchAPI, fmt.Errorf("WeChat Pay has no calls of %s", r.Method)}
@@ -70,7 +70,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 		return o, nil, refuseAccess(w, err)
 	}
 	upload := apiv3.IsUpload(r.Header.Get("Content-Type"))
-	body, err := h.readPassed(w, r, upload)
+	body, err := readPassed(w, r, upload)
 	if err != nil {
 		return o, nil, err
 	}
@@ -111,7 +111,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request) (operation, *apiv
 }
 
 // readPassed reads the body of a call that is to be passed on.
-func (h *Handler) readPassed(w http.ResponseWriter, r *http.Request, upload bool) ([]byte, error) {
+func readPassed(w http.ResponseWriter, r *http.Request, upload bool) ([]byte, error) {
 	if upload { // which is no text
 		return readAsked(w, r, maxUpload)
 	}
@@ -120,7 +120,7 @@ func (h *Handler) readPassed(w http.ResponseWriter, r *http.Request, upload bool
 	case err != nil:
 		return nil, err
 	case looksLikeNotification(body):
-		return nil, h.noRoute(r, errMisdirected)
+		return nil, errMisdirected
 	default:
 		return body, checkCharset(r.Header.Get("Content-Type"), body)
 	}

@@ -42,7 +42,7 @@ type environment struct {
 	patience  int    // how often a caller dials again that got no answer
 }
 
-// newWorld starts everything but Caddy, which layouts are for.
+// newEnvironment starts everything but Caddy, which layouts are for.
 func newEnvironment(t *testing.T) *environment {
 	t.Helper()
 	env := &environment{t: t, dir: t.TempDir(), clock: wepaytest.NewFakeClock(time.Now())}

@@ -202,13 +202,14 @@ func checkTakenV3(t *testing.T, d *wepaytest.Delivery) {
 	}
 }
 
-// heardOnce returns what the order service was told, which has to be one thing.
+// deliveredOnce returns the one callback that the order service got, signed and flat.
 func (env *environment) deliveredOnce() (callback, map[string]string) {
 	env.t.Helper()
 	delivered := env.orders.forget()
 	if len(delivered) != 1 {
 		env.t.Fatalf("the order service got %d times", len(delivered))
 	}
+	checkWebhook(env.t, delivered[0])
 	var fields map[string]string
 	if err := json.Unmarshal(delivered[0].body, &fields); err != nil {
 		env.t.Fatalf("the callback is no flat object of text: %v: %s", err, delivered[0].body)

@@ -106,7 +106,7 @@ func (f *fleet) burst(n int, acknowledged *atomic.Int64) {
 	senders.Wait()
 }
 
-// awaitHeard waits until the order service has been told of so many events.
+// awaitDelivered waits until the order service has been told of so many events.
 func (f *fleet) awaitDelivered(n int) {
 	f.t.Helper()
 	f.awaitSo(fmt.Sprintf("the order service hears of %d events", n), func() bool {

@@ -78,7 +78,7 @@ func (env *environment) reloads(times int, shop *merchant) {
 	}
 }
 
-// checkAllHeard demands that the order service got one event as often as
+// checkAllDelivered demands that the order service got one event as often as
 // WeChat was told that it was taken, or more.
 func (env *environment) checkAllDelivered(notified int64) {
 	env.t.Helper()

@@ -6,7 +6,6 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/xml"
 	"io"
 	"maps"
@@ -19,8 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
@@ -159,25 +156,9 @@ func checkTaken(t *testing.T, delivery *wepaytest.Delivery) {
 // returns its fields: those of the notification, each of them, as text.
 func checkCallback(t *testing.T, env *environment, m *merchant, delivery *wepaytest.Delivery) map[string]string {
 	t.Helper()
-	delivered := env.orders.forget()
-	if len(delivered) != 1 {
-		t.Fatalf("the order service got %d times", len(delivered))
-	}
-	got := delivered[0]
-	webhook, err := standardwebhooks.NewWebhook(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := webhook.Verify(got.body, got.header); err != nil {
-		t.Errorf("the callback's signature: %v", err)
-	}
-	if id := got.header.Get("webhook-id"); !strings.HasPrefix(id, "evt_") || got.path != "/paid/"+m.name ||
-		got.header.Get("Content-Type") != "application/json" {
-		t.Errorf("the callback came to %s with %v", got.path, got.header)
-	}
-	var fields map[string]string
-	if err := json.Unmarshal(got.body, &fields); err != nil {
-		t.Fatalf("the callback is no flat object of text: %v", err)
+	got, fields := env.deliveredOnce()
+	if got.path != "/paid/"+m.name {
+		t.Errorf("the callback came to %s", got.path)
 	}
 	if want := readXML(t, delivery.Body()); !maps.Equal(fields, want) {
 		t.Errorf("the order service got\n%v\nwants\n%v", fields, want)

@@ -41,8 +41,7 @@ func TestV3FromOrderToRefund(t *testing.T) {
 
 			delivery := env.pay(m, id)
 			checkTakenV3(t, delivery)
-			got, told := env.deliveredOnce()
-			checkWebhook(t, got)
+			_, told := env.deliveredOnce()
 			checkFields(t, told, map[string]string{
 				"return_code": "SUCCESS", "result_code": "SUCCESS", "appid": m.appID, "mch_id": m.mchID, "sub_mch_id": m.subMchID,
 				"out_trade_no": id, "total_fee": "1200", "attach": `shelf "7" & more`, "sign": "", "nonce_str": "",
@@ -58,8 +57,7 @@ func TestV3FromOrderToRefund(t *testing.T) {
 				t.Errorf("the refund was %v, and the same again %v", first, again)
 			}
 			checkTakenV3(t, env.finish(m, id, "SUCCESS"))
-			got, told = env.deliveredOnce()
-			checkWebhook(t, got)
+			_, told = env.deliveredOnce()
 			checkFields(t, told, map[string]string{
 				"return_code": "SUCCESS", "appid": m.appID, "mch_id": m.mchID, "sub_mch_id": m.subMchID, "out_trade_no": id,
 				"out_refund_no": "r-" + id, "refund_id": first["refund_id"], "refund_fee": "200", "total_fee": "1200",

@@ -8,9 +8,6 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// RulesOf are the fields that an operation's row takes.
-func RulesOf(op wepay.Operation) wepay.Rules { return calls[op].Rules }
-
 // Authorization is the header that signs a request.
 func Authorization(m *wepay.Merchant, method, uri, body string, now time.Time) (string, error) {
 	return authorization(m, method, uri, body, now)
