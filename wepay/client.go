@@ -30,6 +30,13 @@ type ClientOptions struct {
 	// apiv2.DefaultRiskEndpoint. For API v2.
 	RiskEndpoint string
 
+	// Sending is called before each call of Do or Native whose operation it may want
+	// to record, once what is to be sent is checked and complete: by the caller's
+	// goroutine, with the merchant as it acts for a sub-merchant, and with API v2's
+	// names whichever API carries it. An error of it ends the call, and nothing was
+	// sent. Nil: nothing is called.
+	Sending func(ctx context.Context, merchant *Merchant, op Operation, request Fields) error
+
 	// Omitted is called with each omission, by the goroutine that asked; nil: none
 	// is reported. For API v3.
 	Omitted func(Omission)

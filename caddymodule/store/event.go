@@ -34,6 +34,11 @@ type Event struct {
 	// payment before its refund. It is waited for only while it waits itself.
 	After string `json:"after,omitempty"`
 
+	// What it is known from; "" stands for SourceNotify. When what it is about
+	// happened at WeChat; zero: it does not say.
+	Source   Source    `json:"source,omitempty"`
+	Occurred time.Time `json:"occurred,omitzero"`
+
 	// The trace that the notification came with, passed on.
 	Trace http.Header `json:"trace,omitempty"`
 
@@ -74,7 +79,15 @@ const (
 	Delivered State = "delivered" // taken by the order service
 	Dead      State = "dead"      // given up
 	Dropped   State = "dropped"   // given up by an operator
+
+	// Quarantined contradicts what is known of its order: it is handed over only by
+	// Replay.
+	Quarantined State = "quarantined"
 )
+
+// MayDrop reports whether an event of the state may be taken out of the way: it is
+// neither delivered nor dropped.
+func (s State) MayDrop() bool { return s == Waiting || s == Dead || s == Quarantined }
 
 // Queue is a line of events that are handed over at their own pace, so that an
 // order service that is away holds up its own events alone.

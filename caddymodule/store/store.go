@@ -70,16 +70,17 @@ type Store interface {
 	// over.
 	Replay(ctx context.Context, id string) (was State, err error)
 
-	// Drop takes an event that waits or is dead out of the way, with a reason. It
-	// keeps its payload, and Replay undoes it. It returns [ErrNoEvent] or, for one
-	// that is delivered or dropped, [ErrWrongState].
+	// Drop takes an event that waits, is dead or quarantined out of the way, with a
+	// reason. It keeps its payload, and Replay undoes it. It returns [ErrNoEvent] or,
+	// for one that is delivered or dropped, [ErrWrongState].
 	Drop(ctx context.Context, id, reason string) error
 }
 
 // Options are what the app says of all stores.
 type Options struct {
-	// LongestWait is the longest time until an event that waits is due. 0: any.
-	LongestWait time.Duration
+	// LongestWait is the longest time until an event that waits is due, and
+	// LongestOrderWait until an order is. 0: any.
+	LongestWait, LongestOrderWait time.Duration
 
 	// Keep is how long the payload of what has ended stays; KeepRows is how long
 	// its row does. Older ones are removed in small portions, in rounds that are a

@@ -224,7 +224,7 @@ func (d *database) drop(ctx context.Context, id, reason string) error {
 		if err != nil {
 			return err
 		}
-		if e.State != store.Waiting && e.State != store.Dead {
+		if !e.State.MayDrop() {
 			return store.ErrWrongState
 		}
 		changed = row{e.Dropped(reason, d.now()), e.seq}

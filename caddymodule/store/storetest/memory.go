@@ -26,6 +26,7 @@ type place struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when something has changed
 	events  map[string]*kept
+	orders  map[orderKey]*store.Order
 	options store.Options
 }
 
@@ -39,7 +40,7 @@ type kept struct {
 
 // NewMemory returns an empty store, which is not open yet.
 func NewMemory() *Memory {
-	return &Memory{place: &place{changed: make(chan struct{}), events: make(map[string]*kept)}}
+	return &Memory{place: &place{changed: make(chan struct{}), events: make(map[string]*kept), orders: make(map[orderKey]*store.Order)}}
 }
 
 // Another returns another instance that has the same events, which is not open
@@ -97,6 +98,11 @@ func (p *place) sweep() {
 		}
 		if p.options.KeepRows > 0 && now.Sub(k.Ended) > p.options.KeepRows {
 			delete(p.events, id)
+		}
+	}
+	for key, o := range p.orders {
+		if p.options.KeepRows > 0 && !o.Ended.IsZero() && now.Sub(o.Ended) > p.options.KeepRows {
+			delete(p.orders, key)
 		}
 	}
 }
@@ -230,7 +236,7 @@ func (m *Memory) Drop(ctx context.Context, id, reason string) error {
 		switch {
 		case k == nil:
 			return store.ErrNoEvent
-		case k.State != store.Waiting && k.State != store.Dead:
+		case !k.State.MayDrop():
 			return store.ErrWrongState
 		}
 		m.keep(k, k.Dropped(reason, m.options.Now()))
