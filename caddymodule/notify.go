@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -131,7 +131,7 @@ func (h *Handler) readNotification(ctx context.Context, w http.ResponseWriter, r
 // take has a notification that came with a header handed over: now, or once it
 // is in the store.
 func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Header) error {
-	event, err := delivery.NewEvent(n, header, steady.Now())
+	event, err := store.NewEvent(n, store.SourceNotify, header, steady.Now())
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,6 @@ const (
 	// keptAnswer is how much of an answer is stored with the event, in bytes.
 	keptAnswer = 200
 )
-
-// sourceNotify is where an event came from: WeChat notified of it.
-const sourceNotify = "notify"
 
 // notTaken says why an order service did not take an event. It is an
 // ErrNotTaken.
@@ -173,7 +171,7 @@ func (c *Endpoint) request(ctx context.Context, url string, e *store.Event) (*ht
 	req.Header.Set("User-Agent", "caddy-wepay/"+wepay.Version)
 	req.Header.Set(standardwebhooks.HeaderWebhookID, e.ID)
 	req.Header.Set("wepay-merchant", headerText(e.Merchant))
-	req.Header.Set("wepay-source", sourceNotify)
+	req.Header.Set("wepay-source", string(cmp.Or(e.Source, store.SourceNotify)))
 	if e.EventType != "" {
 		req.Header.Set("wepay-event", headerText(e.EventType))
 	}

@@ -86,7 +86,7 @@ func deliver(t *testing.T, c *Endpoint, n *wepay.Notification, header http.Heade
 // event is what a notification becomes.
 func event(t *testing.T, n *wepay.Notification, header http.Header) *store.Event {
 	t.Helper()
-	e, err := NewEvent(n, header, time.Now())
+	e, err := store.NewEvent(n, store.SourceNotify, header, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

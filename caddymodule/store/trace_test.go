@@ -1,4 +1,4 @@
-package delivery
+package store
 
 import (
 	"net/http"
@@ -42,7 +42,7 @@ func TestTraceOf(t *testing.T) {
 				header[name] = values
 			}
 		}
-		if got := traceOf(header); got != nil {
+		if got := TraceOf(header); got != nil {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
@@ -58,7 +58,7 @@ func TestTraceOf(t *testing.T) {
 		"a value that is not printable": {[]string{"a=\x01"}, nil},
 	} {
 		header := traced(test.states...)
-		if got := traceOf(header); !reflect.DeepEqual(got, traced(test.want...)) {
+		if got := TraceOf(header); !reflect.DeepEqual(got, traced(test.want...)) {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}

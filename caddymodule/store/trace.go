@@ -1,4 +1,4 @@
-package delivery
+package store
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 // specification has every vendor take.
 const maxTraceState = 512
 
-// traceOf returns the trace that a notification came with, in its headers. WeChat
+// TraceOf returns the trace that a request came with, in its headers. WeChat
 // signs none of them, so that only what has the form of one is passed on.
 // Source: W3C, Trace Context.
-func traceOf(header http.Header) http.Header {
+func TraceOf(header http.Header) http.Header {
 	const parent, state = "Traceparent", "Tracestate"
 	if len(header[parent]) != 1 {
 		return nil

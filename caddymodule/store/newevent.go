@@ -1,4 +1,4 @@
-package delivery
+package store
 
 import (
 	"cmp"
@@ -6,26 +6,25 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// NewEvent returns what the order service is to get of a notification that came
-// with a header.
-func NewEvent(n *wepay.Notification, header http.Header, now time.Time) (*store.Event, error) {
+// NewEvent returns what the order service is to get of a notification, with the
+// trace in a header that it came with.
+func NewEvent(n *wepay.Notification, source Source, header http.Header, now time.Time) (*Event, error) {
 	payload, err := n.Payload()
 	if err != nil {
 		return nil, err
 	}
 	get := n.Fields.Get
-	e := &store.Event{
+	e := &Event{
 		ID: n.EventID(), Merchant: n.Merchant.Name, Kind: n.Kind, EventType: n.EventType,
 		OutTradeNo:    cmp.Or(get("out_trade_no"), get("combine_out_trade_no"), get("out_bill_no"), get("out_batch_no"), get("out_order_no")),
 		TransactionID: cmp.Or(get("transaction_id"), get("transfer_bill_no"), get("batch_id")),
 		OutRefundNo:   get("out_refund_no"),
 		Amount:        amount(n), Currency: cmp.Or(get("fee_type"), get("fee_type_0"), "CNY"),
-		After: n.PrecedingID(), Payload: payload,
-		Received: now, State: store.Waiting, Due: now, Since: now, Trace: traceOf(header),
+		After: n.PrecedingID(), Payload: payload, Source: source, Occurred: occurred(n),
+		Received: now, State: Waiting, Due: now, Since: now, Trace: TraceOf(header),
 	}
 	return e, nil
 }
@@ -65,4 +64,25 @@ func wholeFen(text string) int64 {
 		return 0
 	}
 	return fen
+}
+
+// times are the fields that say when something happened, in the forms that
+// timeLayouts has.
+var times = []string{"time_end", "time_end_0", "success_time", "update_time"}
+
+// timeLayouts are those of both APIs, in Beijing time where they name no zone.
+var timeLayouts = []string{"20060102150405", time.DateTime, time.RFC3339}
+
+// occurred is when a notification says that it happened; zero: it does not say, or
+// not in a form that is known.
+func occurred(n *wepay.Notification) time.Time {
+	for _, name := range times {
+		text := n.Fields.Get(name)
+		for _, layout := range timeLayouts {
+			if at, err := time.ParseInLocation(layout, text, wepay.Beijing); err == nil {
+				return at
+			}
+		}
+	}
+	return time.Time{}
 }

@@ -1,4 +1,4 @@
-package delivery
+package store
 
 import (
 	"testing"
@@ -15,6 +15,7 @@ func TestNewEvent(t *testing.T) {
 		amount                                            int64
 		currency                                          string
 	}
+	shop := &wepay.Merchant{Name: "shop", MchID: "1900000109"}
 	for name, test := range map[string]struct {
 		kind      wepay.Kind
 		eventType string
@@ -77,8 +78,8 @@ func TestNewEvent(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := &wepay.Notification{Kind: test.kind, Merchant: testMerchant, EventType: test.eventType, Fields: wepay.NewFields(test.fields)}
-			e, err := NewEvent(n, nil, time.Now())
+			n := &wepay.Notification{Kind: test.kind, Merchant: shop, EventType: test.eventType, Fields: wepay.NewFields(test.fields)}
+			e, err := NewEvent(n, SourceNotify, nil, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,5 +91,27 @@ func TestNewEvent(t *testing.T) {
 				t.Errorf("got %+v", e)
 			}
 		})
+	}
+}
+
+// When it happened is read in each form that WeChat writes.
+func TestOccurred(t *testing.T) {
+	at := time.Date(2026, 11, 30, 21, 5, 6, 0, wepay.Beijing)
+	for name, test := range map[string]struct {
+		field, value string
+		want         time.Time
+	}{
+		"payment":         {"time_end", "20261130210506", at},
+		"part of several": {"time_end_0", "20261130210506", at},
+		"refund":          {"success_time", "2026-11-30 21:05:06", at},
+		"of API v3":       {"success_time", "2026-11-30T13:05:06Z", at},
+		"transfer":        {"update_time", "2026-11-30T21:05:06+08:00", at},
+		"another form":    {"time_end", "soon", time.Time{}},
+		"none":            {"attach", "20261130210506", time.Time{}},
+	} {
+		n := &wepay.Notification{Kind: wepay.Payment, Fields: wepay.Fields{{Name: test.field, Value: test.value}}}
+		if got := occurred(n); !got.Equal(test.want) {
+			t.Errorf("%s: got %v", name, got)
+		}
 	}
 }
