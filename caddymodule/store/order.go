@@ -156,6 +156,7 @@ const (
 	OrderPartlyRefunded OrderState = "partly_refunded" // paid, and in part given back
 	OrderRefunded       OrderState = "refunded"        // given back whole; or a refund that has arrived
 	OrderAbnormal       OrderState = "abnormal"        // a refund that needs a person (退款异常)
+	OrderQuarantined    OrderState = "quarantined"     // what WeChat says of it contradicts it
 	OrderReconciled     OrderState = "reconciled"      // a daily bill
 )
 

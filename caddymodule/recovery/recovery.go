@@ -1,0 +1,271 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/wepay"
+)
+
+// Config is what a Recovery works with.
+type Config struct {
+	Ledger   *Ledger
+	Accounts map[string]*Account // by merchants' names
+	Logger   *zap.Logger
+
+	// Asked is called for each question, with how it ended.
+	Asked func(o *store.Order, result string)
+
+	// Learned is called for what an answer has changed.
+	Learned func(Taken)
+}
+
+// Account is a merchant's way to WeChat.
+type Account struct {
+	Merchant *wepay.Merchant
+
+	// Asker returns what asks over an API, or what the merchant lacks for that.
+	Asker func(wepay.API) (wepay.Asker, error)
+
+	// Close closes an order that is not paid.
+	Close func(ctx context.Context, in wepay.Fields) error
+}
+
+// Recovery asks WeChat about orders that nothing is heard of, until each has ended.
+type Recovery struct {
+	Config
+	paces   map[string]*pace // by mch_ids
+	workers chan struct{}
+	wake    chan struct{}
+	failed  sampler.Sampler
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	asking sync.WaitGroup
+}
+
+const (
+	// workers is how many questions are asked at a time.
+	workers = 16
+	// claimTerm is how long an order is another's that was claimed, and never asked
+	// about.
+	claimTerm = 2 * time.Minute
+	// questionTime bounds a question with all that follows from it.
+	questionTime = time.Minute
+	// lookEvery is how often the store is looked into for what others placed.
+	lookEvery = time.Second
+)
+
+// New returns a recovery that does nothing yet.
+func New(config Config) *Recovery {
+	r := &Recovery{Config: config, paces: make(map[string]*pace), workers: make(chan struct{}, workers)}
+	for _, account := range config.Accounts {
+		if r.paces[account.Merchant.MchID] == nil {
+			r.paces[account.Merchant.MchID] = newPace()
+		}
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+// Start begins to ask. Stop ends it.
+func (r *Recovery) Start() { r.asking.Go(r.run) }
+
+// Stop ends it. What is being asked is asked again.
+func (r *Recovery) Stop() {
+	r.cancel()
+	r.asking.Wait()
+}
+
+// run claims what is due, as long as there are workers for it.
+func (r *Recovery) run() {
+	for r.ctx.Err() == nil {
+		claimed, err := r.round()
+		switch {
+		case err != nil && r.ctx.Err() == nil:
+			if r.failed.Log("store") {
+				r.Logger.Error("looking for orders to ask about fails: it is tried again each second", zap.Error(err))
+			}
+		case err == nil && r.failed.Over("store"):
+			r.Logger.Info("orders are looked for again")
+		}
+		if claimed > 0 {
+			continue
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+// round has each merchant with due orders get its share of the workers that are
+// free, and returns how many orders that came to.
+func (r *Recovery) round() (claimed int, err error) {
+	select {
+	case r.workers <- struct{}{}: // wait for one
+		<-r.workers
+	case <-r.ctx.Done():
+		return 0, nil
+	}
+	first, err := r.Ledger.Store.FirstDue(r.ctx)
+	if err != nil {
+		return 0, err
+	}
+	now := r.Ledger.Now()
+	due := slices.DeleteFunc(slices.Sorted(maps.Keys(first)), func(merchant string) bool {
+		account := r.Accounts[merchant]
+		if account == nil || first[merchant].After(now) {
+			return true
+		}
+		_, paused := r.paces[account.Merchant.MchID].paused(time.Now())
+		return paused
+	})
+	if len(due) == 0 {
+		return 0, nil
+	}
+	share := max((cap(r.workers)-len(r.workers))/len(due), 1)
+	for _, merchant := range due {
+		limit := share
+		if r.paces[r.Accounts[merchant].Merchant.MchID].failing() {
+			limit = 1
+		}
+		orders, err := r.Ledger.Store.Claim(r.ctx, merchant, limit, claimTerm)
+		if err != nil {
+			return claimed, err
+		}
+		claimed += len(orders)
+		for _, o := range orders {
+			select {
+			case r.workers <- struct{}{}:
+			case <-r.ctx.Done():
+				return claimed, nil
+			}
+			r.asking.Go(func() {
+				defer func() { <-r.workers }()
+				r.resolve(o)
+			})
+		}
+	}
+	return claimed, nil
+}
+
+// resolve asks WeChat about an order, and records the answer.
+func (r *Recovery) resolve(o *store.Order) {
+	ctx, cancel := context.WithTimeout(r.ctx, questionTime)
+	defer cancel()
+	account := r.Accounts[o.Merchant]
+	if err := r.paces[account.Merchant.MchID].wait(ctx); err != nil {
+		return // it is due again soon
+	}
+	_, err := r.Ask(ctx, o)
+	if err == nil || r.ctx.Err() != nil {
+		return
+	}
+	level := zap.DebugLevel
+	var failed *wepay.Error
+	if !errors.As(err, &failed) && r.failed.Log(o.Merchant) {
+		level = zap.WarnLevel
+	}
+	r.Logger.Log(level, "asking about an order failed, and is tried again", append(fields(o), zap.Error(err))...)
+	if err := r.postpone(ctx, o); err != nil && r.ctx.Err() == nil {
+		r.Logger.Warn("an order is asked about again sooner than it should", append(fields(o), zap.Error(err))...)
+	}
+}
+
+// postpone has an order wait that WeChat gave no answer about.
+func (r *Recovery) postpone(ctx context.Context, o *store.Order) error {
+	return r.Ledger.update(ctx, o, func(now *store.Order) {
+		if now.Due.Equal(o.Due) { // else something else has become of it meanwhile
+			again := *now
+			again.Asked = max(again.Asked, 1)
+			r.Ledger.Schedule.postpone(&again, r.Ledger.Now())
+			now.Due = again.Due
+		}
+	})
+}
+
+// Ask asks WeChat about an order, closes it if it is time for that, and records what
+// came of it. The error is of the last question.
+func (r *Recovery) Ask(ctx context.Context, o *store.Order) (Taken, error) {
+	account := r.Accounts[o.Merchant]
+	if account == nil {
+		return Taken{}, fmt.Errorf("%w: %q, which placed the order", wepay.ErrNoMerchant, o.Merchant)
+	}
+	out, err := r.ask(ctx, account, o)
+	if err == nil && out.State == wepay.Pending && r.closes(o) {
+		out, err = r.close(ctx, account, o, out)
+	}
+	if err != nil {
+		r.Asked(o, "failed")
+		return Taken{}, err
+	}
+	r.Asked(o, string(out.State))
+	taken, err := r.Ledger.Learn(ctx, account.Merchant, o, out, store.SourceQuery)
+	if err != nil {
+		return Taken{}, fmt.Errorf("recording WeChat Pay's answer: %w", err)
+	}
+	if taken.Changed {
+		r.Learned(taken)
+	}
+	return taken, nil
+}
+
+// ask asks WeChat about an order once.
+func (r *Recovery) ask(ctx context.Context, account *Account, o *store.Order) (*wepay.Outcome, error) {
+	asker, err := account.Asker(o.API)
+	if err != nil {
+		return nil, err
+	}
+	out, err := asker.Outcome(ctx, o.Operation, o.Number, o.SubMchID)
+	var failed *wepay.Error
+	if err != nil && !errors.As(err, &failed) {
+		return nil, err // nothing was asked
+	}
+	if r.ctx.Err() == nil && r.paces[account.Merchant.MchID].answered(time.Now(), failed) {
+		r.Logger.Error("WeChat Pay has given no answer about orders for more than an hour", zap.String("merchant", o.Merchant), zap.Error(err))
+	}
+	return out, err
+}
+
+// closes reports whether it is time to close an order.
+func (r *Recovery) closes(o *store.Order) bool {
+	return !o.CloseAt.IsZero() && !r.Ledger.Now().Before(o.CloseAt) && o.Operation == wepay.PlaceOrder
+}
+
+// close closes an order at WeChat, and asks whether it is closed: it may have been
+// paid in the same moment, and over API v3 the answer to a closing proves nothing.
+func (r *Recovery) close(ctx context.Context, account *Account, o *store.Order, before *wepay.Outcome) (*wepay.Outcome, error) {
+	in := wepay.Fields{{Name: "out_trade_no", Value: o.Number}}
+	if o.SubMchID != "" {
+		in.Set("sub_mch_id", o.SubMchID)
+	}
+	err := account.Close(ctx, in)
+	var refused *wepay.Error
+	if err != nil && !(errors.As(err, &refused) && (refused.Verdict == wepay.Done || refused.Verdict == wepay.Query)) {
+		r.Logger.Warn("closing an unpaid order failed, and is tried again", append(fields(o), zap.Error(err))...)
+		return before, nil
+	}
+	return r.ask(ctx, account, o)
+}
+
+// fields name an order in the log.
+func fields(o *store.Order) []zap.Field {
+	named := []zap.Field{zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind))}
+	if o.Kind != store.Refund {
+		return append(named, zap.String("out_trade_no", o.Number))
+	}
+	if o.OutTradeNo != "" {
+		named = append(named, zap.String("out_trade_no", o.OutTradeNo))
+	}
+	return append(named, zap.String("out_refund_no", o.Number))
+}
