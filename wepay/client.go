@@ -30,11 +30,13 @@ type ClientOptions struct {
 	// apiv2.DefaultRiskEndpoint. For API v2.
 	RiskEndpoint string
 
-	// Sending is called before each call of Do or Native whose operation it may want
-	// to record, once what is to be sent is checked and complete: by the caller's
-	// goroutine, with the merchant as it acts for a sub-merchant, and with API v2's
-	// names whichever API carries it. An error of it ends the call, and nothing was
-	// sent. Nil: nothing is called.
+	// Sending is called once for each call of Do or Native that begins something with
+	// a number of the merchant's, which Asker.Outcome can ask about: right before the
+	// first byte goes out, when what is to be sent is checked and complete. It is
+	// called by the caller's goroutine, with the merchant as it acts for a
+	// sub-merchant, and with API v2's names whichever API carries it, the ids as
+	// appid, mch_id, sub_appid and sub_mch_id. The request may hold what is personal.
+	// An error ends the call with Again, and nothing was sent. Nil: nothing is called.
 	Sending func(ctx context.Context, merchant *Merchant, op Operation, request Fields) error
 
 	// Omitted is called with each omission, by the goroutine that asked; nil: none

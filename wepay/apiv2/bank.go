@@ -34,6 +34,7 @@ var bankCalls = map[wepay.Operation]call{
 		path: "/mmpaysptrans/pay_bank", certificate: true, identity: accountIdentity, signType: wepay.MD5, unsigned: true,
 		encrypted: map[string]string{"bank_no": "enc_bank_no", "true_name": "enc_true_name"},
 		Row: row.Row{
+			Number: "partner_trade_no",
 			Payout: true,
 			Rules: wepay.Rules{
 				{Name: "partner_trade_no", Required: true, Min: 8, Max: 32, Is: wepay.Alphanumeric},

@@ -61,18 +61,14 @@ func (c *Client) Download(ctx context.Context, op wepay.Operation, in wepay.Fiel
 	if !found || !call.Bill {
 		return nil, fmt.Errorf("%w: %s is no bill of API v2", wepay.ErrNoOperation, op)
 	}
-	request, s, err := c.prepare(ctx, op, call, in)
-	if err != nil {
-		return nil, err
-	}
-	body, err := call.seal(request, s)
+	p, err := c.prepare(ctx, op, call, in)
 	if err != nil {
 		return nil, err
 	}
 	failed := call.Failure(c.merchant, op)
 	var bill *wepay.Bill
 	var refused wepay.Fields
-	err = c.send(ctx, call, body, nil, func(resp *http.Response) (err error) {
+	err = c.send(ctx, call, p.body, nil, func(resp *http.Response) (err error) {
 		bill, refused, err = openBill(call, resp)
 		return err
 	})

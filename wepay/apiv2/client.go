@@ -101,56 +101,80 @@ func (c *Client) once(ctx context.Context, op wepay.Operation, in wepay.Fields) 
 
 // call does an operation with one request, as a row says.
 func (c *Client) call(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (wepay.Fields, error) {
-	request, s, err := c.prepare(ctx, op, call, in)
+	p, err := c.prepare(ctx, op, call, in)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.ask(ctx, op, call, s, request)
+	if err := call.Announce(ctx, c.options.Sending, p.merchant, op, p.announced); err != nil {
+		return nil, err
+	}
+	reply, err := c.ask(ctx, op, call, p)
 	if err != nil {
 		return nil, err
 	}
 	if call.result != nil {
-		return call.result(c, s, request, reply), nil
+		return call.result(c, p.signing, p.request, reply), nil
 	}
 	return reply, nil
 }
 
-// prepare checks the caller's fields, adds the merchant's, and returns how the
-// request is signed.
-func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (wepay.Fields, signing, error) {
-	merchant, request, err := call.actFor(c.merchant, in)
-	if err != nil {
-		return nil, signing{}, err
+// prepared is a request that is ready to be sent.
+type prepared struct {
+	merchant *wepay.Merchant // as it acts for a sub-merchant
+	request  wepay.Fields    // the caller's fields and the merchant's
+	signing
+	body []byte
+}
+
+// announced returns the request with the ids under the names that most calls have
+// for them.
+func (p *prepared) announced() wepay.Fields {
+	request := p.request.Clone()
+	for _, field := range commonIdentity.fields(p.merchant) {
+		request.Set(field.Name, field.Value)
 	}
-	if request, err = call.Prepare(merchant, request); err != nil {
-		return nil, signing{}, err
+	return request
+}
+
+// prepare checks the caller's fields, adds the merchant's, and signs them.
+func (c *Client) prepare(ctx context.Context, op wepay.Operation, call call, in wepay.Fields) (p prepared, err error) {
+	if p.merchant, p.request, err = call.actFor(c.merchant, in); err != nil {
+		return p, err
 	}
-	if err := wepay.CheckExpiry(request, c.options.Now()); err != nil {
-		return nil, signing{}, err
+	if p.request, err = call.Prepare(p.merchant, p.request); err != nil {
+		return p, err
 	}
-	if call.certificate && !merchant.Sandbox { // which wants none
-		if err := merchant.RequireCertificate(); err != nil {
-			return nil, signing{}, err
+	if err := wepay.CheckExpiry(p.request, c.options.Now()); err != nil {
+		return p, err
+	}
+	if call.certificate && !p.merchant.Sandbox { // which wants none
+		if err := p.merchant.RequireCertificate(); err != nil {
+			return p, err
 		}
 	}
 	if call.encrypted != nil {
-		if err := c.encrypt(ctx, call.encrypted, &request); err != nil {
-			return nil, signing{}, err
+		if err := c.encrypt(ctx, call.encrypted, &p.request); err != nil {
+			return p, err
 		}
 	}
-	for _, field := range call.identity.fields(merchant) {
-		request.Set(field.Name, field.Value)
+	for _, field := range call.identity.fields(p.merchant) {
+		p.request.Set(field.Name, field.Value)
 	}
-	s, err := c.signing(ctx, op, call)
-	return request, s, err
+	if p.signing, err = c.signing(ctx, op, call); err != nil {
+		return p, err
+	}
+	p.body, err = call.seal(p.request, p.signing)
+	return p, err
 }
 
-// actFor is Merchant.ActFor for calls that can name a sub-merchant. Others keep the
-// caller's fields, and their rules reject sub_mch_id: whoever names a sub-merchant
-// must not pay from the partner's own account.
+// actFor is Merchant.ActFor for calls that can name a sub-merchant. Others are the
+// merchant's own and keep the caller's fields, and their rules reject sub_mch_id:
+// whoever names a sub-merchant must not pay from the partner's own account.
 func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay.Fields, error) {
 	if c.identity.subMchID == "" {
-		return m, in.Clone(), nil
+		own := *m
+		own.SubMchID, own.SubAppID = "", ""
+		return &own, in.Clone(), nil
 	}
 	if _, found := in.Lookup("sub_appid"); found && c.identity.subAppID == "" {
 		return nil, nil, &wepay.FieldError{Field: "sub_appid", Reason: "WeChat Pay knows no such field here"}

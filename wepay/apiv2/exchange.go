@@ -30,17 +30,13 @@ func (c *Client) signing(ctx context.Context, op wepay.Operation, call call) (si
 	return signing{cmp.Or(call.signType, c.merchant.SignType), c.merchant.PartnerKey}, nil
 }
 
-// ask signs and sends a request, and returns the verified reply if it reports
-// success, without its signature.
-func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signing, request wepay.Fields) (wepay.Fields, error) {
+// ask sends a request, and returns the verified reply if it reports success, without
+// its signature.
+func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, p prepared) (wepay.Fields, error) {
 	failed := call.Failure(c.merchant, op)
-	body, err := call.seal(request, s)
-	if err != nil {
-		return nil, err
-	}
 	var reply wepay.Fields
 	var open []error
-	err = c.send(ctx, call, body, func(err error) { open = append(open, c.quoteError(err)) }, func(resp *http.Response) (err error) {
+	err := c.send(ctx, call, p.body, func(err error) { open = append(open, c.quoteError(err)) }, func(resp *http.Response) (err error) {
 		defer resp.Body.Close()
 		reply, err = call.readReply(resp.StatusCode, resp.Body)
 		return err
@@ -56,7 +52,7 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, s signi
 	if reply.Get("return_code") != "SUCCESS" {
 		return nil, refused()
 	}
-	if err := call.checkReply(request, reply, s.key); err != nil {
+	if err := call.checkReply(p.request, reply, p.key); err != nil {
 		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 	}
 	// Some unsigned replies have no second layer; those of payouts do.

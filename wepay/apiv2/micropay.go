@@ -15,6 +15,7 @@ var codeCalls = map[wepay.Operation]call{
 		path:    "/pay/micropay",
 		timeout: 30 * time.Second, // the bank may be slow
 		Row: row.Row{
+			Number:   "out_trade_no",
 			Rules:    wepay.MicropayRules,
 			Complete: (*wepay.Merchant).CompleteMicropay,
 			Echoes:   []string{"out_trade_no"}, Answers: []string{"transaction_id"},

@@ -14,6 +14,7 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		path: "/pay/unifiedorder",
 		Row: row.Row{
+			Number:     "out_trade_no",
 			Rules:      wepay.OrderRules,
 			Check:      checkOrderText,
 			Complete:   completeOrder,
@@ -56,6 +57,7 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.Refund: {
 		path: "/secapi/pay/refund", certificate: true,
 		Row: row.Row{
+			Number:     "out_refund_no",
 			Rules:      wepay.RefundRules,
 			Check:      wepay.CheckRefund,
 			Echoes:     []string{"out_refund_no", "out_trade_no", "transaction_id"},

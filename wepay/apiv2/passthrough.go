@@ -108,7 +108,11 @@ func (c *Client) Pass(ctx context.Context, to string, in wepay.Fields) (wepay.Fi
 	if _, leftOut := in.Lookup("nonce_str"); leftOut {
 		call.nonceless = true
 	}
-	return c.ask(ctx, Pass, call, s, request)
+	body, err := call.seal(request, s)
+	if err != nil {
+		return nil, err
+	}
+	return c.ask(ctx, Pass, call, prepared{request: request, signing: s, body: body})
 }
 
 // checkPassed says what is wrong with fields of which nothing is known.

@@ -67,6 +67,7 @@ var payoutCalls = map[wepay.Operation]call{
 	wepay.SendRedPacket: {
 		path: "/mmpaymkttransfers/sendredpack", certificate: true, identity: redPacketIdentity, signType: wepay.MD5, unsigned: true,
 		Row: row.Row{
+			Number: "mch_billno",
 			Payout: true,
 			Rules: slices.Concat(redPacketRules, wepay.Rules{
 				{Name: "total_num", Is: wepay.OneOf("1")},
@@ -82,6 +83,7 @@ var payoutCalls = map[wepay.Operation]call{
 		path: "/mmpaymkttransfers/sendgroupredpack", certificate: true, identity: redPacketIdentity, signType: wepay.MD5,
 		unsigned: true,
 		Row: row.Row{
+			Number: "mch_billno",
 			Payout: true,
 			Rules: slices.Concat(redPacketRules, wepay.Rules{
 				{Name: "total_num", Required: true, Is: wepay.Between(3, 20)},
@@ -111,6 +113,7 @@ var payoutCalls = map[wepay.Operation]call{
 		path: "/mmpaymkttransfers/promotion/transfers", certificate: true, identity: transferIdentity, signType: wepay.MD5,
 		unsigned: true,
 		Row: row.Row{
+			Number: "partner_trade_no",
 			Payout: true,
 			Rules: append(slices.Clone(wepay.TransferRules),
 				wepay.Rule{Name: "check_name", Required: true, Is: wepay.CheckName},

@@ -25,6 +25,7 @@ var batchCalls = map[wepay.Operation]call{
 	wepay.TransferBatch: {
 		method: http.MethodPost, path: "/v3/transfer/batches", as: forAccount,
 		Row: row.Row{
+			Number: "out_batch_no",
 			Payout: true,
 			Rules: wepay.Rules{
 				{Name: "out_batch_no", Required: true, Max: 32, Is: wepay.Alphanumeric},

@@ -49,6 +49,7 @@ var combineCalls = map[wepay.Operation]call{
 	wepay.CombineOrder: {
 		method: http.MethodPost, path: "/v3/combine-transactions/{trade_type}", as: forAccount,
 		Row: row.Row{
+			Number: "combine_out_trade_no",
 			Rules: wepay.Rules{
 				combinedNumber,
 				{Name: subOrders, Required: true, Max: 64 << 10, Is: wepay.JSON},

@@ -32,6 +32,9 @@ func (x *exchange) ask(ctx context.Context) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := x.call.Announce(ctx, x.client.options.Sending, x.merchant, x.op, x.in.Clone); err != nil {
+		return nil, err
+	}
 	r.open = func(err error) { x.open = append(x.open, x.client.quoter.QuoteError(err)) }
 	answer, err := x.client.sendAndRead(ctx, r, func(resp *http.Response) (*reply, error) { return x.client.read(ctx, resp) })
 	if err != nil {

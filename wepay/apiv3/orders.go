@@ -39,7 +39,8 @@ var orderCalls = map[wepay.Operation]call{
 	wepay.PlaceOrder: {
 		method: http.MethodPost, path: "/v3/pay/[partner/]transactions/{trade_type}",
 		Row: row.Row{
-			Rules: instead(wepay.OrderRules, outTradeNo, attach), Check: checkIdentity, Complete: (*wepay.Merchant).CompleteOrder,
+			Number: "out_trade_no",
+			Rules:  instead(wepay.OrderRules, outTradeNo, attach), Check: checkIdentity, Complete: (*wepay.Merchant).CompleteOrder,
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryOrder, Verdicts: placeVerdicts,
 		},
 		in: slices.Concat(asMerchant, fieldMap{

@@ -14,7 +14,8 @@ var refundCalls = map[wepay.Operation]call{
 	wepay.Refund: {
 		method: http.MethodPost, path: "/v3/refund/domestic/refunds",
 		Row: row.Row{
-			Rules: wepay.RefundRules, Check: wepay.CheckRefund,
+			Number: "out_refund_no",
+			Rules:  wepay.RefundRules, Check: wepay.CheckRefund,
 			Echoes:     []string{"out_refund_no", "out_trade_no", "transaction_id", "refund_fee", "total_fee"},
 			Answers:    []string{"refund_id"},
 			Repeatable: true, Unknown: wepay.Query, Ask: wepay.QueryRefund,

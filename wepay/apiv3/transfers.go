@@ -41,6 +41,7 @@ var transferCalls = map[wepay.Operation]call{
 	wepay.Transfer: {
 		method: http.MethodPost, path: "/v3/fund-app/mch-transfer/[partner/]transfer-bills", as: forNamed,
 		Row: row.Row{
+			Number: "partner_trade_no",
 			Payout: true,
 			Rules: append(slices.Clone(wepay.TransferRules),
 				wepay.Rule{Name: "check_name", Is: wepay.CheckName},

@@ -4,6 +4,7 @@ package row
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +18,10 @@ import (
 type Row struct {
 	Payout bool // money leaves the account for a payee that the caller names
 	Bill   bool // the call is for Download, not for Do
+
+	// Number is the field of the merchant's own number of what the call begins, under
+	// which Ask tells its outcome; "": the call begins nothing that is followed.
+	Number string
 
 	Rules wepay.Rules              // the fields that a caller may give; nil: any
 	Check func(wepay.Fields) error // rules between fields; nil: none
@@ -89,6 +94,22 @@ func (r *Row) CheckAnswers(reply wepay.Fields) error {
 		if reply.Get(name) == "" {
 			return fmt.Errorf("the reply lacks %s", name)
 		}
+	}
+	return nil
+}
+
+// Announce tells of a call that begins something, right before it is sent: see
+// wepay.ClientOptions.Sending. The error is a *wepay.Error that says that nothing was
+// sent.
+func (r *Row) Announce(
+	ctx context.Context, sending func(context.Context, *wepay.Merchant, wepay.Operation, wepay.Fields) error,
+	m *wepay.Merchant, op wepay.Operation, request func() wepay.Fields,
+) error {
+	if sending == nil || r.Number == "" {
+		return nil
+	}
+	if err := sending(ctx, m, op, request()); err != nil {
+		return r.Unanswered(r.Failure(m, op), fmt.Errorf("%w: %w", err, endpoints.ErrNotSent))
 	}
 	return nil
 }
