@@ -79,7 +79,7 @@ type Error struct {
 	Code      string    // WeChat's err_code, where WeChat gave one, in API v2's word
 	V3Code    string    // WeChat's own word for it, where that was over API v3
 	Message   string    // WeChat's err_code_des or return_msg
-	Unsigned  bool      // the refusal is not signed although API v3 signs: Code and Message are unproven
+	Unsigned  bool      // the refusal is not signed although WeChat signs such: Code and Message are unproven
 	Verdict   Verdict   // whether the same call may be sent again
 	Ask       Operation // the operation that tells the outcome, where there is one
 	Err       error     // the cause, where it was not WeChat that refused

@@ -86,8 +86,11 @@ func (n *Notification) EventID() string {
 		return n.event(n.Kind, n.Fields.Get("order_id"), n.Fields.Get("out_order_no"), n.Fields.Get("event_type"),
 			n.Fields.Get("receiver_type"), n.Fields.Get("receiver_account"), n.Fields.Get("receiver_amount"), n.Fields.Get("success_time"))
 	default:
-		number := cmp.Or(n.Fields.Get("transaction_id"), n.Fields.Get("out_trade_no"))
-		return n.event(n.Kind, number, n.Fields.Get("result_code"), n.Fields.Get("trade_state"))
+		number, state := cmp.Or(n.Fields.Get("transaction_id"), n.Fields.Get("out_trade_no")), n.Fields.Get("trade_state")
+		if state == "SUCCESS" { // which not every notification says of the same
+			state = ""
+		}
+		return n.event(n.Kind, number, n.Fields.Get("result_code"), state)
 	}
 }
 

@@ -36,6 +36,7 @@ func TestEventID(t *testing.T) {
 		{"the same under another name", paid(direct(), nil), paid(direct(named("b")), nil), true},
 		{"another transaction", paid(direct(), nil), paid(direct(), map[string]string{"transaction_id": "43"}), false},
 		{"another outcome", paid(direct(), nil), paid(direct(), map[string]string{"result_code": "FAIL"}), false},
+		{"with trade_state", paid(direct(), nil), paid(direct(), map[string]string{"trade_state": "SUCCESS"}), true},
 		{"another trade_state", paid(direct(), nil), paid(direct(), map[string]string{"trade_state": "PAY_FAIL"}), false},
 		{"another merchant", paid(direct(), nil), paid(direct(mch("1")), nil), false},
 		{"another sub-merchant", paid(partner(sub("1")), nil), paid(partner(sub("2")), nil), false},

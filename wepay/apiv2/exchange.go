@@ -50,7 +50,9 @@ func (c *Client) ask(ctx context.Context, op wepay.Operation, call call, p prepa
 		return failed
 	}
 	if reply.Get("return_code") != "SUCCESS" {
-		return nil, refused()
+		err := refused()
+		failed.Unsigned = failed.Code != "" && !call.unsigned // WeChat signs what has a code
+		return nil, err
 	}
 	if err := call.checkReply(p.request, reply, p.key); err != nil {
 		return nil, call.Unanswered(failed, fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))

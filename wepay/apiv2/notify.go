@@ -69,7 +69,7 @@ func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", wepay.ErrUnconfirmed, err)
 		}
-		return &wepay.Notification{Kind: wepay.Refunded, Merchant: c.merchant, EventType: refundEvents[refund.Get("refund_status")], Fields: refund}, nil
+		return refunded(c.merchant, refund), nil
 	}
 	if err := Verify(u.fields, key); err != nil {
 		return nil, err
@@ -84,6 +84,11 @@ func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification
 		return nil, err
 	}
 	return &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, EventType: paymentEvent(u.fields), Fields: u.fields}, nil
+}
+
+// refunded is the notification of a refund.
+func refunded(merchant *wepay.Merchant, refund wepay.Fields) *wepay.Notification {
+	return &wepay.Notification{Kind: wepay.Refunded, Merchant: merchant, EventType: refundEvents[refund.Get("refund_status")], Fields: refund}
 }
 
 // refundEvents are API v3's words for what became of a refund, by API v2's.
@@ -122,7 +127,7 @@ func checkPayment(fields wepay.Fields) error {
 	tradeType, state := fields.Get("trade_type"), fields.Get("trade_state")
 	contract := tradeType == "PAP" || fields.Get("contract_id") != ""
 	switch {
-	case tradeType == "MICROPAY" || tradeType == "FACEPAY":
+	case atCounter(fields):
 		return fmt.Errorf("%w: it is a reply to a payment at a counter", wepay.ErrNotPayment)
 	case tradeType == "" && !contract:
 		return fmt.Errorf("%w: it has neither trade_type nor contract_id", wepay.ErrNotPayment)
@@ -133,15 +138,21 @@ func checkPayment(fields wepay.Fields) error {
 	case state != "" && state != "SUCCESS":
 		return fmt.Errorf("%w: its trade_state is not SUCCESS", wepay.ErrNotPayment)
 	}
-	return checkPaid(fields)
+	return checkPaid(fields, "transaction_id", "bank_type")
 }
 
-// checkPaid says what a payment that succeeded lacks.
-func checkPaid(fields wepay.Fields) error {
+// atCounter reports whether a payment is of a kind that WeChat does not notify of.
+func atCounter(fields wepay.Fields) bool {
+	return slices.Contains([]string{"MICROPAY", "FACEPAY"}, fields.Get("trade_type"))
+}
+
+// checkPaid says what a payment that succeeded lacks, of its total and what is
+// required.
+func checkPaid(fields wepay.Fields, required ...string) error {
 	if fields.Get("result_code") != "SUCCESS" {
 		return fmt.Errorf("%w: its result_code is not SUCCESS", wepay.ErrNotPayment)
 	}
-	for _, name := range []string{"transaction_id", "bank_type"} {
+	for _, name := range required {
 		if fields.Get(name) == "" {
 			return fmt.Errorf("%w: it has no %s", wepay.ErrNotPayment, name)
 		}

@@ -140,13 +140,18 @@ func (b *transferBill) created() object {
 func (b *transferBill) sub() string { return b.request.text("sub_mchid") }
 
 // resource is a transfer in query and notification, which spell the merchant's number
-// mch_id.
+// mch_id, and a partner's mchid. That of a partner is documented for the query alone.
 func (b *transferBill) resource() object {
-	return object{
+	out := object{
 		"mch_id": b.account.MchID, "out_bill_no": b.number, "transfer_bill_no": b.id, "state": b.state,
 		"transfer_amount": b.fee, "openid": b.request.text("openid"), "fail_reason": b.reason,
 		"create_time": moment(b.at), "update_time": moment(b.since),
-	}.without("fail_reason")
+	}
+	if sub := b.sub(); sub != "" {
+		out["sub_mchid"], out["mchid"] = sub, b.account.MchID
+		delete(out, "mch_id")
+	}
+	return out.without("fail_reason")
 }
 
 func (x *v3exchange) findTransfer() (*transferBill, *v3refusal) {
@@ -167,10 +172,6 @@ func (x *v3exchange) queryTransferV3() (object, *v3refusal) {
 	}
 	out := b.resource()
 	out["appid"], out["transfer_remark"] = b.request.text("appid"), b.request.text("transfer_remark")
-	if sub := b.sub(); sub != "" {
-		out["sub_mchid"], out["mchid"] = sub, b.account.MchID
-		delete(out, "mch_id")
-	}
 	return out, nil
 }
 
