@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -13,8 +16,11 @@ import (
 type Orders interface {
 	// Transact runs something in one transaction: what it reads through the Tx
 	// nobody changes until it ends, and what it writes is durable when Transact
-	// returns nil. An error of run undoes all of it and is returned. Run may be
-	// called again after it was undone, and must do nothing that cannot be.
+	// returns nil. An error of run, or of the Tx, undoes all of it and is returned.
+	//
+	// Run may be called again after it was undone, and must do nothing that cannot
+	// be. Others may have to wait for it: it neither blocks nor calls the store, but
+	// through the Tx, which ends with it.
 	Transact(ctx context.Context, run func(Tx) error) error
 
 	// FirstDue returns the merchants that have orders with a Due, and when the
@@ -24,11 +30,11 @@ type Orders interface {
 	// Claim takes up to limit orders of a merchant that are due, those due first
 	// before others, and has them due again after a term: until then no other Claim
 	// returns them, and whoever dies with one leaves it to another. It returns them
-	// as they were, but with the new Due. An order that is due further ahead than
-	// Options.LongestOrderWait is due now: a clock was wrong.
+	// as they were, but with the new Due, by Options.Now. An order that is due further
+	// ahead than Options.LongestOrderWait is due now: a clock was wrong.
 	Claim(ctx context.Context, merchant string, limit int, term time.Duration) ([]*Order, error)
 
-	// ListOrders is List for orders; the latest placed first.
+	// ListOrders is List for orders: the latest placed first.
 	ListOrders(ctx context.Context, filter OrderFilter, after string, limit int) (orders []*Order, next string, err error)
 
 	// CountOrders returns how many orders there are, for each merchant, kind and
@@ -37,29 +43,34 @@ type Orders interface {
 
 	// Match returns the orders of a kind that have one of the numbers, and the events
 	// without their payloads that have one of them as their TransactionID, OutTradeNo
-	// or OutRefundNo. There are at most MostNumbers.
+	// or OutRefundNo, in any order. There are at most MostNumbers.
 	Match(ctx context.Context, kind OrderKind, numbers []string) (orders []*Order, events []*Event, err error)
 
 	// Occurred calls each for every event of a queue, without its payload, that is
 	// about what happened from one time on and before another, until each returns an
-	// error. No event is called for whose Received is an hour or more before from.
+	// error, which it returns. No event is called for whose Received is an hour or more
+	// before from. It may take long, and holds nothing up: what is put or settled
+	// meanwhile may be seen or not.
 	Occurred(ctx context.Context, queue Queue, from, to time.Time, each func(*Event) error) error
 }
 
 // MostNumbers bounds the numbers of one Match.
 const MostNumbers = 500
 
-// Tx is a transaction of a store.
+// Tx is a transaction of a store. It sees what it has written itself.
 type Tx interface {
-	// Orders returns the orders of a kind and number, of whichever account.
+	// Orders returns the orders of a kind and number, of whichever account, the
+	// latest placed first. Where there is none yet, and another transaction places one
+	// with that number meanwhile, SetOrder has this one run again.
 	Orders(kind OrderKind, number string) ([]*Order, error)
 
 	// Refunds returns the refunds of an order of an account, by the order's
-	// out_trade_no.
+	// out_trade_no, the latest placed first. None is added meanwhile if whoever adds
+	// one has read the order itself first, as this transaction must have.
 	Refunds(mchID, subMchID, outTradeNo string) ([]*Order, error)
 
 	// SetOrder stores an order, in the place of the one with its Kind, Number, MchID
-	// and SubMchID, if there is one.
+	// and SubMchID, if there is one. It refuses what Order.Check does.
 	SetOrder(*Order) error
 
 	// Put stores an event, as Store.Put does.
@@ -120,7 +131,7 @@ type Order struct {
 	Ended  time.Time `json:"ended,omitzero"`
 
 	// WeChat's word and text of the last refusal, or why there was no answer. It is
-	// stored as [Text] returns it.
+	// stored as [Text] returns it; all other texts must be UTF-8 without a NUL.
 	Reason string `json:"reason,omitempty"`
 
 	// The webhook-id of the event that the order service was told by.
@@ -128,6 +139,28 @@ type Order struct {
 
 	// The trace that the call came with.
 	Trace http.Header `json:"trace,omitempty"`
+}
+
+// Check returns why an order cannot be stored, or nil: its kind or state is none of
+// this package's, it has no number, or has a text that not every database stores.
+func (o *Order) Check() error {
+	switch {
+	case !slices.Contains(OrderKinds(), o.Kind):
+		return fmt.Errorf("order %q: %q is no kind of orders", o.Number, o.Kind)
+	case !slices.Contains(OrderStates(), o.State):
+		return fmt.Errorf("order %q: %q is no state of orders", o.Number, o.State)
+	case o.Number == "":
+		return errors.New("an order has no number")
+	}
+	for _, text := range []string{
+		o.Number, o.MchID, o.SubMchID, o.Merchant, o.AppID, string(o.Operation), string(o.API), o.OutTradeNo, o.TransactionID, o.Currency,
+		string(o.Source), o.EventID,
+	} {
+		if text != Text(text) {
+			return fmt.Errorf("order %q has a text that is not UTF-8, or has a NUL in it: %q", o.Number, text)
+		}
+	}
+	return nil
 }
 
 // OrderKind is what an order is about.
@@ -141,6 +174,9 @@ const (
 	Transfer  OrderKind = "transfer"   // to a wallet, to a bank card, or as a red packet
 	DailyBill OrderKind = "daily_bill" // whose Number is the day, such as 2026-11-30
 )
+
+// OrderKinds returns all kinds.
+func OrderKinds() []OrderKind { return []OrderKind{Ordered, Combined, Refund, Transfer, DailyBill} }
 
 // OrderState is what is known of an order.
 type OrderState string
@@ -159,6 +195,14 @@ const (
 	OrderQuarantined    OrderState = "quarantined"     // what WeChat says of it contradicts it
 	OrderReconciled     OrderState = "reconciled"      // a daily bill
 )
+
+// OrderStates returns all states.
+func OrderStates() []OrderState {
+	return []OrderState{
+		OrderPlaced, OrderUnknown, OrderPaid, OrderClosed, OrderFailed, OrderRefunding, OrderPartlyRefunded, OrderRefunded,
+		OrderAbnormal, OrderReconciled,
+	}
+}
 
 // Source is what an event, or the state of an order, is known from.
 type Source string

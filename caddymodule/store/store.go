@@ -1,5 +1,6 @@
 // Package store keeps what the server has promised: every verified notification
-// until the order service has taken it, and its record for long after.
+// until the order service has taken it, every order until its fate is known, and
+// their records for long after.
 //
 // A [Store] is a Caddy module of the namespace wepay.store. Package sqlstore has
 // those for SQLite, PostgreSQL and MySQL; package storetest has the contract that
@@ -12,7 +13,7 @@ import (
 	"time"
 )
 
-// Store keeps events. All methods but Open and Close may be called by many
+// Store keeps events and [Orders]. All methods but Open and Close may be called by many
 // goroutines, by those of several configs at once (a reload starts the new one
 // before the old one ends), and, where a store is shared by several servers, by
 // all of them. A method returns when its context ends, with the context's error,
@@ -74,6 +75,8 @@ type Store interface {
 	// reason. It keeps its payload, and Replay undoes it. It returns [ErrNoEvent] or,
 	// for one that is delivered or dropped, [ErrWrongState].
 	Drop(ctx context.Context, id, reason string) error
+
+	Orders
 }
 
 // Options are what the app says of all stores.
@@ -82,8 +85,8 @@ type Options struct {
 	// LongestOrderWait until an order is. 0: any.
 	LongestWait, LongestOrderWait time.Duration
 
-	// Keep is how long the payload of what has ended stays; KeepRows is how long
-	// its row does. Older ones are removed in small portions, in rounds that are a
+	// Keep is how long the payload of an event that has ended stays; KeepRows is how
+	// long the row of what has ended does, also of an order. Older ones are removed in small portions, in rounds that are a
 	// tenth of Keep apart and at most a minute. 0: for ever.
 	Keep, KeepRows time.Duration
 

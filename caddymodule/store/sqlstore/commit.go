@@ -15,11 +15,30 @@ type job struct {
 	event *store.Event
 	apply func(session) error
 
+	// That apply adds events or orders, and the events.
+	transaction bool
+	puts        []*job
+
 	added bool
 	err   error
 	taken atomic.Bool
 	done  chan struct{}
 }
+
+// adds reports whether a job stores what is new, and how many bytes that may have.
+func (j *job) adds() (adds bool, bytes int) {
+	switch {
+	case j.event != nil:
+		return true, len(j.event.Payload)
+	case j.transaction:
+		return true, usualPayload
+	default:
+		return false, 0
+	}
+}
+
+// usualPayload is more than most events have.
+const usualPayload = 4096
 
 // What is written in one transaction, at most.
 const (
@@ -90,9 +109,8 @@ func (c *committer) batch(first *job) (batch []*job) {
 	for j := first; ; {
 		if j.taken.CompareAndSwap(false, true) {
 			batch = append(batch, j)
-			if j.event != nil {
-				bytes += len(j.event.Payload)
-			}
+			_, more := j.adds()
+			bytes += more
 		}
 		if len(batch) == mostJobs || bytes > mostPayload {
 			return batch
@@ -105,13 +123,13 @@ func (c *committer) batch(first *job) (batch []*job) {
 	}
 }
 
-// commit writes a batch. Events that there is no room for, or that could get lost,
+// commit writes a batch. Events and orders that there is no room for, or that could get lost,
 // are refused; what else there is to write is written all the same.
 func (c *committer) commit(batch []*job) {
 	events, bytes := 0, 0
 	for _, j := range batch {
-		if j.event != nil {
-			events, bytes = events+1, bytes+len(j.event.Payload)
+		if adds, more := j.adds(); adds {
+			events, bytes = events+1, bytes+more
 		}
 	}
 	if events > 0 {
@@ -157,10 +175,10 @@ func failAll(batch []*job, err error) {
 	}
 }
 
-// refusePuts ends the jobs that put events, and returns the others.
+// refusePuts ends the jobs that store what is new, and returns the others.
 func refusePuts(batch []*job, err error) (others []*job) {
 	for _, j := range batch {
-		if j.event == nil {
+		if adds, _ := j.adds(); !adds {
 			others = append(others, j)
 			continue
 		}

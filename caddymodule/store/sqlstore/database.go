@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,11 +62,8 @@ type database struct {
 	schedule *schedule
 	commits  *committer
 
-	counts struct {
-		mu    sync.Mutex
-		last  []store.Count
-		until time.Time
-	}
+	counts      counted[store.Count]
+	orderCounts counted[store.OrderCount]
 
 	background sync.WaitGroup
 }
@@ -240,128 +235,4 @@ func (d *database) drop(ctx context.Context, id, reason string) error {
 func (d *database) store(s session, e row) error {
 	_, err := s.exec(setProgress+d.dialect.free+" WHERE seq = ?", append(progressArgs(e.Event), e.seq)...)
 	return err
-}
-
-// list returns events, the latest received first.
-func (d *database) list(ctx context.Context, f store.Filter, after string, limit int) (events []*store.Event, next string, err error) {
-	var received, seq int64
-	if after != "" {
-		if received, seq, err = parsePageEnd(after); err != nil {
-			return nil, "", err
-		}
-	}
-	if !storable(f.Merchant+f.EventType+f.Number+string(f.State)) || limit < 1 {
-		return nil, "", nil
-	}
-	var last row
-	err = d.look(ctx, func(s session) error {
-		where, args, err := conditions(s, f)
-		if err != nil {
-			return err
-		}
-		if after != "" {
-			where, args = where+" AND received <= ? AND (received < ? OR seq < ?)", append(args, received, received, seq)
-		}
-		events, next = nil, ""
-		query := selectEvent + "(SELECT seq FROM wepay_event WHERE 1 = 1" + where + " ORDER BY received DESC, seq DESC LIMIT ?) page " +
-			"JOIN wepay_event USING (seq) ORDER BY received DESC, seq DESC"
-		return s.query(query, func(scan func(...any) error) error {
-			e, err := scanEvent(scan)
-			switch {
-			case err != nil:
-				return err
-			case len(events) == limit:
-				next = pageEnd(last)
-			default:
-				events, last = append(events, e.Event), e
-			}
-			return nil
-		}, append(args, int64(limit)+1)...)
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	return events, next, nil
-}
-
-// fewEvents is how many are sorted to list those in a state. Where there are more,
-// they are found faster by when they were received.
-const fewEvents = 10_000
-
-// conditions returns what selects the events of a filter.
-func conditions(s session, f store.Filter) (where string, args []any, err error) {
-	if f.Number != "" {
-		where = " AND seq IN (SELECT seq FROM wepay_event WHERE out_trade_no = ? UNION SELECT seq FROM wepay_event WHERE transaction_id = ? " +
-			"UNION SELECT seq FROM wepay_event WHERE out_refund_no = ?)"
-		args = append(args, f.Number, f.Number, f.Number)
-	}
-	if f.State != "" {
-		var n int64
-		err = s.query("SELECT COUNT(*) FROM (SELECT 1 FROM wepay_event WHERE state = ? LIMIT ?) few",
-			func(scan func(...any) error) error { return scan(&n) }, string(f.State), int64(fewEvents))
-		state := "state"
-		if n == fewEvents {
-			state = "COALESCE(state, '')" // which keeps the index of states out of it
-		}
-		where, args = where+" AND "+state+" = ?", append(args, string(f.State))
-	}
-	if f.Merchant != "" {
-		where, args = where+" AND merchant = ?", append(args, f.Merchant)
-	}
-	if f.EventType != "" {
-		where, args = where+" AND event_type = ?", append(args, f.EventType)
-	}
-	return where, args, err
-}
-
-// pageEnd is where a page ends, and parsePageEnd reads it.
-func pageEnd(last row) string { return fmt.Sprintf("%d-%d", last.Received.UnixMilli(), last.seq) }
-
-func parsePageEnd(end string) (received, seq int64, err error) {
-	first, second, found := strings.Cut(end, "-")
-	received, err = strconv.ParseInt(first, 10, 64)
-	if err == nil {
-		seq, err = strconv.ParseInt(second, 10, 64)
-	}
-	if err != nil || !found {
-		return 0, 0, store.ErrNoPage
-	}
-	return received, seq, nil
-}
-
-// A count that took long is not done again for a while.
-const (
-	longCount  = 50 * time.Millisecond
-	countAgain = 20 // times as long as it took
-)
-
-func (d *database) count(ctx context.Context) ([]store.Count, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	d.counts.mu.Lock()
-	defer d.counts.mu.Unlock()
-	if time.Now().Before(d.counts.until) {
-		return append([]store.Count(nil), d.counts.last...), nil
-	}
-	began := time.Now()
-	var counts []store.Count
-	err := d.look(ctx, func(s session) error {
-		counts = nil
-		return s.query("SELECT merchant, state, COUNT(*) FROM wepay_event GROUP BY state, merchant", func(scan func(...any) error) error {
-			var merchant, state string
-			var n int64
-			err := scan(&merchant, &state, &n)
-			counts = append(counts, store.Count{Merchant: merchant, State: store.State(state), Events: int(n)})
-			return err
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	d.counts.last = append([]store.Count(nil), counts...)
-	if took := time.Since(began); took > longCount {
-		d.counts.until = time.Now().Add(countAgain * took)
-	}
-	return counts, nil
 }

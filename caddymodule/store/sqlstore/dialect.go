@@ -15,12 +15,13 @@ type dialect struct {
 	oneWriter bool
 	rows      int
 
-	// ignore ends an INSERT so that it leaves an event that is there as it is.
-	ignore string
+	// ignore and ignoreOrder end an INSERT so that it leaves an event or an order that
+	// is there as it is.
+	ignore, ignoreOrder string
 
-	// forUpdate locks a row that is selected, and free ends the lease of one that is
-	// updated.
-	forUpdate, free string
+	// forUpdate locks a row that is selected, skipLocked those that nobody else has
+	// locked, and free ends the lease of one that is updated.
+	forUpdate, skipLocked, free string
 
 	// payloadEnded ends in when the event of a payload that is there ended, as an
 	// index has it.
@@ -29,6 +30,10 @@ type dialect struct {
 	// queues selects the queues that have waiting events, and when the first and the
 	// last of each is due, from the index alone.
 	queues string
+
+	// merchants selects the merchants that have orders with a due, and when the first
+	// and the last of each is due, likewise.
+	merchants string
 }
 
 // skipScan is queues where the engine jumps from one entry of an index to the next
@@ -50,6 +55,18 @@ SELECT q.merchant, q.kind,
 	(SELECT MIN(e.due) FROM wepay_event e WHERE e.state = 'waiting' AND e.merchant = q.merchant AND e.kind = q.kind),
 	(SELECT MAX(e.due) FROM wepay_event e WHERE e.state = 'waiting' AND e.merchant = q.merchant AND e.kind = q.kind)
 FROM q WHERE q.kind IS NOT NULL`
+
+// skipScanOrders is merchants likewise.
+const skipScanOrders = `WITH RECURSIVE
+m (merchant) AS (
+	SELECT MIN(merchant) FROM wepay_order WHERE due IS NOT NULL
+	UNION ALL
+	SELECT (SELECT MIN(o.merchant) FROM wepay_order o WHERE o.due IS NOT NULL AND o.merchant > m.merchant) FROM m WHERE m.merchant IS NOT NULL
+)
+SELECT m.merchant,
+	(SELECT MIN(o.due) FROM wepay_order o WHERE o.due IS NOT NULL AND o.merchant = m.merchant),
+	(SELECT MAX(o.due) FROM wepay_order o WHERE o.due IS NOT NULL AND o.merchant = m.merchant)
+FROM m WHERE m.merchant IS NOT NULL`
 
 //go:embed schema/*.sql
 var schemas embed.FS

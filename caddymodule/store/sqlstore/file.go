@@ -223,11 +223,11 @@ func (f *file) update(_ context.Context, run func(session) error) error {
 	if err := f.reopen(); err != nil {
 		return err
 	}
-	err := guarded(func() error { return f.writer.transaction(run) })
+	err := f.writer.guarded(func() error { return f.writer.transaction(run) })
 	switch {
 	case f.isFull(err):
 		// What the log has takes no more room in the file, and leaves some.
-		err = errors.Join(err, guarded(f.writer.checkpoint))
+		err = errors.Join(err, f.writer.guarded(f.writer.checkpoint))
 	case errors.Is(err, sqlite3.IOERR):
 		f.broken = true
 	}

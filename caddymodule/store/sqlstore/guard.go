@@ -73,7 +73,7 @@ func (f *file) within() (bytes int64) {
 	if f.writer.Conn == nil {
 		return 0
 	}
-	_ = guarded(func() error { // what is wrong the transaction says
+	_ = f.writer.guarded(func() error { // what is wrong the transaction says
 		return f.writer.query("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
 			func(scan func(...any) error) error { return scan(&bytes) })
 	})

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
@@ -22,6 +21,7 @@ func checkEvent(e *store.Event) error {
 	}
 	for _, s := range []string{
 		e.ID, e.Merchant, string(e.Kind), e.EventType, e.OutTradeNo, e.TransactionID, e.OutRefundNo, e.Currency, e.After,
+		string(e.Source),
 	} {
 		if !storable(s) {
 			return fmt.Errorf("event %q has a text that is not UTF-8, or has a NUL in it: %q", e.ID, s)
@@ -31,7 +31,7 @@ func checkEvent(e *store.Event) error {
 }
 
 // storable reports whether every database stores a text as it is.
-func storable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+func storable(s string) bool { return s == store.Text(s) }
 
 // Put stores an event that the store does not have yet.
 func (d *database) put(ctx context.Context, e *store.Event) (added bool, err error) {
@@ -66,19 +66,31 @@ func (d *database) writeBatch(ctx context.Context, batch []*job) error {
 	if err != nil {
 		return err
 	}
+	var puts []*job
 	for _, j := range batch {
+		if j.event != nil {
+			puts = append(puts, j)
+		}
+		puts = append(puts, j.puts...)
+	}
+	d.announce(puts)
+	return nil
+}
+
+// announce has the events leased that were put, once they are durable.
+func (d *database) announce(puts []*job) {
+	for _, j := range puts {
 		if j.added && j.event.State == store.Waiting {
 			d.schedule.add(j.event.Queue(), j.event.Due)
 		}
 	}
-	return nil
 }
 
-// harmless tells what a store says of an event from what ails its database: the
+// harmless tells what a store says of an event, or a transaction of itself, from what ails its database: the
 // first leaves a transaction as it was.
 func harmless(err error) bool {
 	return err == nil || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrNoEvent) ||
-		errors.Is(err, store.ErrNoPayload) || errors.Is(err, store.ErrWrongState)
+		errors.Is(err, store.ErrNoPayload) || errors.Is(err, store.ErrWrongState) || errors.As(err, new(*undone))
 }
 
 // errRace says that another server put one of the events a moment ago: the
@@ -111,7 +123,7 @@ func (d *database) insert(s session, puts []*job) error {
 }
 
 func (d *database) insertPart(s session, part []key, jobs map[key]*job) error {
-	if d.dialect.rows == 1 { // most events are new
+	if len(part) == 1 { // most events are new
 		inserted, err := d.insertRows(s, part, jobs)
 		if err != nil || inserted == 1 {
 			return err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -26,10 +27,13 @@ type session interface {
 // The columns of an event: as they are written by Put, and as they are read.
 const (
 	putColumns = "id, id_text, merchant, kind, event_type, out_trade_no, transaction_id, out_refund_no, amount, currency, after_id, " +
-		"received, trace, payload, state, due, attempts, since, ended, refused, reason, answer"
-	selectEvent = "SELECT seq, id, COALESCE(id_text, ''), merchant, kind, COALESCE(event_type, ''), COALESCE(out_trade_no, ''), " +
+		"source, occurred, received, trace, payload, state, due, attempts, since, ended, refused, reason, answer"
+	selectEvent  = selectBefore + "payload" + selectAfter
+	selectRecord = selectBefore + "NULL" + selectAfter // without the payload
+	selectBefore = "SELECT seq, id, COALESCE(id_text, ''), merchant, kind, COALESCE(event_type, ''), COALESCE(out_trade_no, ''), " +
 		"COALESCE(transaction_id, ''), COALESCE(out_refund_no, ''), amount, COALESCE(currency, ''), COALESCE(after_id, ''), " +
-		"received, trace, payload, state, COALESCE(due, 0), attempts, COALESCE(since, 0), COALESCE(ended, 0), refused, " +
+		"COALESCE(source, ''), COALESCE(occurred, 0), received, trace, "
+	selectAfter = ", state, COALESCE(due, 0), attempts, COALESCE(since, 0), COALESCE(ended, 0), refused, " +
 		"COALESCE(reason, ''), COALESCE(answer, '') FROM "
 	setProgress = "UPDATE wepay_event SET state = ?, due = ?, attempts = ?, since = ?, ended = ?, refused = ?, reason = ?, answer = ?"
 )
@@ -93,16 +97,34 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
+// traceArg returns a trace as it is stored, and scanTrace reads it.
+func traceArg(trace http.Header) (any, error) {
+	if len(trace) == 0 {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(trace)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the trace: %w", err)
+	}
+	return encoded, nil
+}
+
+func scanTrace(stored []byte) (trace http.Header, err error) {
+	if stored == nil {
+		return nil, nil
+	}
+	if err := json.Unmarshal(stored, &trace); err != nil {
+		return nil, fmt.Errorf("decoding the trace: %w", err)
+	}
+	return trace, nil
+}
+
 // putArgs returns an event as putColumns has it.
 func putArgs(e *store.Event) ([]any, error) {
 	k, idText := keyOf(e.ID)
-	var trace any
-	if len(e.Trace) > 0 {
-		encoded, err := json.Marshal(e.Trace)
-		if err != nil {
-			return nil, fmt.Errorf("encoding the trace: %w", err)
-		}
-		trace = encoded
+	trace, err := traceArg(e.Trace)
+	if err != nil {
+		return nil, err
 	}
 	var payload any
 	if e.Payload != nil {
@@ -110,7 +132,8 @@ func putArgs(e *store.Event) ([]any, error) {
 	}
 	args := []any{
 		k[:], text(idText), e.Merchant, string(e.Kind), text(e.EventType), text(e.OutTradeNo), text(e.TransactionID), text(e.OutRefundNo),
-		e.Amount, text(e.Currency), text(e.After), millis(e.Received), trace, payload,
+		e.Amount, text(e.Currency), text(e.After), text(string(e.Source)), number(millis(e.Occurred)),
+		millis(e.Received), trace, payload,
 	}
 	return append(args, progressArgs(e)...), nil
 }
@@ -140,23 +163,22 @@ type row struct {
 // scanEvent reads what selectEvent selects.
 func scanEvent(scan func(dest ...any) error) (row, error) {
 	e := new(store.Event)
-	var seq, received, due, attempts, since, ended, refused int64
+	var seq, occurred, received, due, attempts, since, ended, refused int64
 	var id, trace, payload []byte
-	var idText, kind, state string
+	var idText, kind, source, state string
 	err := scan(
 		&seq, &id, &idText, &e.Merchant, &kind, &e.EventType, &e.OutTradeNo, &e.TransactionID, &e.OutRefundNo, &e.Amount, &e.Currency, &e.After,
-		&received, &trace, &payload, &state, &due, &attempts, &since, &ended, &refused, &e.Reason, &e.Answer,
+		&source, &occurred, &received, &trace, &payload, &state, &due, &attempts, &since, &ended, &refused, &e.Reason, &e.Answer,
 	)
 	if err != nil {
 		return row{}, err
 	}
 	e.ID, e.Kind, e.State, e.Payload = idOf(id, idText), wepay.Kind(kind), store.State(state), payload
+	e.Source, e.Occurred = store.Source(source), fromMillis(occurred)
 	e.Received, e.Due, e.Since, e.Ended = fromMillis(received), fromMillis(due), fromMillis(since), fromMillis(ended)
 	e.Attempts, e.Refused = int(attempts), refused != 0
-	if trace != nil {
-		if err := json.Unmarshal(trace, &e.Trace); err != nil {
-			return row{}, fmt.Errorf("decoding the trace of %s: %w", e.ID, err)
-		}
+	if e.Trace, err = scanTrace(trace); err != nil {
+		return row{}, fmt.Errorf("event %s: %w", e.ID, err)
 	}
 	return row{e, seq}, nil
 }

@@ -14,8 +14,10 @@ var sqliteDialect = &dialect{
 	oneWriter:    true,
 	rows:         1,
 	ignore:       "ON CONFLICT (id) DO NOTHING",
+	ignoreOrder:  "ON CONFLICT (number, kind, mch_id, sub_mch_id) DO NOTHING",
 	payloadEnded: "ended IS NOT NULL AND payload IS NOT NULL AND ended",
 	queues:       skipScan,
+	merchants:    skipScanOrders,
 }
 
 // conn is a connection to a file, with its statements prepared. It is used by one
@@ -24,6 +26,7 @@ type conn struct {
 	*sqlite3.Conn
 	statements map[string]*sqlite3.Stmt
 	turn       chan struct{} // has one element while the connection is idle
+	cut        bool          // a fault left what it did half done: it is of no use any more
 }
 
 // What a connection is set up with. FULL: a commit is on disk. The cache is in KiB.
@@ -55,20 +58,22 @@ func (c *conn) open(path string, flags sqlite3.OpenFlag) (err error) {
 		c.Conn = nil
 		return err
 	}
-	c.statements = make(map[string]*sqlite3.Stmt)
+	c.statements, c.cut = make(map[string]*sqlite3.Stmt), false
 	// Plans do not depend on arguments, else each new one has a statement prepared
 	// again.
 	_, err = c.Config(sqlite3.DBCONFIG_ENABLE_QPSG, true)
 	return errors.Join(err, c.Exec(pragmas))
 }
 
-// close closes the file, if it is open. The caller has the connection's turn.
+// close closes the file, if it is open. The caller has the connection's turn. Where a
+// fault cut off what it did, the memory that it works on is in disorder: nothing of it
+// is touched again, and its files are closed when it is collected as garbage.
 func (c *conn) close() error {
 	db := c.Conn
-	if db == nil {
+	c.Conn = nil
+	if db == nil || c.cut {
 		return nil
 	}
-	c.Conn = nil
 	return guarded(func() (err error) {
 		for _, stmt := range c.statements {
 			err = errors.Join(err, stmt.Close())
@@ -208,6 +213,16 @@ func guarded(run func() error) (err error) {
 	return run()
 }
 
+// guarded runs something on the connection, unless a fault cut off what was before.
+func (c *conn) guarded(run func() error) error {
+	if c.cut {
+		return errFault
+	}
+	err := guarded(run)
+	c.cut = errors.Is(err, errFault)
+	return err
+}
+
 // within runs something on the connection until the context ends.
 func (c *conn) within(ctx context.Context, run func() error) error {
 	if err := c.take(ctx); err != nil {
@@ -217,7 +232,7 @@ func (c *conn) within(ctx context.Context, run func() error) error {
 	if c.Conn == nil {
 		return errNotOpen
 	}
-	return guarded(func() error {
+	return c.guarded(func() error {
 		defer c.SetInterrupt(c.SetInterrupt(ctx))
 		return run()
 	})

@@ -84,6 +84,8 @@ func (d *database) retain(ctx context.Context, even *clock.Clock) {
 		before := millis(now.Add(-o.KeepRows))
 		d.remove(ctx, "DELETE FROM wepay_event WHERE ended < ? AND seq IN ", before,
 			"SELECT seq FROM wepay_event WHERE received < ? AND ended < ? LIMIT ?", before, before, int64(portion))
+		d.remove(ctx, "DELETE FROM wepay_order WHERE ended < ? AND seq IN ", before,
+			"SELECT seq FROM wepay_order WHERE ended < ? LIMIT ?", before, int64(portion))
 	}
 	if o.Keep > 0 {
 		before := millis(now.Add(-o.Keep))

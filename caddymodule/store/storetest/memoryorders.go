@@ -33,13 +33,14 @@ type memoryTx struct {
 
 	changed map[orderKey]*store.Order
 	added   map[string]*store.Event
+	err     error // of SetOrder's
 }
 
 // Transact runs something in one transaction.
 func (m *Memory) Transact(ctx context.Context, run func(store.Tx) error) error {
 	return m.do(ctx, func() error {
 		tx := &memoryTx{place: m.place, changed: make(map[orderKey]*store.Order), added: make(map[string]*store.Event)}
-		if err := run(tx); err != nil {
+		if err := cmp.Or(run(tx), tx.err); err != nil {
 			return err
 		}
 		maps.Copy(m.orders, tx.changed)
@@ -72,6 +73,10 @@ func (tx *memoryTx) Refunds(mchID, subMchID, outTradeNo string) ([]*store.Order,
 
 // SetOrder stores an order.
 func (tx *memoryTx) SetOrder(o *store.Order) error {
+	if err := o.Check(); err != nil {
+		tx.err = err
+		return err
+	}
 	own := copyOrder(o)
 	own.Reason = store.Text(o.Reason)
 	tx.changed[keyOf(o)] = own
@@ -102,8 +107,7 @@ func sorted(all map[orderKey]*store.Order, wanted func(*store.Order) bool) (orde
 }
 
 // due is when an order is due by the store's clock.
-func (p *place) due(o *store.Order) time.Time {
-	now := p.options.Now()
+func (p *place) due(o *store.Order, now time.Time) time.Time {
 	if longest := p.options.LongestOrderWait; longest > 0 && o.Due.Sub(now) > longest {
 		return now
 	}
@@ -114,12 +118,13 @@ func (p *place) due(o *store.Order) time.Time {
 func (m *Memory) FirstDue(ctx context.Context) (first map[string]time.Time, err error) {
 	err = m.do(ctx, func() error {
 		first = make(map[string]time.Time)
+		now := m.options.Now()
 		for _, o := range m.orders {
 			if o.Due.IsZero() {
 				continue
 			}
-			if at, found := first[o.Merchant]; !found || m.due(o).Before(at) {
-				first[o.Merchant] = m.due(o)
+			if at, found := first[o.Merchant]; !found || m.due(o, now).Before(at) {
+				first[o.Merchant] = m.due(o, now)
 			}
 		}
 		return nil
@@ -132,7 +137,7 @@ func (m *Memory) Claim(ctx context.Context, merchant string, limit int, term tim
 	err = m.do(ctx, func() error {
 		now := m.options.Now()
 		claimed = sorted(m.orders, func(o *store.Order) bool {
-			return o.Merchant == merchant && !o.Due.IsZero() && !m.due(o).After(now)
+			return o.Merchant == merchant && !o.Due.IsZero() && !m.due(o, now).After(now)
 		})
 		slices.SortStableFunc(claimed, func(a, b *store.Order) int { return a.Due.Compare(b.Due) })
 		claimed = claimed[:min(limit, len(claimed))]

@@ -39,6 +39,9 @@ func checkContext(s *stage) {
 	if _, err := o.Get(s.ctx, "evt_refused"); !errors.Is(err, store.ErrNoEvent) {
 		s.Errorf("what was put with a context that had ended: %v", err)
 	}
+	if n := len(s.orders(o, store.Ordered, "evt_refused")); n != 0 {
+		s.Errorf("%d orders were set with a context that had ended", n)
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, short)
 	defer cancel()
 	if leases, err := o.Lease(ctx, payments, 1, long); !errors.Is(err, context.DeadlineExceeded) {
@@ -63,6 +66,15 @@ func (s *stage) refuses(o store.Store, ctx context.Context, want error) {
 		{"Count", func() error { _, err := o.Count(ctx); return err }},
 		{"Replay", func() error { _, err := o.Replay(ctx, e.ID); return err }},
 		{"Drop", func() error { return o.Drop(ctx, e.ID, "a reason") }},
+		{"Transact", func() error {
+			return o.Transact(ctx, func(tx store.Tx) error { return tx.SetOrder(order("shop", "evt_refused")) })
+		}},
+		{"FirstDue", func() error { _, err := o.FirstDue(ctx); return err }},
+		{"Claim", func() error { _, err := o.Claim(ctx, "shop", 1, long); return err }},
+		{"ListOrders", func() error { _, _, err := o.ListOrders(ctx, store.OrderFilter{}, "", 1); return err }},
+		{"CountOrders", func() error { _, err := o.CountOrders(ctx); return err }},
+		{"Match", func() error { _, _, err := o.Match(ctx, store.Ordered, []string{"A"}); return err }},
+		{"Occurred", func() error { return o.Occurred(ctx, payments, now(), now(), func(*store.Event) error { return nil }) }},
 	} {
 		if err := call.call(); !errors.Is(err, want) {
 			s.Errorf("%s: %v, want %v", call.name, err, want)
@@ -75,6 +87,7 @@ func checkDurable(s *stage) {
 	o := s.open()
 	full := payment(store.Queue{Merchant: "shop", Kind: wepay.Refunded}, "evt_full")
 	full.After = "evt_payment"
+	full.Source, full.Occurred = store.SourceBill, full.Received.Add(-time.Hour)
 	full.Trace.Add("Tracestate", "a=1")
 	full.Trace.Add("Tracestate", "b=2")
 	full.Due = full.Due.Add(time.Hour)

@@ -75,6 +75,29 @@ var contract = []check{
 	{"many at once", checkManyAtOnce},
 	{"payloads go", checkPayloadsGo},
 	{"rows go", checkRowsGo},
+	{"quarantined", checkQuarantined},
+
+	{"transaction", checkTransact},
+	{"orders copied", checkOrderCopies},
+	{"transaction undone", checkUndone},
+	{"order refused", checkRefused},
+	{"transactions isolated", checkIsolated},
+	{"same order at once", checkSameOrderAtOnce},
+	{"refunds", checkRefunds},
+	{"order texts", checkOrderTexts},
+
+	{"claim", checkClaim},
+	{"claimed once", checkClaimedOnce},
+	{"claimed and set", checkClaimedAndSet},
+	{"order due too far ahead", checkOrderDueTooFar},
+	{"first due", checkFirstDue},
+
+	{"list orders", checkListOrders},
+	{"order numbers", checkOrderNumbers},
+	{"count orders", checkCountOrders},
+	{"match", checkMatch},
+	{"occurred", checkOccurred},
+	{"orders go", checkOrdersGo},
 }
 
 // check is a part of the contract.
@@ -89,7 +112,7 @@ const patience = 30 * time.Second
 func (c check) run(t testing.TB, place func(t testing.TB) func() store.Store) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	s := &stage{TB: t, ctx: ctx, instance: place(t), options: store.Options{LongestWait: 2 * long}}
+	s := &stage{TB: t, ctx: ctx, instance: place(t), options: store.Options{LongestWait: 2 * long, LongestOrderWait: 2 * long}}
 	defer s.closeAll()
 	c.check(s)
 }
@@ -243,6 +266,8 @@ func (s *stage) is(got, want *store.Event) {
 		{"Amount", got.Amount == want.Amount, got.Amount, want.Amount},
 		{"Currency", got.Currency == want.Currency, got.Currency, want.Currency},
 		{"After", got.After == want.After, got.After, want.After},
+		{"Source", got.Source == want.Source, got.Source, want.Source},
+		{"Occurred", got.Occurred.Equal(want.Occurred), got.Occurred, want.Occurred},
 		{"Trace", maps.EqualFunc(got.Trace, want.Trace, sameText), got.Trace, want.Trace},
 		{"Payload", bytes.Equal(got.Payload, want.Payload), got.Payload, want.Payload},
 		{"Received", got.Received.Equal(want.Received), got.Received, want.Received},

@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS wepay_event (
 	amount         BIGINT       NOT NULL,
 	currency       VARCHAR(16),
 	after_id       VARCHAR(64),
+	source         VARCHAR(16),
+	occurred       BIGINT,
 	received       BIGINT       NOT NULL,
 	state          VARCHAR(16)  NOT NULL,
 	due            BIGINT,
@@ -34,4 +36,44 @@ CREATE TABLE IF NOT EXISTS wepay_event (
 	KEY wepay_event_out_trade_no (out_trade_no),
 	KEY wepay_event_transaction_id (transaction_id),
 	KEY wepay_event_out_refund_no (out_refund_no)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {{collation}};
+
+-- What was asked of WeChat with a number of the merchant's, and what is known of
+-- it. sub_mch_id is '' where there is none.
+CREATE TABLE IF NOT EXISTS wepay_order (
+	seq            BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+	kind           VARCHAR(32)  NOT NULL,
+	number         VARCHAR(128) NOT NULL,
+	mch_id         VARCHAR(64)  NOT NULL,
+	sub_mch_id     VARCHAR(64)  NOT NULL,
+	merchant       VARCHAR(255) NOT NULL,
+	appid          VARCHAR(128),
+	operation      VARCHAR(64),
+	api            VARCHAR(16),
+	out_trade_no   VARCHAR(128),
+	transaction_id VARCHAR(128),
+	amount         BIGINT       NOT NULL,
+	also           BIGINT,
+	currency       VARCHAR(16),
+	refunded       BIGINT       NOT NULL,
+	state          VARCHAR(32)  NOT NULL,
+	placed         BIGINT       NOT NULL,
+	expires        BIGINT,
+	close_at       BIGINT,
+	due            BIGINT,
+	asked          BIGINT       NOT NULL,
+	last_asked     BIGINT,
+	source         VARCHAR(16),
+	paid           BIGINT,
+	ended          BIGINT,
+	reason         TEXT,
+	event_id       VARCHAR(64),
+	trace          MEDIUMBLOB,
+	UNIQUE KEY wepay_order_number (number, kind, mch_id, sub_mch_id),
+	KEY wepay_order_due (merchant, due),
+	KEY wepay_order_placed (placed),
+	KEY wepay_order_state (state, kind, merchant, placed),
+	KEY wepay_order_ended (ended),
+	KEY wepay_order_out_trade_no (out_trade_no),
+	KEY wepay_order_transaction_id (transaction_id)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {{collation}};
