@@ -46,16 +46,25 @@ func (a *App) newAccount(merchant *wepay.Merchant, s shared) (*account, error) {
 		Omitted: a.warnOfOmission, Unusable: a.warnOfUnusable,
 	}
 	if merchant.Uses(wepay.V2) {
-		account.v2 = apiv2.NewClient(merchant, options)
+		account.v2 = apiv2.NewClient(merchant, a.recorded(options, wepay.V2))
 	}
 	account.keyRing = s.keyRings.of(merchant, options)
 	switch {
 	case account.keyRing != nil && merchant.RequireV3() == nil:
-		account.v3 = apiv3.NewClient(merchant, account.keyRing, options)
+		account.v3 = apiv3.NewClient(merchant, account.keyRing, a.recorded(options, wepay.V3))
 	case account.keyRing == nil && merchant.Uses(wepay.V3):
 		a.doubt(merchant, "apiv3_key stands without public_key, and without private_key and mch_serial (or pfx, or cert): notifications of API v3 cannot be verified")
 	}
 	return account, nil
+}
+
+// recorded are the options of a client whose calls are recorded, where there is a
+// store.
+func (a *App) recorded(options wepay.ClientOptions, api wepay.API) wepay.ClientOptions {
+	if a.store != nil {
+		options.Sending = a.record(api)
+	}
+	return options
 }
 
 // shared is what the accounts of an app have in common.

@@ -19,6 +19,7 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/admin"
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
+	"github.com/windsome/caddy-wepay/caddymodule/recovery"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -85,6 +86,11 @@ type App struct {
 	// How long the store keeps the rest of it. Default: 400d.
 	KeepRows caddy.Duration `json:"keep_rows,omitempty"`
 
+	// How WeChat is asked about orders that nothing is heard of, with a store: an
+	// order that is found paid is handed over as if WeChat had notified. Default: it
+	// is asked by WeChat's advice.
+	Recover *Recover `json:"recover,omitempty"`
+
 	positions positions
 	logger    *zap.Logger
 	metrics   *metrics
@@ -99,7 +105,9 @@ type App struct {
 	counted    *storeMetrics
 	opened     chan struct{} // closed once the store is open
 	dispatcher *delivery.Dispatcher
-	stopping   *task // ends the dispatcher
+	stopping   *task // ends the dispatcher and the recovery
+	ledger     *recovery.Ledger
+	asking     *recovery.Recovery // nil: the store is not open yet
 	reporting  *task
 	refresher  *refresher // nil where no merchant has API v3
 	refused    sampler.Sampler
@@ -169,6 +177,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 		configs = append(configs[:len(configs):len(configs)], fromFile...)
 	}
 	return a.provisionMerchants(ctx, configs)
+}
+
+// liveApp returns the app of the config that is live.
+func liveApp() (*App, error) {
+	live, err := admin.Live()
+	if err != nil {
+		return nil, err
+	}
+	return live.(*App), nil
 }
 
 // Start opens the store and hands over what waits in it, and begins to keep

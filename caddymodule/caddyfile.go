@@ -62,6 +62,9 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		}
 //		keep      <duration>
 //		keep_rows <duration>
+//		recover [off] {
+//			...
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume option name
@@ -107,6 +110,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = parse.Duration(d, &a.Keep)
 		case "keep_rows":
 			err = parse.Duration(d, &a.KeepRows)
+		case "recover":
+			a.Recover = new(Recover)
+			err = a.Recover.UnmarshalCaddyfile(d)
 		default:
 			err = d.Errf("unrecognized wepay option %s", parse.Word(directive))
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/clock"
+	"github.com/windsome/caddy-wepay/caddymodule/recovery"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/caddymodule/store/storetest"
 	"github.com/windsome/caddy-wepay/wepay"
@@ -123,21 +124,15 @@ func TestWarnsOfStep(t *testing.T) {
 	}
 }
 
-// optioned is a store that remembers how it was opened, and what was put.
+// optioned is a store that remembers how it was opened.
 type optioned struct {
 	*storetest.Memory
 	options store.Options
-	put     *store.Event
 }
 
 func (o *optioned) Open(ctx context.Context, options store.Options) error {
 	o.options = options
 	return o.Memory.Open(ctx, options)
-}
-
-func (o *optioned) Put(ctx context.Context, e *store.Event) (bool, error) {
-	o.put = e
-	return o.Memory.Put(ctx, e)
 }
 
 // Whatever has to do with when an event is due goes by one clock, which is not the
@@ -152,6 +147,7 @@ func TestOneClock(t *testing.T) {
 	defer cancel()
 	s := &optioned{Memory: storetest.NewMemory()}
 	a := &App{store: s, metrics: newMetrics(), logger: zap.New(core), opened: make(chan struct{}), ctx: ctx, policy: delivery.Policy{LongestWait: time.Hour, Workers: 1}}
+	a.ledger = &recovery.Ledger{Store: s, Now: steady.Now}
 	merchant := &wepay.Merchant{Name: "shop"}
 	a.accounts = map[*wepay.Merchant]*account{merchant: {merchant: merchant, endpoint: &delivery.Endpoint{URL: "http://orders/"}}}
 	if err := a.startStore(); err != nil {
@@ -161,9 +157,13 @@ func TestOneClock(t *testing.T) {
 	if err := a.take(t.Context(), n, http.Header{}); err != nil {
 		t.Fatal(err)
 	}
+	put, err := s.Get(t.Context(), n.EventID())
+	if err != nil {
+		t.Fatal(err)
+	}
 	isIts := func(at time.Time) bool { return steady.Now().Sub(at).Abs() < time.Hour }
-	if !isIts(s.options.Now()) || !isIts(s.put.Due) || a.dispatcher.Clock != steady || s.options.LongestWait != time.Hour+clocksDiffer {
-		t.Errorf("the store is opened with %+v, an event put with %+v", s.options, s.put)
+	if !isIts(s.options.Now()) || !isIts(put.Since) || a.dispatcher.Clock != steady || s.options.LongestWait != time.Hour+clocksDiffer {
+		t.Errorf("the store is opened with %+v, an event put with %+v", s.options, put)
 	}
 	set = 0
 	steady.Now()

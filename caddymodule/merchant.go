@@ -134,6 +134,15 @@ type MerchantConfig struct {
 	// user's data.
 	SessionKey bool `json:"session_key,omitempty"`
 
+	// How long after it was placed an order that is not paid is closed at WeChat; the
+	// `cb_event_url` hears of it as `TRANSACTION.CLOSED`. At least 5m. It needs a
+	// store. Default: never.
+	CloseAfter caddy.Duration `json:"close_after,omitempty"`
+
+	// Matches WeChat's bill of each day with the orders that were placed and the
+	// payments that were handed over here. It needs a store.
+	Reconcile bool `json:"reconcile,omitempty"`
+
 	positions positions
 }
 

@@ -57,6 +57,8 @@ func (a *App) unmarshalMerchant(d *caddyfile.Dispenser) error {
 //		passthrough
 //		app_secret      <secret>
 //		session_key
+//		close_after     <duration>
+//		reconcile
 //	}
 func (c *MerchantConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	positions := make(positions)
@@ -112,6 +114,10 @@ func (c *MerchantConfig) unmarshalDirective(d *caddyfile.Dispenser, directive st
 		err = parse.Switch(d, &c.Passthrough)
 	case "session_key":
 		err = parse.Switch(d, &c.SessionKey)
+	case "close_after":
+		err = parse.Duration(d, &c.CloseAfter)
+	case "reconcile":
+		err = parse.Switch(d, &c.Reconcile)
 	default:
 		return c.unmarshalValue(d, directive)
 	}

@@ -21,6 +21,9 @@ type metrics struct {
 	operations    *prometheus.CounterVec
 	noRoutes      *prometheus.CounterVec
 	deliveries    *prometheus.CounterVec
+	questions     *prometheus.CounterVec
+	recovered     *prometheus.CounterVec
+	quarantined   *prometheus.CounterVec
 	expiry        *prometheus.GaugeVec
 	keyRing       *prometheus.GaugeVec
 }
@@ -43,6 +46,18 @@ func newMetrics() *metrics {
 			Namespace: "caddy", Subsystem: "wepay", Name: "deliveries_total",
 			Help: "Attempts to hand over an event of the store, by merchant and by what came of it: delivered, failed, refused, dead.",
 		}, []string{"merchant", "result"}),
+		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "order_questions_total",
+			Help: "Questions to WeChat Pay about orders that nothing was heard of, by merchant and by what it said: pending, succeeded, closed, failed, abnormal, missing, no_answer.",
+		}, []string{"merchant", "result"}),
+		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "orders_recovered_total",
+			Help: "Payments that WeChat Pay did not notify of and that were found by asking, by merchant.",
+		}, []string{"merchant"}),
+		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "quarantined_total",
+			Help: "Events that contradict their order and are not handed over, by merchant.",
+		}, []string{"merchant"}),
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
 			Help: "When a merchant's certificate expires.",
@@ -55,7 +70,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.notifications, m.operations, m.noRoutes, m.deliveries, m.expiry, m.keyRing}
+	return []prometheus.Collector{m.notifications, m.operations, m.noRoutes, m.deliveries, m.questions, m.recovered, m.quarantined, m.expiry, m.keyRing}
 }
 
 // Describe implements [prometheus.Collector].
@@ -75,6 +90,11 @@ func (m *metrics) Collect(metrics chan<- prometheus.Metric) {
 // attempted counts an attempt to hand over an event.
 func (m *metrics) attempted(e *store.Event, result string) {
 	m.deliveries.WithLabelValues(e.Merchant, result).Inc()
+}
+
+// asked counts a question about an order.
+func (m *metrics) asked(o *store.Order, result string) {
+	m.questions.WithLabelValues(o.Merchant, result).Inc()
 }
 
 func (m *metrics) certificate(merchant *wepay.Merchant) {
@@ -106,11 +126,10 @@ func (liveMetrics) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector]: what the live app has.
 func (liveMetrics) Collect(metrics chan<- prometheus.Metric) {
-	live, err := admin.Live()
+	app, err := liveApp()
 	if err != nil {
 		return // there is none
 	}
-	app := live.(*App)
 	app.metrics.Collect(metrics)
 	if app.counted != nil {
 		app.counted.Collect(metrics)

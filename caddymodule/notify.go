@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/recovery"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
@@ -145,9 +146,15 @@ func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Heade
 	if a.store == nil {
 		return endpoint.Deliver(ctx, event)
 	}
-	if err := a.put(ctx, event); err != nil {
+	var taken recovery.Taken
+	err = a.inStore(ctx, func(ledger *recovery.Ledger) (err error) {
+		taken, err = ledger.Notified(ctx, n, event)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStored, err)
 	}
+	a.alert(taken)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -93,11 +94,19 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 		}
 		ctx = o.call.ctx
 	}
+	var recorded *recording
+	if o.call != nil && h.app.store != nil {
+		recorded = &recording{header: r.Header}
+		ctx = context.WithValue(ctx, recordingKey{}, recorded)
+	}
 	var result any
 	err = h.guard(o, func() (err error) {
 		result, err = ask(ctx, h, o)
 		return err
 	})
+	if recorded != nil {
+		h.app.recordAnswer(ctx, recorded, o, result, err)
+	}
 	return o, result, route.rename(err)
 }
 

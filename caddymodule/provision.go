@@ -34,6 +34,9 @@ func (a *App) provisionMerchants(ctx caddy.Context, configs []*MerchantConfig) e
 		if err != nil {
 			return config.positions.locate(&wepay.MerchantError{Merchant: config.Name, Err: err})
 		}
+		if err := a.provisionBooks(config, merchant); err != nil {
+			return config.positions.locate(&wepay.MerchantError{Merchant: config.Name, Err: err})
+		}
 		for _, warning := range merchant.Warnings(now) {
 			a.doubt(merchant, warning)
 		}

@@ -53,6 +53,7 @@ var routes = map[wepay.Operation]route{
 	wepay.DownloadBill:     {bill: true, ask: askBill},
 	wepay.DownloadFundFlow: {bill: true, ask: askBill},
 	wepay.OpenID:           {ask: askOpenID},
+	orderState:             {ask: askOrderState},
 	apiv2.Pass:             {path: true, ask: askPass},
 }
 

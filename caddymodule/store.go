@@ -45,7 +45,7 @@ const (
 
 // provisionStore loads the store, which is opened when the app starts.
 func (a *App) provisionStore(ctx caddy.Context) error {
-	if err := a.provisionDelivery(); err != nil {
+	if err := errors.Join(a.provisionDelivery(), a.provisionLedger()); err != nil {
 		return a.positions.locate(err)
 	}
 	if a.StoreRaw == nil {
@@ -65,7 +65,7 @@ func (a *App) provisionStore(ctx caddy.Context) error {
 	}
 	a.counted = &storeMetrics{store: s, logger: a.logger}
 	a.opened = make(chan struct{})
-	a.store, a.events = s, events.(*caddyevents.App)
+	a.store, a.ledger.Store, a.events = s, s, events.(*caddyevents.App)
 	if err := a.events.On("stopping", stopHandler{a}); err != nil {
 		return fmt.Errorf("asking to be told when Caddy stops: %w", err)
 	}
@@ -88,7 +88,12 @@ func (a *App) stopDelivering() {
 		return
 	}
 	grace := a.grace(caddy.Exiting())
-	a.stopping = startTask(func(context.Context) { a.dispatcher.Stop(grace) })
+	a.stopping = startTask(func(context.Context) {
+		if a.asking != nil {
+			a.asking.Stop()
+		}
+		a.dispatcher.Stop(grace)
+	})
 }
 
 // provisionDelivery reads what only a store has a use for.
@@ -119,12 +124,13 @@ func (a *App) startStore() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	options := store.Options{
-		LongestWait: a.policy.LongestWait + clocksDiffer,
-		Keep:        time.Duration(a.Keep), KeepRows: time.Duration(a.KeepRows), Now: steady.Now,
+		LongestWait: a.policy.LongestWait + clocksDiffer, LongestOrderWait: a.ledger.Schedule.LongestWait() + clocksDiffer,
+		Keep: time.Duration(a.Keep), KeepRows: time.Duration(a.KeepRows), Now: steady.Now,
 	}
 	if err := a.store.Open(ctx, options); err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
+	a.asking = a.newRecovery()
 	close(a.opened)
 	if err := a.findGracePeriod(); err != nil {
 		return err
@@ -136,28 +142,10 @@ func (a *App) startStore() error {
 		Attempted: a.metrics.attempted, Dead: a.emitDead,
 	})
 	a.dispatcher.Start()
+	if a.ledger.Schedule != nil {
+		a.asking.Start()
+	}
 	return nil
-}
-
-// put stores an event. Caddy starts its apps in no order, so that sites may serve
-// before the store is open: it will be in a moment. A request that a reload
-// overtakes stores through the config that is live by then.
-func (a *App) put(ctx context.Context, event *store.Event) error {
-	select {
-	case <-a.opened:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrClosed, context.Cause(ctx))
-	}
-	_, err := a.store.Put(ctx, event)
-	if !errors.Is(err, store.ErrClosed) {
-		return err
-	}
-	live, liveErr := admin.Live()
-	if liveErr != nil || live == admin.App(a) || live.Store() == nil {
-		return err
-	}
-	_, err = live.Store().Put(ctx, event)
-	return err
 }
 
 // orderServices returns where events go, by merchants' names.
@@ -255,10 +243,9 @@ func reportWaiting(logger *zap.Logger, endpoint *delivery.Endpoint) {
 	}
 }
 
-// emitDead tells the events app, where scripts and alarms are, of an event that
-// was given up.
+// emitDead tells of an event that was given up.
 func (a *App) emitDead(e *store.Event) {
-	a.events.Emit(a.ctx, "event_dead", map[string]any{
+	a.emit("event_dead", map[string]any{
 		"merchant": e.Merchant, "event": e.ID, "kind": string(e.Kind), "attempts": e.Attempts, "reason": e.Reason,
 	})
 }

@@ -185,7 +185,8 @@ func refunded(order *store.Order, refunds []*store.Order, now time.Time) bool {
 	if order.State == state && order.Refunded == sum {
 		return false
 	}
-	order.State, order.Refunded, order.Due = state, sum, time.Time{}
+	// As long as nobody was told of the payment WeChat is asked about it.
+	order.State, order.Refunded = state, sum
 	if order.Ended.IsZero() {
 		order.Ended = now
 	}

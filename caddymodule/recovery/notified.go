@@ -178,10 +178,14 @@ func (l *Ledger) learn(o *store.Order, n *wepay.Notification, e *store.Event) bo
 	case n.Kind == wepay.Transferred:
 		l.end(o, transferStates[cmp.Or(n.Fields.Get("state"), n.Fields.Get("batch_status"))], e.Source)
 		o.TransactionID = cmp.Or(n.Fields.Get("transfer_bill_no"), n.Fields.Get("batch_id"))
-	case paid(o) || n.Kind == wepay.Payment && n.Fields.Get("result_code") != "SUCCESS":
+	case n.Kind == wepay.Payment && n.Fields.Get("result_code") != "SUCCESS", paid(o) && o.EventID != "":
 		return false
 	default:
+		state := o.State
 		l.end(o, store.OrderPaid, e.Source)
+		if paid(&before) { // as its refund says, or the answer to a payment by code
+			o.State = state
+		}
 		o.TransactionID = n.Fields.Get("transaction_id")
 		if amount := wholeFen(n.Fields.Get("total_fee")); n.Kind == wepay.Payment && amount == o.Also {
 			o.Also, o.Amount = o.Amount, amount
@@ -191,7 +195,7 @@ func (l *Ledger) learn(o *store.Order, n *wepay.Notification, e *store.Event) bo
 		*o = before
 		return false
 	}
-	if o.State == before.State && o.TransactionID == before.TransactionID {
+	if o.State == before.State && o.TransactionID == before.TransactionID && before.EventID != "" {
 		return false
 	}
 	o.EventID = e.ID

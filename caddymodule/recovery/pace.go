@@ -33,6 +33,7 @@ type pace struct {
 	limiter *rate.Limiter
 
 	mu       sync.Mutex
+	asking   int       // orders that are claimed
 	failures int       // since the last answer
 	since    time.Time // when the first of them was
 	until    time.Time // no question before
@@ -43,20 +44,29 @@ func newPace() *pace {
 	return &pace{limiter: rate.NewLimiter(questionsPerSecond, questionsAtOnce)}
 }
 
-// paused returns until when the account is left alone, if it is now.
-func (p *pace) paused(now time.Time) (until time.Time, paused bool) {
+// room returns how many orders may be claimed, of so many at most. As long as the last
+// question had no answer it is one at a time.
+func (p *pace) room(now time.Time, most int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.until, now.Before(p.until)
+	switch {
+	case now.Before(p.until), p.failures > 0 && p.asking > 0:
+		return 0
+	case p.failures > 0:
+		return 1
+	default:
+		return most
+	}
 }
 
-// failing reports whether the last question had no answer: then one is asked at a
-// time.
-func (p *pace) failing() bool {
+// claimed and done count the orders that are asked about.
+func (p *pace) claimed(orders int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.failures > 0
+	p.asking += orders
 }
+
+func (p *pace) done() { p.claimed(-1) }
 
 // wait waits until a question may be asked.
 func (p *pace) wait(ctx context.Context) error { return p.limiter.Wait(ctx) }
@@ -73,9 +83,11 @@ func (p *pace) answered(now time.Time, err *wepay.Error) (alarm bool) {
 	if p.failures == 0 {
 		p.since = now
 	}
-	pause := firstPause << min(p.failures, 16)
-	p.failures++
-	p.until = now.Add(min(pause, longestPause))
+	if !now.Before(p.until) { // else it was asked before the pause began
+		pause := firstPause << min(p.failures, 16)
+		p.failures++
+		p.until = now.Add(min(pause, longestPause))
+	}
 	if err.Verdict == wepay.Later || now.Sub(p.since) < alarmAfter || now.Sub(p.alarmed) < alarmAfter {
 		return false
 	}

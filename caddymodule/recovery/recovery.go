@@ -61,9 +61,10 @@ const (
 	claimTerm = 2 * time.Minute
 	// questionTime bounds a question with all that follows from it.
 	questionTime = time.Minute
-	// lookEvery is how often the store is looked into for what others placed.
-	lookEvery = time.Second
 )
+
+// lookEvery is how often the store is looked into; a test looks less often.
+var lookEvery = time.Second
 
 // New returns a recovery that does nothing yet.
 func New(config Config) *Recovery {
@@ -123,48 +124,54 @@ func (r *Recovery) round() (claimed int, err error) {
 	}
 	now := r.Ledger.Now()
 	due := slices.DeleteFunc(slices.Sorted(maps.Keys(first)), func(merchant string) bool {
-		account := r.Accounts[merchant]
-		if account == nil || first[merchant].After(now) {
-			return true
-		}
-		_, paused := r.paces[account.Merchant.MchID].paused(time.Now())
-		return paused
+		return r.Accounts[merchant] == nil || first[merchant].After(now) || r.paceOf(merchant).room(time.Now(), 1) == 0
 	})
 	if len(due) == 0 {
 		return 0, nil
 	}
 	share := max((cap(r.workers)-len(r.workers))/len(due), 1)
 	for _, merchant := range due {
-		limit := share
-		if r.paces[r.Accounts[merchant].Merchant.MchID].failing() {
-			limit = 1
-		}
-		orders, err := r.Ledger.Store.Claim(r.ctx, merchant, limit, claimTerm)
+		n, err := r.claim(merchant, r.paceOf(merchant).room(time.Now(), share))
+		claimed += n
 		if err != nil {
 			return claimed, err
-		}
-		claimed += len(orders)
-		for _, o := range orders {
-			select {
-			case r.workers <- struct{}{}:
-			case <-r.ctx.Done():
-				return claimed, nil
-			}
-			r.asking.Go(func() {
-				defer func() { <-r.workers }()
-				r.resolve(o)
-			})
 		}
 	}
 	return claimed, nil
 }
 
+func (r *Recovery) paceOf(merchant string) *pace { return r.paces[r.Accounts[merchant].Merchant.MchID] }
+
+// claim takes orders of a merchant, up to a limit, and has them asked about.
+func (r *Recovery) claim(merchant string, limit int) (claimed int, err error) {
+	if limit == 0 {
+		return 0, nil // its account has got another's share
+	}
+	orders, err := r.Ledger.Store.Claim(r.ctx, merchant, limit, claimTerm)
+	if err != nil {
+		return 0, err
+	}
+	pace := r.paceOf(merchant)
+	pace.claimed(len(orders))
+	for _, o := range orders {
+		r.asking.Go(func() {
+			defer pace.done()
+			select {
+			case r.workers <- struct{}{}:
+				defer func() { <-r.workers }()
+				r.resolve(o, pace)
+			case <-r.ctx.Done():
+			}
+		})
+	}
+	return len(orders), nil
+}
+
 // resolve asks WeChat about an order, and records the answer.
-func (r *Recovery) resolve(o *store.Order) {
+func (r *Recovery) resolve(o *store.Order, pace *pace) {
 	ctx, cancel := context.WithTimeout(r.ctx, questionTime)
 	defer cancel()
-	account := r.Accounts[o.Merchant]
-	if err := r.paces[account.Merchant.MchID].wait(ctx); err != nil {
+	if err := pace.wait(ctx); err != nil {
 		return // it is due again soon
 	}
 	_, err := r.Ask(ctx, o)
@@ -206,7 +213,7 @@ func (r *Recovery) Ask(ctx context.Context, o *store.Order) (Taken, error) {
 		out, err = r.close(ctx, account, o, out)
 	}
 	if err != nil {
-		r.Asked(o, "failed")
+		r.Asked(o, "no_answer")
 		return Taken{}, err
 	}
 	r.Asked(o, string(out.State))

@@ -200,7 +200,7 @@ const (
 func OrderStates() []OrderState {
 	return []OrderState{
 		OrderPlaced, OrderUnknown, OrderPaid, OrderClosed, OrderFailed, OrderRefunding, OrderPartlyRefunded, OrderRefunded,
-		OrderAbnormal, OrderReconciled,
+		OrderAbnormal, OrderQuarantined, OrderReconciled,
 	}
 }
 

@@ -1,0 +1,122 @@
+package recovery
+
+import (
+	"context"
+	"slices"
+
+	"github.com/windsome/caddy-wepay/caddymodule/store"
+)
+
+// Story is all that is known of an order, a transfer or a refund.
+type Story struct {
+	Order *store.Order `json:"order"`
+
+	// Its refunds, the first placed first, and its events, the first received first,
+	// without their payloads.
+	Refunds []*store.Order `json:"refunds,omitempty"`
+	Events  []*store.Event `json:"events,omitempty"`
+}
+
+// mostOfStory bounds the orders and the events that one number leads to.
+const mostOfStory = 200
+
+// Stories returns what is known of the orders that have a number, whosever it is: an
+// out_trade_no, a transaction_id, an out_refund_no, or what another call has for one.
+// A number that leads to events alone, of orders that were not placed here, has a
+// story without an Order.
+func Stories(ctx context.Context, s store.Store, number string) ([]*Story, error) {
+	found, _, err := s.ListOrders(ctx, store.OrderFilter{Number: number}, "", mostOfStory)
+	if err != nil {
+		return nil, err
+	}
+	var stories []*Story
+	for _, o := range found {
+		if o.Kind == store.Refund {
+			if o, err = orderOf(ctx, s, o); err != nil {
+				return nil, err
+			}
+		}
+		if slices.ContainsFunc(stories, func(story *Story) bool { return keyOf(story.Order) == keyOf(o) }) {
+			continue
+		}
+		story, err := storyOf(ctx, s, o)
+		if err != nil {
+			return nil, err
+		}
+		stories = append(stories, story)
+	}
+	if len(stories) > 0 {
+		return stories, nil
+	}
+	events, err := eventsOf(ctx, s, number)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	return []*Story{{Events: events}}, nil
+}
+
+// refunds reports whether a refund is of an order.
+func refunds(refund, o *store.Order) bool {
+	return o.Kind == store.Ordered && refund.OutTradeNo == o.Number && refund.MchID == o.MchID && refund.SubMchID == o.SubMchID
+}
+
+// orderOf returns the order that a refund gives back, or the refund itself where the
+// order was not placed here: a refund stands in its order's story.
+func orderOf(ctx context.Context, s store.Store, refund *store.Order) (*store.Order, error) {
+	if refund.OutTradeNo == "" {
+		return refund, nil
+	}
+	orders, _, err := s.ListOrders(ctx, store.OrderFilter{Kind: store.Ordered, Number: refund.OutTradeNo}, "", mostOfStory)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range orders {
+		if refunds(refund, o) {
+			return o, nil
+		}
+	}
+	return refund, nil
+}
+
+// key is what an order is known by.
+type key struct {
+	kind                    store.OrderKind
+	number, mchID, subMchID string
+}
+
+func keyOf(o *store.Order) key { return key{o.Kind, o.Number, o.MchID, o.SubMchID} }
+
+func storyOf(ctx context.Context, s store.Store, o *store.Order) (*Story, error) {
+	story := &Story{Order: o}
+	related, _, err := s.ListOrders(ctx, store.OrderFilter{Kind: store.Refund, Number: o.Number}, "", mostOfStory)
+	if err != nil {
+		return nil, err
+	}
+	for _, refund := range slices.Backward(related) {
+		if refunds(refund, o) {
+			story.Refunds = append(story.Refunds, refund)
+		}
+	}
+	events, err := eventsOf(ctx, s, o.Number)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		if e.Merchant == o.Merchant || e.ID == o.EventID {
+			story.Events = append(story.Events, e)
+		}
+	}
+	return story, nil
+}
+
+func eventsOf(ctx context.Context, s store.Store, number string) ([]*store.Event, error) {
+	events, _, err := s.List(ctx, store.Filter{Number: number}, "", mostOfStory)
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(events)
+	for _, e := range events {
+		e.Payload = nil
+	}
+	return events, nil
+}
