@@ -182,7 +182,7 @@ func TestV3FurtherKinds(t *testing.T) {
 	}
 }
 
-// fullStore is a store in memory that has no room.
+// fullStore is a store in memory that has no room for events.
 type fullStore struct {
 	*storetest.Memory `json:"-"`
 }
@@ -195,7 +195,13 @@ func (fullStore) CaddyModule() caddy.ModuleInfo {
 
 func (fullStore) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 
-func (fullStore) Put(context.Context, *store.Event) (bool, error) { return false, syscall.ENOSPC }
+func (s fullStore) Transact(ctx context.Context, run func(store.Tx) error) error {
+	return s.Memory.Transact(ctx, func(tx store.Tx) error { return run(fullTx{tx}) })
+}
+
+type fullTx struct{ store.Tx }
+
+func (fullTx) Put(*store.Event) (bool, error) { return false, syscall.ENOSPC }
 
 // While the store cannot store it WeChat hears 503 of a notification of API v3,
 // and why in a word, and sends it again.
