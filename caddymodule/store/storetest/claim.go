@@ -55,8 +55,8 @@ func checkClaim(s *stage) {
 		s.Errorf("claimed: %q", got)
 	}
 	o = s.reopen()
-	if got := s.claim(o, 10, long); len(got) == 0 || got[0] != "third" && got[0] != "whole" {
-		s.Errorf("claimed: %q", got)
+	if got := s.claim(o, 10, long); len(got) == 0 || got[0] != "third" && got[0] != "whole" || s.Failed() {
+		s.Fatalf("claimed: %q", got)
 	}
 	s.until("it is due again", func() bool { return slices.Contains(s.claim(o, 10, long), "whole") })
 	if time.Now().Before(whole.Due) {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func TestContract(t *testing.T) {
 		return
 	}
 	var processes sync.WaitGroup
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, orderFaults) {
 		processes.Go(func() {
 			check := strings.ReplaceAll(f.check, " ", "_")
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestContract$/^"+check+"$", "-test.timeout", "10s")

@@ -15,6 +15,7 @@ import (
 // with the fault of a name or, for "", none.
 func memoryPlace(name string) func() store.Store {
 	first := NewMemory()
+	faults := slices.Concat(faults, orderFaults)
 	i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
 	return func() store.Store {
 		m := first.Another()

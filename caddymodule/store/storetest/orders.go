@@ -29,9 +29,18 @@ func checkListOrders(s *stage) {
 	}
 	slices.SortFunc(all, func(a, b *store.Order) int { return b.Placed.Compare(a.Placed) })
 	for _, f := range []store.OrderFilter{
-		{}, {Merchant: "shop"}, {Merchant: "sho"}, {Kind: store.Refund}, {State: store.OrderClosed}, {State: "close"}, {Kind: "another"},
-		{Merchant: "mini", Kind: store.Transfer}, {Merchant: "mini", State: store.OrderPaid}, {Kind: store.Combined, State: store.OrderUnknown},
-		{Merchant: "shop2", Kind: store.Ordered, State: store.OrderRefunding}, {Merchant: "nobody"},
+		{},
+		{Merchant: "shop"},
+		{Merchant: "sho"},
+		{Kind: store.Refund},
+		{State: store.OrderClosed},
+		{State: "close"},
+		{Kind: "another"},
+		{Merchant: "mini", Kind: store.Transfer},
+		{Merchant: "mini", State: store.OrderPaid},
+		{Kind: store.Combined, State: store.OrderUnknown},
+		{Merchant: "shop2", Kind: store.Ordered, State: store.OrderRefunding},
+		{Merchant: "nobody"},
 	} {
 		want := slices.DeleteFunc(slices.Clone(all), func(o *store.Order) bool { return !f.Match(o) })
 		for _, limit := range []int{7, max(len(want), 1), 1000} {
