@@ -273,6 +273,8 @@ func TestOutcomeWords(t *testing.T) {
 		{wepay.PlaceOrder, paid, map[string]any{"trade_state": "CLOSED"}, wepay.Closed, false},
 		{wepay.PlaceOrder, paid, map[string]any{"out_trade_no": nil}, "", false},
 		{wepay.PlaceOrder, paid, map[string]any{"out_trade_no": "ORDER-2"}, "", false},
+		{wepay.PlaceOrder, paid, map[string]any{"out_trade_no": nil, "trade_state": "CLOSED"}, "", false},
+		{wepay.PlaceOrder, paid, map[string]any{"out_trade_no": nil, "trade_state": "NOTPAY"}, wepay.Pending, false},
 		{wepay.PlaceOrder, paid, map[string]any{"transaction_id": nil}, "", false},
 		{wepay.PlaceOrder, paid, map[string]any{"amount": nil}, "", false},
 		{wepay.PlaceOrder, paid, map[string]any{"mchid": "1"}, "", false},

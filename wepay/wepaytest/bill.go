@@ -109,7 +109,9 @@ func (x *exchange) downloadBill() (wepay.Fields, *refusal) {
 		if t.at.Before(begin) || !t.at.Before(end) || !x.wants(t, kind) {
 			continue
 		}
-		lines = append(lines, t.line())
+		if l, there := t.line().changed(x.account.billChange); there {
+			lines = append(lines, l)
+		}
 	}
 	filled := 0
 	if kind == "ALL" || kind == "SUCCESS" {

@@ -7,7 +7,9 @@
 // for orders, refunds, payouts, shares and balances as WeChat does. Tests pay its
 // orders with [Server.Pay], which notifies the merchant as WeChat does, end refunds
 // with [Server.FinishRefund], show payers' codes with [Server.ShowCode], and inject
-// faults with [Server.Misbehave]. Whatever else WeChat notifies of, tests send with
+// faults with [Server.Misbehave], such as [Outage] and [RateLimit]. Notifications are
+// lost by [Server.LoseNotifications], late by [Delayed] and tell another amount by
+// [WithField] and [WithMember]; bills differ by [Server.ChangeBill]. Whatever else WeChat notifies of, tests send with
 // [Server.Notify] over API v3, and of contracts with [Server.NotifyContract] over
 // API v2. Tests control its time: see [FakeClock]. The host
 // where payers log in has the same address.
@@ -17,6 +19,5 @@
 // has certificates or a public key for each merchant, which tests rotate with
 // [Server.RotateCertificate] and exchange with [Server.Migrate].
 //
-// It does not simulate rate limits, which [Refused] can inject, nor settlement, risk
-// control and banks.
+// It does not simulate settlement, risk control and banks, and limits no rate by itself.
 package wepaytest

@@ -47,8 +47,10 @@ const (
 type Fault struct {
 	Kind FaultKind
 
-	// Standing faults affect every reply until Behave; others affect one.
+	// Standing faults affect every reply until Behave; others affect one. One that
+	// Lasts ends by the server's clock, that long after Misbehave; 0: it lasts.
 	Standing bool
+	Lasts    time.Duration
 	// NoEffect suppresses the call, so that only earlier calls have an effect.
 	NoEffect bool
 
@@ -60,10 +62,25 @@ type Fault struct {
 	Detail  any           // of Refused and Failed in API v3: detail, which comes in many shapes; nil: none
 }
 
+// Outage is a WeChat that is down: nothing is done, and something in between answers.
+// It lasts for a time by the server's clock, or until Behave if that is 0.
+func Outage(lasts time.Duration) Fault {
+	return Fault{Kind: HTML, Status: http.StatusBadGateway, Standing: true, Lasts: lasts, NoEffect: true}
+}
+
+// RateLimit refuses what comes too often, as long as Outage lasts. Nothing is done.
+func RateLimit(lasts time.Duration) Fault {
+	return Fault{
+		Kind: Refused, Status: http.StatusTooManyRequests, Code: "FREQUENCY_LIMITED", Message: "频率超限",
+		Standing: true, Lasts: lasts, NoEffect: true,
+	}
+}
+
 // fault is a Fault that waits for a request.
 type fault struct {
 	Fault
 	path string
+	ends time.Time // zero: never
 }
 
 // Misbehave injects a fault into the next reply to a path, or into every one if the
@@ -73,7 +90,11 @@ type fault struct {
 func (s *Server) Misbehave(path string, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults = append(s.faults, fault{f, path})
+	waiting := fault{Fault: f, path: path}
+	if f.Lasts > 0 {
+		waiting.ends = s.clock.Now().Add(f.Lasts)
+	}
+	s.faults = append(s.faults, waiting)
 }
 
 // Behave removes the faults of a path, spelt as for Misbehave.
@@ -86,6 +107,8 @@ func (s *Server) Behave(path string) {
 // nextFault takes the fault for a request to a path, or to whatever has its
 // pattern; none has Kind 0. The server's lock is held.
 func (s *Server) nextFault(path, pattern string) Fault {
+	now := s.clock.Now()
+	s.faults = slices.DeleteFunc(s.faults, func(f fault) bool { return !f.ends.IsZero() && !now.Before(f.ends) })
 	i := slices.IndexFunc(s.faults, func(f fault) bool {
 		return f.path == path || f.path == "" || f.path == pattern
 	})

@@ -49,7 +49,8 @@ type account struct {
 
 	payoutsWait  bool
 	billsDelayed bool
-	filled       map[string]int // lines of bills that FillBill made, by bill_date
+	billChange   func(*BillLine) bool // nil: bills tell what happened
+	filled       map[string]int       // lines of bills that FillBill made, by bill_date
 
 	applyments map[string]*applyment // by business_code
 	complaints []complaint           // in the order of time

@@ -3,8 +3,10 @@ package wepaytest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -25,6 +27,22 @@ var retries = []time.Duration{
 // maxAnswer bounds a merchant's answer, which is of a hundred bytes.
 const maxAnswer = 64 << 10
 
+// ErrLost is why an attempt had no answer: see Server.LoseNotifications.
+var ErrLost = errors.New("the notification is lost")
+
+// LoseNotifications has a share of the notifications, of whatever kind and over either
+// API, never arrive, however often they are sent: 1 for all, 0 for none. It is decided,
+// by a seed, when the event happens that a notification is of, for those that happen
+// from now on.
+func (s *Server) LoseNotifications(share float64, seed uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lostShare, s.luck = share, rand.New(rand.NewPCG(seed, 0))
+}
+
+// loses decides about one notification. The server's lock is held.
+func (s *Server) loses() bool { return s.lostShare > 0 && s.luck.Float64() < s.lostShare }
+
 // Delivery is one notification on its way to a merchant. It may be used by
 // many goroutines.
 type Delivery struct {
@@ -35,6 +53,7 @@ type Delivery struct {
 	v3     *v3envelope // nil of API v2
 
 	retries []time.Duration // how long after each failure it is sent again
+	lost    bool            // it never arrives
 
 	mu       sync.Mutex
 	released bool
@@ -84,6 +103,14 @@ func (d *Delivery) Release() error {
 	return nil
 }
 
+// releaseAfter is Release in a while.
+func (d *Delivery) releaseAfter(delay time.Duration) {
+	d.mu.Lock()
+	d.released = true
+	d.mu.Unlock()
+	d.server.tasks.after(d.server.clock, delay, func() { d.round(0) })
+}
+
 // Repeat sends the notification once more, taken or not, as WeChat does when
 // the merchant's answer got lost on its way. The error is ErrClosed.
 func (d *Delivery) Repeat() error {
@@ -120,6 +147,10 @@ func (d *Delivery) send(first bool) {
 
 func (d *Delivery) attempt(first bool) Attempt {
 	a := Attempt{At: d.server.clock.Now()}
+	if d.lost {
+		a.Err = ErrLost
+		return a
+	}
 	a.Status, a.Answer, a.Err = d.post(first)
 	a.Taken = a.Err == nil && d.takenBy(a)
 	return a

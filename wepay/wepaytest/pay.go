@@ -44,6 +44,8 @@ type payment struct {
 	fault   Fault
 
 	wrongSignature, twice, held bool
+
+	delay time.Duration
 }
 
 // PayOption changes how an order is paid, or what becomes of its notification.
@@ -85,6 +87,12 @@ func Held() PayOption {
 	return func(p *payment) { p.held = true }
 }
 
+// Delayed has the notification be sent for the first time after a while, by the server's
+// clock, unless it is held.
+func Delayed(d time.Duration) PayOption {
+	return func(p *payment) { p.delay = d }
+}
+
 // InSandbox pays an order of the sandbox.
 func InSandbox() PayOption {
 	return func(p *payment) { p.inSandbox = true }
@@ -113,6 +121,9 @@ func notifying(options []PayOption, what string, do func(payment) (*Delivery, er
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	case d == nil || p.held:
+		return d, nil
+	case p.delay > 0:
+		d.releaseAfter(p.delay)
 		return d, nil
 	default:
 		return d, d.Release()
@@ -179,7 +190,7 @@ func (s *Server) delivery(to string, body []byte, p payment) *Delivery {
 	if p.twice {
 		copies = 2
 	}
-	return &Delivery{server: s, url: to, body: body, copies: copies, retries: retries}
+	return &Delivery{server: s, url: to, body: body, copies: copies, retries: retries, lost: s.loses()}
 }
 
 // settle books the payment of an order that is not paid.

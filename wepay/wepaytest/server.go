@@ -48,7 +48,9 @@ type Server struct {
 	downloads map[string]download   // by token
 	faults    []fault
 	received  []Request
-	sequence  uint64 // makes the numbers that WeChat gives
+	lostShare float64    // of notifications
+	luck      *rand.Rand // nil until notifications are lost
+	sequence  uint64     // makes the numbers that WeChat gives
 }
 
 // Option changes how a server works.

@@ -24,9 +24,9 @@ func (s *v3shop) combine(number string) obj {
 	}
 }
 
-func combiner(t *testing.T) *v3shop {
+func combiner(t *testing.T, changes ...func(*wepaytest.Merchant)) *v3shop {
 	t.Helper()
-	s := newV3Shop(t)
+	s := newV3Shop(t, changes...)
 	if err := s.wechat.AddMerchant(wepaytest.Merchant{MchID: "1900000110", APIv3Key: apiV3Key}); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ var missing = map[wepay.Operation][]string{
 // not, proves nothing.
 func Missing(ask wepay.Operation, err error) *wepay.Outcome {
 	failed, refused := errors.AsType[*wepay.Error](err)
-	if !refused || failed.Unsigned || failed.Err != nil || !slices.Contains(missing[ask], Plain(failed.Code)) {
+	if !refused || failed.Unsigned || !slices.Contains(missing[ask], Plain(failed.Code)) {
 		return nil
 	}
 	return &wepay.Outcome{State: wepay.Missing, Word: cmp.Or(failed.V3Code, failed.Code), Text: failed.Message}
