@@ -19,10 +19,12 @@ type job struct {
 	transaction bool
 	puts        []*job
 
-	added bool
-	err   error
-	taken atomic.Bool
-	done  chan struct{}
+	added   bool
+	seq     int64 // of the row that was added, and what it has, where there is one writer
+	written []any
+	err     error
+	taken   atomic.Bool
+	done    chan struct{}
 }
 
 // adds reports whether a job stores what is new, and how many bytes that may have.

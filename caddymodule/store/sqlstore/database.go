@@ -32,10 +32,16 @@ type engine interface {
 	leased(s session, seq int64) (bool, error)
 	guard(token *token) (condition string, args []any, err error)
 
-	// freed is called for a lease that has ended, nil: whichever its event has. release
-	// ends those of an instance that leaves.
-	freed(seq int64, of *token)
+	// freed is called for a lease that has ended, nil: whichever its event has, and says
+	// when that is due again; zero: it waits no more. release ends those of an instance
+	// that leaves.
+	freed(seq int64, of *token, due time.Time)
 	release(ctx context.Context, of *instance) error
+
+	// added is called for jobs that were committed, before anything else is, and changed
+	// after events were changed that nobody had leased.
+	added(batch []*job, now time.Time)
+	changed()
 
 	// tend is called now and then, at least once a second.
 	tend(d *database)
@@ -157,11 +163,12 @@ func (d *database) settle(ctx context.Context, lease *store.Lease) error {
 		}
 		return err
 	})
-	if err == nil || errors.Is(err, store.ErrLeaseLost) {
-		d.engine.freed(held.seq, held)
-	}
-	if err == nil && e.State == store.Waiting {
-		d.schedule.add(held.queue, e.Due)
+	switch {
+	case err == nil && e.State == store.Waiting:
+		d.engine.freed(held.seq, held, dueOf(&e))
+		d.schedule.add(held.queue, dueOf(&e))
+	case err == nil || errors.Is(err, store.ErrLeaseLost):
+		d.engine.freed(held.seq, held, time.Time{})
 	}
 	return err
 }
@@ -197,6 +204,9 @@ func (d *database) replay(ctx context.Context, id string) (was store.State, err 
 			if held, err := d.engine.leased(s, e.seq); held || err != nil {
 				return err
 			}
+		} else {
+			// Now, as once it waits again it may be leased again.
+			d.engine.freed(e.seq, nil, time.Time{})
 		}
 		if e.Payload == nil {
 			return store.ErrNoPayload
@@ -205,7 +215,7 @@ func (d *database) replay(ctx context.Context, id string) (was store.State, err 
 		return d.store(s, changed)
 	})
 	if err == nil && changed.Event != nil {
-		d.engine.freed(changed.seq, nil)
+		d.engine.changed()
 		d.schedule.add(changed.Queue(), changed.Due)
 	}
 	return was, err
@@ -226,7 +236,8 @@ func (d *database) drop(ctx context.Context, id, reason string) error {
 		return d.store(s, changed)
 	})
 	if err == nil {
-		d.engine.freed(changed.seq, nil)
+		d.engine.freed(changed.seq, nil, time.Time{})
+		d.engine.changed()
 	}
 	return err
 }
