@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,7 @@ func (c *committer) run() {
 	for {
 		select {
 		case first := <-c.jobs:
+			runtime.Gosched() // whoever is about to have something written goes first, and shares the sync
 			c.commit(c.batch(first))
 		case <-c.ending:
 			return
