@@ -10,11 +10,13 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
-// job is what a caller wants written. Either event is put, or apply runs.
+// job is what a caller wants written. Either event is put, or apply runs; settles
+// says what that settles.
 type job struct {
-	ctx   context.Context
-	event *store.Event
-	apply func(session) error
+	ctx     context.Context
+	event   *store.Event
+	apply   func(session) error
+	settles *settlement
 
 	// That apply adds events or orders, and the events.
 	transaction bool

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -66,7 +65,10 @@ type database struct {
 	logger   *zap.Logger
 	options  atomic.Pointer[store.Options]
 	schedule *schedule
-	commits  *committer
+	stopping chan struct{}
+
+	commits *committer
+	settles *committer // the same where there may be one writer
 
 	counts      counted[store.Count]
 	orderCounts counted[store.OrderCount]
@@ -80,18 +82,26 @@ const viewTimeout = 3 * time.Second
 // start begins to write, and to tend the database, until stop.
 func (d *database) start() {
 	d.schedule = newSchedule()
-	d.commits = &committer{
-		jobs: make(chan *job, mostJobs), ending: make(chan struct{}), ended: make(chan struct{}),
-		write: d.writeBatch, admit: d.engine.admit,
+	d.stopping = make(chan struct{})
+	d.commits = d.newCommitter(d.writeBatch)
+	d.settles = d.commits
+	if !d.dialect.oneWriter {
+		d.settles = d.newCommitter(d.writeSettles)
 	}
-	go d.commits.run()
 	d.background.Go(d.tend)
+}
+
+func (d *database) newCommitter(write func(ctx context.Context, batch []*job) error) *committer {
+	c := &committer{jobs: make(chan *job, mostJobs), ending: d.stopping, ended: make(chan struct{}), write: write, admit: d.engine.admit}
+	go c.run()
+	return c
 }
 
 // stop ends what start began, and closes the database.
 func (d *database) stop() error {
-	close(d.commits.ending)
+	close(d.stopping)
 	<-d.commits.ended
+	<-d.settles.ended
 	d.background.Wait()
 	return d.engine.close()
 }
@@ -101,7 +111,7 @@ func (d *database) ending() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		select {
-		case <-d.commits.ending:
+		case <-d.stopping:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -142,35 +152,6 @@ func (d *database) get(ctx context.Context, id string) (found row, err error) {
 		return err
 	})
 	return found, err
-}
-
-// settle stores a leased event as its holder leaves it.
-func (d *database) settle(ctx context.Context, lease *store.Lease) error {
-	held, ok := lease.Token.(*token)
-	if !ok {
-		return store.ErrLeaseLost
-	}
-	e := *lease.Event
-	err := d.change(ctx, func(s session) error {
-		condition, args, err := d.engine.guard(held)
-		if err != nil {
-			return err
-		}
-		args = append(append(progressArgs(&e), held.seq), args...)
-		changed, err := s.exec(setProgress+d.dialect.free+" WHERE seq = ? AND state = 'waiting'"+condition, args...)
-		if err == nil && changed == 0 {
-			err = store.ErrLeaseLost
-		}
-		return err
-	})
-	switch {
-	case err == nil && e.State == store.Waiting:
-		d.engine.freed(held.seq, held, dueOf(&e))
-		d.schedule.add(held.queue, dueOf(&e))
-	case err == nil || errors.Is(err, store.ErrLeaseLost):
-		d.engine.freed(held.seq, held, time.Time{})
-	}
-	return err
 }
 
 // change writes a change of an event: by the committer where there may be one

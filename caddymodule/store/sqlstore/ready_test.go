@@ -147,6 +147,18 @@ func TestReady(t *testing.T) {
 				t.Fatal(leases, err)
 			}
 		}, []string{"a", "b"}},
+		{"another is not yet due", func(t *testing.T, s *SQLite, _ *file, _ func(int) []*store.Lease) {
+			putAt(t, s, "c", -time.Minute)
+		}, []string{"a", "b"}},
+		{"the last look was long ago", func(t *testing.T, s *SQLite, f *file, _ func(int) []*store.Lease) {
+			err := s.db.write(t.Context(), func(tx session) error {
+				return errOf(tx.exec("UPDATE wepay_event SET due = 1 WHERE out_trade_no = 'orderb'"))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.queue(queue).looked = time.Now().Add(-2 * lookAgain)
+		}, []string{"b", "a"}},
 		{"the file is opened again", func(t *testing.T, s *SQLite, f *file, _ func(int) []*store.Lease) {
 			err := s.db.write(t.Context(), func(session) error {
 				f.broken = true
@@ -210,6 +222,28 @@ func TestReadyOverflows(t *testing.T) {
 				t.Errorf("%d events of %d bytes are counted as ready when all are leased", f.readyEvents, f.readyBytes)
 			}
 		})
+	}
+}
+
+// What is due after others that only the file has comes after them.
+func TestOnlyInTheFile(t *testing.T) {
+	s, f, lease := looked(t)
+	var got, want []string
+	putNext := func(ago time.Duration) {
+		want = append(want, eventID(len(want)))
+		putAt(t, s, want[len(want)-1], ago)
+	}
+	for n := range lookAhead + 5 {
+		putNext(time.Hour - time.Duration(n)*time.Second)
+	}
+	f.changed()
+	got = idsOf(lease(1)) // and then it looked ahead
+	putNext(time.Second)
+	for leases := lease(7); len(leases) > 0; leases = lease(7) {
+		got = append(got, idsOf(leases)...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("leased are %q, want %q", got, want)
 	}
 }
 

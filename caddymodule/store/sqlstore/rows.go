@@ -34,7 +34,12 @@ const (
 		"COALESCE(source, ''), COALESCE(occurred, 0), received, trace, "
 	selectAfter = ", state, COALESCE(due, 0), attempts, COALESCE(since, 0), COALESCE(ended, 0), refused, " +
 		"COALESCE(reason, ''), COALESCE(answer, '') FROM "
-	setProgress = "UPDATE wepay_event SET state = ?, due = ?, attempts = ?, since = ?, ended = ?, refused = ?, reason = ?, answer = ?"
+)
+
+// progressColumns are how far an event has come, and setProgress writes that.
+var (
+	progressColumns = []string{"state", "due", "attempts", "since", "ended", "refused", "reason", "answer"}
+	setProgress     = "UPDATE wepay_event SET " + strings.Join(progressColumns, " = ?, ") + " = ?"
 )
 
 // putRow is the parameters of one row of putColumns.
@@ -140,7 +145,7 @@ func putArgs(e *store.Event) ([]any, error) {
 	return append(args, progressArgs(e)...), nil
 }
 
-// progressArgs returns how far an event has come, as setProgress has it.
+// progressArgs returns how far an event has come, as progressColumns has it.
 func progressArgs(e *store.Event) []any {
 	var refused int64
 	if e.Refused {
