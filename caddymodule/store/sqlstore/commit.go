@@ -3,26 +3,31 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
-// job is what a caller wants written. Either event is put, or apply runs.
+// job is what a caller wants written. Either event is put, or apply runs; settles
+// says what that settles.
 type job struct {
-	ctx   context.Context
-	event *store.Event
-	apply func(session) error
+	ctx     context.Context
+	event   *store.Event
+	apply   func(session) error
+	settles *settlement
 
 	// That apply adds events or orders, and the events.
 	transaction bool
 	puts        []*job
 
-	added bool
-	err   error
-	taken atomic.Bool
-	done  chan struct{}
+	added   bool
+	seq     int64 // of the row that was added, and what it has, where there is one writer
+	written []any
+	err     error
+	taken   atomic.Bool
+	done    chan struct{}
 }
 
 // adds reports whether a job stores what is new, and how many bytes that may have.
@@ -96,6 +101,7 @@ func (c *committer) run() {
 	for {
 		select {
 		case first := <-c.jobs:
+			runtime.Gosched() // whoever is about to have something written goes first, and shares the sync
 			c.commit(c.batch(first))
 		case <-c.ending:
 			return

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -32,10 +31,16 @@ type engine interface {
 	leased(s session, seq int64) (bool, error)
 	guard(token *token) (condition string, args []any, err error)
 
-	// freed is called for a lease that has ended, nil: whichever its event has. release
-	// ends those of an instance that leaves.
-	freed(seq int64, of *token)
+	// freed is called for a lease that has ended, nil: whichever its event has, and says
+	// when that is due again; zero: it waits no more. release ends those of an instance
+	// that leaves.
+	freed(seq int64, of *token, due time.Time)
 	release(ctx context.Context, of *instance) error
+
+	// added is called for jobs that were committed, before anything else is, and changed
+	// after events were changed that nobody had leased.
+	added(batch []*job, now time.Time)
+	changed()
 
 	// tend is called now and then, at least once a second.
 	tend(d *database)
@@ -60,7 +65,10 @@ type database struct {
 	logger   *zap.Logger
 	options  atomic.Pointer[store.Options]
 	schedule *schedule
-	commits  *committer
+	stopping chan struct{}
+
+	commits *committer
+	settles *committer // the same where there may be one writer
 
 	counts      counted[store.Count]
 	orderCounts counted[store.OrderCount]
@@ -74,18 +82,26 @@ const viewTimeout = 3 * time.Second
 // start begins to write, and to tend the database, until stop.
 func (d *database) start() {
 	d.schedule = newSchedule()
-	d.commits = &committer{
-		jobs: make(chan *job, mostJobs), ending: make(chan struct{}), ended: make(chan struct{}),
-		write: d.writeBatch, admit: d.engine.admit,
+	d.stopping = make(chan struct{})
+	d.commits = d.newCommitter(d.writeBatch)
+	d.settles = d.commits
+	if !d.dialect.oneWriter {
+		d.settles = d.newCommitter(d.writeSettles)
 	}
-	go d.commits.run()
 	d.background.Go(d.tend)
+}
+
+func (d *database) newCommitter(write func(ctx context.Context, batch []*job) error) *committer {
+	c := &committer{jobs: make(chan *job, mostJobs), ending: d.stopping, ended: make(chan struct{}), write: write, admit: d.engine.admit}
+	go c.run()
+	return c
 }
 
 // stop ends what start began, and closes the database.
 func (d *database) stop() error {
-	close(d.commits.ending)
+	close(d.stopping)
 	<-d.commits.ended
+	<-d.settles.ended
 	d.background.Wait()
 	return d.engine.close()
 }
@@ -95,7 +111,7 @@ func (d *database) ending() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		select {
-		case <-d.commits.ending:
+		case <-d.stopping:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -138,34 +154,6 @@ func (d *database) get(ctx context.Context, id string) (found row, err error) {
 	return found, err
 }
 
-// settle stores a leased event as its holder leaves it.
-func (d *database) settle(ctx context.Context, lease *store.Lease) error {
-	held, ok := lease.Token.(*token)
-	if !ok {
-		return store.ErrLeaseLost
-	}
-	e := *lease.Event
-	err := d.change(ctx, func(s session) error {
-		condition, args, err := d.engine.guard(held)
-		if err != nil {
-			return err
-		}
-		args = append(append(progressArgs(&e), held.seq), args...)
-		changed, err := s.exec(setProgress+d.dialect.free+" WHERE seq = ? AND state = 'waiting'"+condition, args...)
-		if err == nil && changed == 0 {
-			err = store.ErrLeaseLost
-		}
-		return err
-	})
-	if err == nil || errors.Is(err, store.ErrLeaseLost) {
-		d.engine.freed(held.seq, held)
-	}
-	if err == nil && e.State == store.Waiting {
-		d.schedule.add(held.queue, e.Due)
-	}
-	return err
-}
-
 // change writes a change of an event: by the committer where there may be one
 // writer, else at once.
 func (d *database) change(ctx context.Context, apply func(session) error) error {
@@ -197,6 +185,9 @@ func (d *database) replay(ctx context.Context, id string) (was store.State, err 
 			if held, err := d.engine.leased(s, e.seq); held || err != nil {
 				return err
 			}
+		} else {
+			// Now, as once it waits again it may be leased again.
+			d.engine.freed(e.seq, nil, time.Time{})
 		}
 		if e.Payload == nil {
 			return store.ErrNoPayload
@@ -205,7 +196,7 @@ func (d *database) replay(ctx context.Context, id string) (was store.State, err 
 		return d.store(s, changed)
 	})
 	if err == nil && changed.Event != nil {
-		d.engine.freed(changed.seq, nil)
+		d.engine.changed()
 		d.schedule.add(changed.Queue(), changed.Due)
 	}
 	return was, err
@@ -226,7 +217,8 @@ func (d *database) drop(ctx context.Context, id, reason string) error {
 		return d.store(s, changed)
 	})
 	if err == nil {
-		d.engine.freed(changed.seq, nil)
+		d.engine.freed(changed.seq, nil, time.Time{})
+		d.engine.changed()
 	}
 	return err
 }

@@ -261,6 +261,7 @@ func (f *file) reopen() error {
 		return f.failed(err)
 	}
 	f.broken = false
+	f.changed()
 	f.logger.Info("the store's file is open again, and whole", zap.String("file", f.path))
 	return nil
 }

@@ -14,11 +14,23 @@ import (
 type leases struct {
 	mu     sync.Mutex
 	held   map[int64]*token // by row; those that have run out stay until another begins
-	queues map[store.Queue]int
+	queues map[store.Queue]*outlook
+
+	readyEvents, readyBytes int // in all queues
 }
 
 func newLeases() *leases {
-	return &leases{held: make(map[int64]*token), queues: make(map[store.Queue]int)}
+	return &leases{held: make(map[int64]*token), queues: make(map[store.Queue]*outlook)}
+}
+
+// queue returns what is known of a queue. The caller holds mu.
+func (l *leases) queue(queue store.Queue) *outlook {
+	q := l.queues[queue]
+	if q == nil {
+		q = new(outlook)
+		l.queues[queue] = q
+	}
+	return q
 }
 
 // leased reports whether an event is held.
@@ -40,27 +52,29 @@ func (l *leases) guard(t *token) (string, []any, error) {
 }
 
 // freed forgets the lease of an event.
-func (l *leases) freed(seq int64, of *token) {
+func (l *leases) freed(seq int64, of *token, due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if of == nil || l.held[seq] == of {
 		l.drop(seq)
+	}
+	if !due.IsZero() {
+		q := l.queue(of.queue)
+		q.next = earlier(q.next, due)
 	}
 }
 
 func (l *leases) drop(seq int64) {
 	if held := l.held[seq]; held != nil {
 		delete(l.held, seq)
-		if l.queues[held.queue]--; l.queues[held.queue] == 0 {
-			delete(l.queues, held.queue)
-		}
+		l.queue(held.queue).held--
 	}
 }
 
 func (l *leases) hold(t *token) {
 	l.drop(t.seq)
 	l.held[t.seq] = t
-	l.queues[t.queue]++
+	l.queue(t.queue).held++
 }
 
 // due selects the rows of a queue's waiting events in the order in which they are
@@ -72,6 +86,9 @@ func (f *file) lease(ctx context.Context, to *instance, queue store.Queue, limit
 	if err := f.isDamaged(); err != nil {
 		return nil, time.Time{}, err
 	}
+	if leased, next = f.takeReady(to, queue, limit, term); len(leased) > 0 {
+		return leased, next, nil
+	}
 	err = f.leaser.within(ctx, func() error {
 		leased, next, err = f.take(f.leaser, to, queue, limit, term)
 		return err
@@ -79,38 +96,68 @@ func (f *file) lease(ctx context.Context, to *instance, queue store.Queue, limit
 	return leased, next, f.failed(err)
 }
 
-// take leases what is due, and says when something will be. What is settled
-// meanwhile is freed only after this, so that no event is found both waiting, as it
-// was before, and free, as it is after.
+// takeReady leases what is due where no look is needed for it.
+func (f *file) takeReady(to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time) {
+	f.leases.mu.Lock()
+	defer f.leases.mu.Unlock()
+	now := to.db.now()
+	rows := f.leases.takeReady(f.queue(queue), limit, now)
+	return f.grant(to, queue, rows, now, term)
+}
+
+// take looks for what is due, and leases it. What is settled meanwhile is freed only
+// after this, so that no event is found both waiting, as it was before, and free, as
+// it is after.
 func (f *file) take(s session, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
 	f.leases.mu.Lock()
 	defer f.leases.mu.Unlock()
 	options := to.db.options.Load()
-	now := options.Now()
-	free, next, err := f.free(s, queue, limit, now, options.LongestWait)
-	for _, seq := range free {
-		err = errors.Join(err, s.query(selectEvent+"wepay_event WHERE seq = ?", func(scan func(...any) error) error {
-			e, err := scanEvent(scan)
-			if err == nil {
-				t := &token{holder: to, seq: seq, queue: queue, until: time.Now().Add(term)}
-				f.hold(t)
-				leased = append(leased, &store.Lease{Event: e.Event, Token: t})
+	now, q := options.Now(), f.queue(queue)
+	f.forget(q)
+	free, next, err := f.free(s, queue, limit+lookAhead, now, options.LongestWait)
+	var rows []row
+	read := 0
+	for ; err == nil && read < len(free); read++ {
+		seq := free[read]
+		if read >= limit && (f.held[seq] != nil || f.full()) {
+			break // a lease that has run out may yet be settled
+		}
+		err = s.query(selectEvent+"wepay_event WHERE seq = ?", func(scan func(...any) error) error {
+			r, err := scanEvent(scan)
+			switch {
+			case err != nil || r.State != store.Waiting: // settled or dropped just now
+			case read < limit:
+				rows = append(rows, r)
+			default:
+				f.keep(q, len(q.ready), r)
 			}
 			return err
-		}, seq))
+		}, seq)
 	}
-	switch {
-	case err != nil:
-		for _, lease := range leased {
-			f.drop(lease.Token.(*token).seq)
-		}
+	if err != nil {
+		f.forget(q)
 		return nil, time.Time{}, err
-	case len(free) == limit:
-		next = now // there may be more
-	case len(free) > 0:
-		next = earlier(next, now.Add(term)) // should its holder leave it
 	}
+	q.looked, q.next, q.whole = time.Now(), next, len(free) < limit+lookAhead && read == len(free)
+	leased, next = f.grant(to, queue, rows, now, term)
 	return leased, next, nil
+}
+
+// grant leases rows, and says when something else will be due. The caller holds mu.
+func (f *file) grant(to *instance, queue store.Queue, rows []row, now time.Time, term time.Duration) (leased []*store.Lease, next time.Time) {
+	for _, r := range rows {
+		t := &token{holder: to, seq: r.seq, queue: queue, until: time.Now().Add(term)}
+		f.hold(t)
+		leased = append(leased, &store.Lease{Event: r.Event, Token: t})
+	}
+	q := f.queue(queue)
+	if len(rows) > 0 {
+		q.next = earlier(q.next, now.Add(term)) // should its holder leave it
+	}
+	if !q.whole || len(q.ready) > 0 {
+		return leased, now // there may be more
+	}
+	return leased, q.next
 }
 
 // free returns what is due of a queue and not held, and when something else will
@@ -136,7 +183,7 @@ func (f *file) free(s session, queue store.Queue, limit int, now time.Time, long
 		}
 		return nil
 	}
-	most := int64(limit + f.queues[queue])
+	most := int64(limit + f.queue(queue).held)
 	for _, q := range []struct {
 		condition string
 		args      []any
@@ -169,6 +216,7 @@ func (f *file) release(_ context.Context, of *instance) error {
 	for seq, held := range f.held {
 		if held.holder == of {
 			f.drop(seq)
+			f.forget(f.queue(held.queue))
 			of.db.schedule.add(held.queue, now)
 		}
 	}

@@ -13,29 +13,31 @@ import (
 func TestSQLiteLooksAgain(t *testing.T) {
 	const term = time.Hour
 	for _, test := range []struct {
-		name  string
-		limit int
-		later time.Duration // an event that is due then; 0: none
-		next  time.Duration
+		name   string
+		events int
+		limit  int
+		later  time.Duration // an event that is due then; 0: none
+		next   time.Duration
 	}{
-		{"there may be more", 4, 0, 0},
-		{"nothing else", 5, 0, term},
-		{"another soon", 5, time.Minute, time.Minute},
-		{"another when the lease has run out", 5, 2 * term, term},
+		{"more", 4, 3, 0, 0},
+		{"there may be more", 1 + lookAhead, 1, 0, 0},
+		{"nothing else", 4, 5, 0, term},
+		{"another soon", 4, 5, time.Minute, time.Minute},
+		{"another when the lease has run out", 4, 5, 2 * term, term},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, _ := openSQLiteAt(t, filepath.Join(t.TempDir(), "store.db"))
-			put(t, s, 0, 4)
+			put(t, s, 0, test.events)
 			began := time.Now()
 			if test.later > 0 {
-				e := event(eventID(4))
+				e := event(eventID(1000))
 				e.Due = began.Add(test.later)
 				if _, err := s.Put(t.Context(), e); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if leases, err := s.Lease(t.Context(), queue, test.limit, term); err != nil || len(leases) != 4 {
-				t.Fatalf("Lease: %d events (%v), want 4", len(leases), err)
+			if leases, err := s.Lease(t.Context(), queue, test.limit, term); err != nil || len(leases) != min(test.events, test.limit) {
+				t.Fatalf("Lease: %d events (%v)", len(leases), err)
 			}
 			_, at, _ := s.db.schedule.take(queue, began, 0)
 			if wait := at.Sub(began); wait < test.next-time.Millisecond || wait > test.next+time.Minute/2 {

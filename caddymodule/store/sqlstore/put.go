@@ -38,9 +38,7 @@ func (d *database) put(ctx context.Context, e *store.Event) (added bool, err err
 	if err := checkEvent(e); err != nil {
 		return false, err
 	}
-	own := *e
-	own.Payload, own.Trace = bytes.Clone(e.Payload), e.Trace.Clone()
-	j := &job{ctx: ctx, event: &own}
+	j := &job{ctx: ctx, event: e}
 	if err := d.commits.do(j); err != nil {
 		return false, err
 	}
@@ -79,15 +77,16 @@ func (d *database) writeBatch(ctx context.Context, batch []*job) error {
 
 // announce has the events leased that were put, once they are durable.
 func (d *database) announce(puts []*job) {
+	d.engine.added(puts, d.now())
 	for _, j := range puts {
 		if j.added && j.event.State == store.Waiting {
-			d.schedule.add(j.event.Queue(), j.event.Due)
+			d.schedule.add(j.event.Queue(), dueOf(j.event))
 		}
 	}
 }
 
-// harmless tells what a store says of an event, or a transaction of itself, from what ails its database: the
-// first leaves a transaction as it was.
+// harmless tells what a store says of an event, or a transaction of itself, from what
+// ails its database: the first leaves a transaction as it was.
 func harmless(err error) bool {
 	return err == nil || errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrNoEvent) ||
 		errors.Is(err, store.ErrNoPayload) || errors.Is(err, store.ErrWrongState) || errors.As(err, new(*undone))
@@ -171,6 +170,9 @@ func (d *database) insertRows(s session, part []key, jobs map[key]*job) (inserte
 		args = append(args, row...)
 	}
 	affected, err := s.exec("INSERT INTO wepay_event ("+putColumns+") VALUES "+putRow+strings.Repeat(", "+putRow, len(part)-1)+" "+d.dialect.ignore, args...)
+	if file, ok := s.(*conn); ok && affected == 1 {
+		jobs[part[0]].seq, jobs[part[0]].written = file.LastInsertRowID(), args
+	}
 	return int(affected), err
 }
 

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,7 +34,12 @@ const (
 		"COALESCE(source, ''), COALESCE(occurred, 0), received, trace, "
 	selectAfter = ", state, COALESCE(due, 0), attempts, COALESCE(since, 0), COALESCE(ended, 0), refused, " +
 		"COALESCE(reason, ''), COALESCE(answer, '') FROM "
-	setProgress = "UPDATE wepay_event SET state = ?, due = ?, attempts = ?, since = ?, ended = ?, refused = ?, reason = ?, answer = ?"
+)
+
+// progressColumns are how far an event has come, and setProgress writes that.
+var (
+	progressColumns = []string{"state", "due", "attempts", "since", "ended", "refused", "reason", "answer"}
+	setProgress     = "UPDATE wepay_event SET " + strings.Join(progressColumns, " = ?, ") + " = ?"
 )
 
 // putRow is the parameters of one row of putColumns.
@@ -119,6 +123,9 @@ func scanTrace(stored []byte) (trace http.Header, err error) {
 	return trace, nil
 }
 
+// dueOf returns when a waiting event is due, as it is stored; never the zero time.
+func dueOf(e *store.Event) time.Time { return time.UnixMilli(millis(e.Due)) }
+
 // putArgs returns an event as putColumns has it.
 func putArgs(e *store.Event) ([]any, error) {
 	k, idText := keyOf(e.ID)
@@ -128,7 +135,7 @@ func putArgs(e *store.Event) ([]any, error) {
 	}
 	var payload any
 	if e.Payload != nil {
-		payload = []byte(bytes.Clone(e.Payload))
+		payload = []byte(e.Payload)
 	}
 	args := []any{
 		k[:], text(idText), e.Merchant, string(e.Kind), text(e.EventType), text(e.OutTradeNo), text(e.TransactionID), text(e.OutRefundNo),
@@ -138,7 +145,7 @@ func putArgs(e *store.Event) ([]any, error) {
 	return append(args, progressArgs(e)...), nil
 }
 
-// progressArgs returns how far an event has come, as setProgress has it.
+// progressArgs returns how far an event has come, as progressColumns has it.
 func progressArgs(e *store.Event) []any {
 	var refused int64
 	if e.Refused {
@@ -181,6 +188,25 @@ func scanEvent(scan func(dest ...any) error) (row, error) {
 		return row{}, fmt.Errorf("event %s: %w", e.ID, err)
 	}
 	return row{e, seq}, nil
+}
+
+// readBack reads an event from what putArgs wrote of it, as a query would.
+func readBack(seq int64, written []any) (row, error) {
+	return scanEvent(func(dest ...any) error {
+		*dest[0].(*int64) = seq
+		for i, d := range dest[1:] {
+			switch d := d.(type) {
+			case *int64:
+				*d, _ = written[i].(int64)
+			case *string:
+				*d, _ = written[i].(string)
+			case *[]byte:
+				b, _ := written[i].([]byte)
+				*d = append([]byte(nil), b...)
+			}
+		}
+		return nil
+	})
 }
 
 // find returns the event of an ID.

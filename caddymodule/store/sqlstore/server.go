@@ -191,6 +191,10 @@ func unless(expected, err error) error {
 	return err
 }
 
+// added and changed say nothing new: what there is the database says.
+func (s *server) added([]*job, time.Time) {}
+func (s *server) changed()                {}
+
 // lease leases what is due. When something else will be the next poll says.
 func (s *server) lease(ctx context.Context, to *instance, queue store.Queue, limit int, term time.Duration) (leased []*store.Lease, next time.Time, err error) {
 	options := to.db.options.Load()
@@ -250,7 +254,7 @@ func (s *server) guard(t *token) (string, []any, error) {
 }
 
 // freed forgets the lease of an event.
-func (s *server) freed(seq int64, of *token) {
+func (s *server) freed(seq int64, of *token, _ time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if of == nil || s.held[seq] == of.number {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -221,6 +222,7 @@ func (t *tx) Put(e *store.Event) (added bool, err error) {
 		return false, err
 	}
 	own := *e
+	own.Payload = bytes.Clone(e.Payload)
 	j := &job{event: &own}
 	if err := t.db.insert(t.session, []*job{j}); err != nil {
 		return false, t.failed(err)
