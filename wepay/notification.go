@@ -37,6 +37,10 @@ func (m *Merchant) Kinds() []Kind {
 // about nothing.
 const SecurityEchoed = "SECURITY_ECHO.SUCCESS"
 
+// UnknownEvent is the EventType of an OtherEvent that has no word, or none that can be
+// passed on.
+const UnknownEvent = "UNKNOWN"
+
 // Notification is a verified notification, in one shape for both APIs.
 type Notification struct {
 	Kind     Kind
