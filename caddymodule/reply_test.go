@@ -130,6 +130,7 @@ func TestOutcome(t *testing.T) {
 		{nil, "taken", 204},
 		{wepay.ErrTooLarge, "too_large", 413},
 		{wepay.ErrMalformed, "malformed", 400},
+		{fmt.Errorf("%w: %w", wepay.ErrUnreadable, wepay.ErrMalformed), "unreadable", 400},
 		{wepay.ErrForeign, "foreign", 404},
 		{wepay.ErrUnsigned, "unsigned", 401},
 		{wepay.ErrSignature, "wrong_signature", 401},

@@ -66,7 +66,8 @@ type Notification struct {
 }
 
 // Payload is what the order service gets, one JSON object: the fields, or for an
-// OtherEvent, and for a merchant that wants it, WeChat's own resource of API v3.
+// OtherEvent, and for a merchant that wants it, WeChat's own resource of API v3. That
+// of an OtherEvent may be another JSON value.
 func (n *Notification) Payload() ([]byte, error) {
 	if n.Resource != nil && (n.Kind == OtherEvent || n.Merchant.Payload == V3) {
 		return n.Resource, nil
