@@ -103,6 +103,7 @@ type App struct {
 	reporting  *task
 	refresher  *refresher // nil where no merchant has API v3
 	refused    sampler.Sampler
+	strays     strays
 
 	ctx         caddy.Context
 	events      *caddyevents.App
