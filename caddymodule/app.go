@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	strictjson "github.com/go-json-experiment/json"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/caddymodule/admin"
@@ -170,6 +171,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 		configs = append(configs[:len(configs):len(configs)], fromFile...)
 	}
 	return a.provisionMerchants(ctx, configs)
+}
+
+// UnmarshalJSON reads the app as MerchantConfig.UnmarshalJSON does a merchant.
+func (a *App) UnmarshalJSON(text []byte) error {
+	type plain App
+	return strictjson.Unmarshal(text, (*plain)(a), strictjson.RejectUnknownMembers(true))
 }
 
 // Start opens the store and hands over what waits in it, and begins to keep
