@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	strictjson "github.com/go-json-experiment/json"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/caddymodule/admin"
@@ -111,6 +112,7 @@ type App struct {
 	reporting  *task
 	refresher  *refresher // nil where no merchant has API v3
 	refused    sampler.Sampler
+	strays     strays
 
 	ctx         caddy.Context
 	events      *caddyevents.App
@@ -186,6 +188,12 @@ func liveApp() (*App, error) {
 		return nil, err
 	}
 	return live.(*App), nil
+}
+
+// UnmarshalJSON reads the app as MerchantConfig.UnmarshalJSON does a merchant.
+func (a *App) UnmarshalJSON(text []byte) error {
+	type plain App
+	return strictjson.Unmarshal(text, (*plain)(a), strictjson.RejectUnknownMembers(true))
 }
 
 // Start opens the store and hands over what waits in it, and begins to keep

@@ -58,7 +58,15 @@ func (a *App) doubtRoutes() {
 			continue
 		}
 		u, err := url.Parse(m.NotifyURL)
-		if err != nil || m.NotifyURL == "" || slices.ContainsFunc(a.handlers, func(h *Handler) bool { return serves(h) && h.takes(u.Path, m.Name) }) {
+		if err != nil || m.NotifyURL == "" {
+			continue
+		}
+		taking := slices.DeleteFunc(slices.Clone(a.handlers), func(h *Handler) bool { return !serves(h) || !h.takes(u.Path, m.Name) })
+		if len(taking) > 0 {
+			if blocked(a.servers(), taking, u) {
+				a.doubt(m, fmt.Sprintf("notify_url: the site or the matcher that the wepay directive stands in does not let a POST to %s through, unless something before it rewrites that",
+					printable(u.Host+u.Path)))
+			}
 			continue
 		}
 		reason := fmt.Sprintf("notify_url: no wepay directive of this server takes notifications at the path %s, unless something before it rewrites that", printable(u.Path))
@@ -67,6 +75,15 @@ func (a *App) doubtRoutes() {
 		}
 		a.doubt(m, reason)
 	}
+}
+
+// servers are those of Caddy's HTTP app; nil where it is not there.
+func (a *App) servers() map[string]*caddyhttp.Server {
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return nil
+	}
+	return app.(*caddyhttp.App).Servers
 }
 
 // takes reports whether notifications of a merchant are taken at a path; without

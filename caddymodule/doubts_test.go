@@ -160,6 +160,46 @@ func TestDoubtRoutesValidated(t *testing.T) {
 	}
 }
 
+// A notify_url whose host or path does not get to the directive that takes it shows,
+// and nothing that may be right is doubted.
+func TestDoubtReach(t *testing.T) {
+	const lost = "notify_url: the site or the matcher that the wepay directive stands in does not let a POST to m.example.cn/apis/v1/wepay/pay_notify through"
+	shop := options(merchantBlock("shop", "cb_notify_url http://orders/\nnotify_url https://m.example.cn/apis/v1/wepay/pay_notify"))
+	for site, warned := range map[string]bool{
+		":8080 {\nwepay\n}":                                                          false,
+		"http://m.example.cn:8080 {\nwepay\n}":                                       false,
+		"http://*.example.cn:8080 {\nwepay\n}":                                       false,
+		"http://M.EXAMPLE.CN:8080, http://b.example.cn:8080 {\nwepay\n}":             false,
+		"http://b.example.cn:8080 {\nwepay\n}":                                       true,
+		"http://b.example.cn:8080 {\nwepay\n}\nhttp://m.example.cn:8080 {\nwepay\n}": false,
+		":8080 {\nwepay /apis/*\n}":                                                  false,
+		":8080 {\nwepay /api/*\n}":                                                   true,
+		":8080 {\nhandle /api/* {\nwepay\n}\n}":                                      true,
+		":8080 {\nhandle /apis/* {\nwepay\n}\n}":                                     false,
+		":8080 {\nhandle {\nwepay\n}\n}":                                             false,
+		":8080 {\nroute /api/* {\nwepay\n}\nroute /apis/* {\nwepay\n}\n}":            false,
+		":8080 {\nhandle_path /api/* {\nwepay\n}\n}":                                 false, // it rewrites the path
+		":8080 {\nrewrite * /api{uri}\nwepay /api/*\n}":                              false,
+		":8080 {\n@get method GET\nwepay @get\n}":                                    true,
+		":8080 {\n@post method POST PUT\nwepay @post\n}":                             false,
+		":8080 {\n@own host b.example.cn\nwepay @own\n}":                             true,
+		":8080 {\n@not not path /apis/*\nwepay @not\n}":                              false,
+		":8080 {\n@cel expression `path('/api/*')`\nwepay @cel\n}":                   false,
+		":8080 {\n@either {\npath /api/*\nremote_ip 10.0.0.0/8\n}\nwepay @either\n}": true,
+		":8080 {\n@other {\npath /apis/*\nremote_ip 10.0.0.0/8\n}\nwepay @other\n}":  false,
+		":8080 {\n@place path {env.WEPAY_TEST_NOWHERE}/*\nwepay @place\n}":           false,
+		":8080 {\nhandle_errors {\nwepay\n}\n}":                                      false,
+	} {
+		t.Run(site, func(t *testing.T) {
+			var want []string
+			if warned {
+				want = []string{lost}
+			}
+			checkDoubts(t, shop+site+"\n", want...)
+		})
+	}
+}
+
 func TestQuotedName(t *testing.T) {
 	for _, name := range []string{"“shop”", "‘shop’", "sh'op", "sh`op", "＂shop＂"} {
 		_, err := validate(t, options(merchantBlock(name, "cb_notify_url http://orders/")))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	strictjson "github.com/go-json-experiment/json"
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -48,6 +49,12 @@ type Handler struct {
 	merchants *wepay.Merchants
 	access    *access
 	logger    *zap.Logger
+}
+
+// UnmarshalJSON reads the directive as MerchantConfig.UnmarshalJSON does a merchant.
+func (h *Handler) UnmarshalJSON(text []byte) error {
+	type plain Handler
+	return strictjson.Unmarshal(text, (*plain)(h), strictjson.RejectUnknownMembers(true))
 }
 
 const defaultPathPrefix = "/apis/v1/wepay"

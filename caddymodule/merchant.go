@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	strictjson "github.com/go-json-experiment/json"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -273,6 +274,13 @@ func (values *oneOrMore) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	return json.Unmarshal(data, (*[]string)(values))
+}
+
+// UnmarshalJSON reads a merchant whose members are written as they are documented:
+// encoding/json takes them in any case, and of two the last.
+func (c *MerchantConfig) UnmarshalJSON(text []byte) error {
+	type plain MerchantConfig
+	return strictjson.Unmarshal(text, (*plain)(c), strictjson.RejectUnknownMembers(true))
 }
 
 // directive is a directive with one value.

@@ -15,7 +15,7 @@ func TestNewMerchantLines(t *testing.T) {
 	const (
 		args = `merchant "shop": wrong argument count or unexpected line ending after `
 		url  = "must be an absolute http:// or https:// URL, at Caddyfile:4"
-		form = `merchant "shop": sub_mch_id: may hold digits and letters only, at Caddyfile:4`
+		form = `merchant "shop": sub_mch_id: may hold digits only, at Caddyfile:4`
 	)
 	wrongLines{
 		{"cb_refund_notify_url", `merchant "shop": cb_refund_notify_url: needs one value, at Caddyfile:4`},
@@ -100,9 +100,9 @@ func TestValidateNewDirectives(t *testing.T) {
 		{"app_secret of two words", shop("app_secret {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": app_secret: may hold digits and letters only`},
 		{"app_secret empty", shop("app_secret {env.WEPAY_TEST_EMPTY}"), `Caddyfile:4: merchant "shop": app_secret: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
 		{"cb_refund_notify_url malformed", shop("cb_refund_notify_url {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": cb_refund_notify_url: must be an absolute http:// or https:// URL`},
-		{"sub_mch_id of two words", shop("sub_mch_id {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: may hold digits and letters only`},
-		{"sub_mch_id's second of two words", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: may hold digits and letters only`},
-		{"sub_mch_id's second of two words beside any", shop("sub_mch_id * {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: may hold digits and letters only`},
+		{"sub_mch_id of two words", shop("sub_mch_id {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: is 21 bytes of UTF-8, the limit is 16`},
+		{"sub_mch_id's second of two words", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: is 21 bytes of UTF-8, the limit is 16`},
+		{"sub_mch_id's second of two words beside any", shop("sub_mch_id * {env.WEPAY_TEST_WORDS}"), `Caddyfile:4: merchant "shop": sub_mch_id: is 21 bytes of UTF-8, the limit is 16`},
 		{"sub_mch_id's second empty", shop("sub_mch_id 1900000110 {env.WEPAY_TEST_EMPTY}"), `Caddyfile:4: merchant "shop": sub_mch_id: resolving a placeholder: evaluated placeholder {env.WEPAY_TEST_EMPTY} is empty`},
 		{"sub-merchants of 普通商户", shop("type 普通商户\nsub_mch_id 1 2"), `Caddyfile:5: merchant "shop": sub_mch_id: is for type 服务商 only`},
 		{"partnerid of 服务商", shop("sub_mch_id 1900000110\npartnerid sub_mch_id"), ""},
@@ -138,7 +138,7 @@ func TestSubMchIDInJSON(t *testing.T) {
 		{`"1900000110"`, ""},
 		{`["1900000110"]`, ""},
 		{`["1900000110","*"]`, ""},
-		{`["1900000110","1/2"]`, "sub_mch_id: may hold digits and letters only"},
+		{`["1900000110","1/2"]`, "sub_mch_id: may hold digits only"},
 		{`1900000110`, "cannot unmarshal number"},
 	} {
 		t.Run(test.value, func(t *testing.T) {

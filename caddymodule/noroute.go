@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.uber.org/zap"
 
+	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -32,6 +33,24 @@ var (
 	errMisdirected = errors.New("it is a notification of WeChat Pay's, and the route takes none: notify_url must end with /" + payNotify)
 )
 
+// mostStrays is how many paths that are no route are logged in a minute. Anybody may
+// ask for some.
+const mostStrays = 20
+
+// strays are the paths of this minute, apart where they look like notifications', so
+// that scanners of other paths keep none of those out.
+type strays struct {
+	notifications, others sampler.Distinct
+}
+
+// isNew reports whether a path is to be logged.
+func (s *strays) isNew(path, nearest string) bool {
+	if nearest == payNotify || nearest == refundNotify {
+		return s.notifications.New(path, mostStrays)
+	}
+	return s.others.New(path, mostStrays)
+}
+
 // noRoute returns the 404 of a request that no route is for, warns of that and counts
 // it. WeChat may be who asks, and over API v3 any 2xx means to it that the
 // notification was taken.
@@ -44,8 +63,10 @@ func (h *Handler) noRoute(r *http.Request, reason error) error {
 		reason = fmt.Errorf("%w; the nearest is %s/%s", reason, h.prefix, nearest)
 	}
 	h.app.metrics.noRoutes.WithLabelValues(nearest).Inc()
-	if h.app.refused.Log(strings.TrimSuffix("no route, near "+nearest, ", near ")) {
-		h.logger.Warn("no route", zap.String("path", printable(r.URL.Path)), zap.Error(reason))
+	if path := printable(r.URL.Path); h.app.strays.isNew(path, nearest) {
+		h.logger.Warn("no route", zap.String("path", path), zap.Error(reason))
+	} else {
+		h.app.refused.Count(strings.TrimSuffix("no route, near "+nearest, ", near "))
 	}
 	return statusError{http.StatusNotFound, codeNoSuchAPI, reason}
 }

@@ -70,6 +70,8 @@ func (h *Handler) known(ctx context.Context, unverified *apiv3.Unverified, name 
 func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.KeyRing) (*apiv3.Opened, *wepay.Merchant, error) {
 	failed := wepay.ErrUnknownKey // where a certificate has just expired
 	var done verification
+	var echo *apiv3.Opened
+	var echoed *wepay.Merchant
 	tried := make(map[string]bool, 1)
 	for _, keyRing := range keyRings {
 		key, err := keyRing.Key(ctx, unverified)
@@ -79,6 +81,14 @@ func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.K
 		sealed, err := done.by(key, unverified)
 		if err != nil {
 			failed = err
+			continue
+		}
+		if bare := sealed.Echo(); bare != nil {
+			if echo != nil && echoed.MchID != keyRing.Merchant().MchID {
+				return nil, nil, fmt.Errorf("%w: a test without content does not tell whether it is for %q or %q: have it sent to %s/<merchant>",
+					wepay.ErrForeign, echoed.Name, keyRing.Merchant().Name, payNotify)
+			}
+			echo, echoed = bare, keyRing.Merchant()
 			continue
 		}
 		apiV3Key := keyRing.Merchant().APIv3Key
@@ -99,6 +109,9 @@ func open(ctx context.Context, unverified *apiv3.Unverified, keyRings []*apiv3.K
 			return opened, keyRing.Merchant(), err
 		}
 		failed = err
+	}
+	if echo != nil {
+		return echo, echoed, nil
 	}
 	return nil, nil, failed
 }

@@ -65,6 +65,11 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 	if err != nil {
 		return o, nil, err
 	}
+	if !route.path { // WeChat's calls of no route may have other fields that hold JSON
+		if err := request.checkStructured(); err != nil {
+			return o, nil, err
+		}
+	}
 	if o.merchant, err = h.merchants.Select(request.selector); err != nil {
 		return o, nil, err
 	}

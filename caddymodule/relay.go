@@ -57,6 +57,7 @@ func checkRelay(r *http.Request) error {
 // that one says it relays for another. Where all are trusted proxies' it takes
 // the peer's.
 func checkClient(r *http.Request, headers []string, client netip.Addr, ofPeer, strict bool) error {
+	var named []netip.Addr
 	for _, name := range headers {
 		if !hasHeader(r, name) {
 			continue
@@ -70,6 +71,19 @@ func checkClient(r *http.Request, headers []string, client netip.Addr, ofPeer, s
 			if err != nil || i == 0 && address != client && !(ofPeer && strict) {
 				return fmt.Errorf("%w; the header %.40s names another", errRelayed, name)
 			}
+			named = append(named, address)
+		}
+	}
+	return checkRealIP(r, named)
+}
+
+// checkRealIP refuses what a proxy that sets X-Real-IP says came from none of the
+// addresses that the headers name: nginx passes an X-Forwarded-For on that its sender
+// made up unless it is told to set that, too.
+func checkRealIP(r *http.Request, named []netip.Addr) error {
+	for _, value := range r.Header.Values("X-Real-Ip") {
+		if address, err := forwardedAddress(value); err != nil || !slices.Contains(named, address) {
+			return fmt.Errorf("%w; the header X-Real-Ip names another", errRelayed)
 		}
 	}
 	return nil

@@ -50,7 +50,12 @@ func TestAccessThroughProxies(t *testing.T) {
 		{loose, accessRow{"a socket: the proxy's own counts", allowProxy, proxy, []string{xff + "unix:"}, 403, relayed}},
 		{loose, accessRow{"an address of another form", allowProxy, proxy, []string{xff + "0x0a.0.0.7"}, 403, relayed}},
 		{loose, accessRow{"of IPv6 for IPv4", allowMapped, proxy, []string{xff + "::ffff:" + inside}, in, ""}},
-		{loose, accessRow{"an invented header beside it", allow, proxy, []string{xff + stranger, real + inside}, 403, address}},
+		{loose, accessRow{"an invented header beside it", allow, proxy, []string{xff + stranger, real + inside}, 403, relayed}},
+		{loose, accessRow{"an invented one that the proxy passes on", allow, proxy, []string{xff + inside, real + stranger}, 403, relayed}},
+		{loose, accessRow{"the same in two headers", allow, proxy, []string{xff + inside, real + inside}, in, ""}},
+		{loose, accessRow{"no address in the other", allow, proxy, []string{xff + inside, real + "unknown"}, 403, relayed}},
+		{strict, accessRow{"the other names the last proxy", allow, proxy, []string{xff + inside + ", 10.9.0.2", real + "10.9.0.2"}, in, ""}},
+		{strict, accessRow{"the other names nobody's", allow, proxy, []string{xff + inside + ", 10.9.0.2", real + stranger}, 403, relayed}},
 		{loose, accessRow{"another header alone", allow, proxy, []string{real + inside}, 403, relayed}},
 		{loose, accessRow{"the proxy's own request", allowProxy, proxy, nil, in, ""}},
 

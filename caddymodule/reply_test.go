@@ -130,6 +130,7 @@ func TestOutcome(t *testing.T) {
 		{nil, "taken", 204},
 		{wepay.ErrTooLarge, "too_large", 413},
 		{wepay.ErrMalformed, "malformed", 400},
+		{fmt.Errorf("%w: %w", wepay.ErrUnreadable, wepay.ErrMalformed), "unreadable", 400},
 		{wepay.ErrForeign, "foreign", 404},
 		{wepay.ErrUnsigned, "unsigned", 401},
 		{wepay.ErrSignature, "wrong_signature", 401},
@@ -221,7 +222,7 @@ func TestParseValues(t *testing.T) {
 		{"too deep", `{"detail":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, nil, malformed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			got, err := parseValues([]byte(row.body))
+			got, _, err := parseValues([]byte(row.body))
 			if row.err == "" {
 				if err != nil || !maps.Equal(got, row.want) {
 					t.Errorf("got %q, %v, want %q", got, err, row.want)
@@ -232,6 +233,24 @@ func TestParseValues(t *testing.T) {
 				t.Errorf("got %q, %v, want %s", got, err, row.err)
 			}
 		})
+	}
+}
+
+// An object is no text, except where WeChat wants JSON.
+func TestStructuredFields(t *testing.T) {
+	for body, field := range map[string]string{
+		`{"body":{"a":1}}`: "body", `{"attach":[1]}`: "attach", `{"id":"1","openid":{}}`: "openid", `{"fee":[]}`: "fee", `{"a":{}}`: "a",
+		`{"detail":{"a":1},"scene_info":{},"receivers":[],"receiver":{},"sub_orders":[],"transfer_detail_list":[],"transfer_scene_report_infos":[]}`: "",
+		`{"body":"{}","attach":"[1]","fee":1}`: "",
+	} {
+		req, err := readRequest(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = req.checkStructured()
+		if wrong, ok := errors.AsType[*wepay.FieldError](err); ok != (field != "") || ok && wrong.Field != field {
+			t.Errorf("%s: got %v", body, err)
+		}
 	}
 }
 

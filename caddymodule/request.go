@@ -55,8 +55,25 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 
 // request is what a caller asks for: of which merchant, and with what.
 type request struct {
-	selector wepay.Selector
-	values   map[string]string
+	selector   wepay.Selector
+	values     map[string]string
+	structured []string // the names of those that are objects or arrays
+}
+
+// jsonFields are the fields of WeChat's that hold JSON. In the place of others an object
+// is a mistake of the caller's, of which WeChat would make text.
+var jsonFields = []string{
+	"detail", "receiver", "receivers", "scene_info", "sub_orders", "transfer_detail_list", "transfer_scene_report_infos",
+}
+
+// checkStructured refuses an object or an array in the place of text.
+func (req *request) checkStructured() error {
+	for _, name := range req.structured {
+		if !slices.Contains(jsonFields, name) {
+			return &wepay.FieldError{Field: name, Reason: "must be text or a number, and not an object or an array"}
+		}
+	}
+	return nil
 }
 
 // readRequest reads a JSON object whose values are text or whole numbers. No
@@ -72,7 +89,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 	if looksLikeNotification(body) {
 		return nil, errMisdirected
 	}
-	values, err := parseValues(body)
+	values, structured, err := parseValues(body)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +99,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 			return nil, &wepay.FieldError{Field: name, Reason: "is written merchant"}
 		}
 	}
-	req := &request{values: values}
+	req := &request{values: values, structured: structured}
 	req.selector = wepay.Selector{
 		Name: req.take("merchant"), MchID: req.take("mchId"), AppID: req.take("appId"), Env: wepay.Env(req.take("env")),
 	}
@@ -110,35 +127,39 @@ func (req *request) take(name string) string {
 }
 
 // parseValues reads the object member by member, so that a name that stands
-// there twice is seen: which of the two counts is not for us to guess.
-func parseValues(body []byte) (map[string]string, error) {
-	values := make(map[string]string)
+// there twice is seen: which of the two counts is not for us to guess. It also returns
+// the names of those that are objects or arrays.
+func parseValues(body []byte) (values map[string]string, structured []string, err error) {
+	values = make(map[string]string)
 	if len(bytes.Trim(body, " \t\r\n")) == 0 {
-		return values, nil
+		return values, nil, nil
 	}
 	dec := newMemberReader(body)
 	if dec.PeekKind() != '{' {
-		return nil, errNoObject
+		return nil, nil, errNoObject
 	}
-	err := eachMember(dec, func(name string, value jsontext.Value) (err error) {
+	err = eachMember(dec, func(name string, value jsontext.Value) (err error) {
 		if _, twice := values[name]; twice {
 			return &wepay.FieldError{Field: name, Reason: "stands there twice"}
 		}
 		if values[name], err = parseValue(name, value); err != nil {
 			return &wepay.FieldError{Field: name, Reason: err.Error()}
 		}
+		if kind := value.Kind(); kind == '{' || kind == '[' {
+			structured = append(structured, name)
+		}
 		return nil
 	})
 	var field *wepay.FieldError
 	switch {
 	case errors.As(err, &field):
-		return nil, field
+		return nil, nil, field
 	case errors.Is(err, errMemberName):
-		return nil, &wepay.FieldError{Field: "request", Reason: err.Error()}
+		return nil, nil, &wepay.FieldError{Field: "request", Reason: err.Error()}
 	case err != nil || !isAtEnd(dec):
-		return nil, errNoObject
+		return nil, nil, errNoObject
 	default:
-		return values, nil
+		return values, structured, nil
 	}
 }
 

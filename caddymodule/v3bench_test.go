@@ -19,6 +19,21 @@ import (
 // newSignedV3 is one of API v3, of the payment that newSigned is of.
 func newSignedV3(tb testing.TB) signed {
 	tb.Helper()
+	return signedOf(tb, wepaytest.Event{URL: "http://127.0.0.1/", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功", Resource: map[string]any{
+		"mchid": testMerchant.MchID, "appid": testMerchant.AppID, "out_trade_no": "5ba27cc3a70db45dd108b53f", "transaction_id": "4200000000202001010000000001",
+		"trade_type": "JSAPI", "trade_state": "SUCCESS", "trade_state_desc": "支付成功", "bank_type": "CMB_CREDIT", "attach": "福州路店 & 🧦",
+		"success_time": "2020-01-01T12:00:00+08:00", "payer": map[string]any{"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"},
+		"amount": map[string]any{"total": 1200, "payer_total": 1100, "currency": "CNY", "payer_currency": "CNY"},
+		"promotion_detail": []any{
+			map[string]any{"coupon_id": "10001", "name": "满减券", "scope": "GLOBAL", "type": "CASH", "amount": 60},
+			map[string]any{"coupon_id": "10002", "name": "立减", "scope": "SINGLE", "type": "NOCASH", "amount": 40},
+		},
+	}})
+}
+
+// signedOf is a notification of API v3 as WeChat sends it.
+func signedOf(tb testing.TB, event wepaytest.Event, options ...wepaytest.PayOption) signed {
+	tb.Helper()
 	wechat, err := wepaytest.NewServer()
 	if err != nil {
 		tb.Fatal(err)
@@ -37,16 +52,7 @@ func newSignedV3(tb testing.TB) signed {
 		tb.Fatal(err)
 	}
 	m.PublicKeyID = id
-	d, err := wechat.Notify(m.MchID, wepaytest.Event{URL: "http://127.0.0.1/", Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "支付成功", Resource: map[string]any{
-		"mchid": m.MchID, "appid": m.AppID, "out_trade_no": "5ba27cc3a70db45dd108b53f", "transaction_id": "4200000000202001010000000001",
-		"trade_type": "JSAPI", "trade_state": "SUCCESS", "trade_state_desc": "支付成功", "bank_type": "CMB_CREDIT", "attach": "福州路店 & 🧦",
-		"success_time": "2020-01-01T12:00:00+08:00", "payer": map[string]any{"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"},
-		"amount": map[string]any{"total": 1200, "payer_total": 1100, "currency": "CNY", "payer_currency": "CNY"},
-		"promotion_detail": []any{
-			map[string]any{"coupon_id": "10001", "name": "满减券", "scope": "GLOBAL", "type": "CASH", "amount": 60},
-			map[string]any{"coupon_id": "10002", "name": "立减", "scope": "SINGLE", "type": "NOCASH", "amount": 40},
-		},
-	}}, wepaytest.Held())
+	d, err := wechat.Notify(m.MchID, event, append(options, wepaytest.Held())...)
 	if err != nil {
 		tb.Fatal(err)
 	}

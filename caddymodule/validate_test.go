@@ -196,7 +196,7 @@ func TestValidate(t *testing.T) {
 		{"pfx with a wrong passphrase", shop("pfx DIR/cert.p12 " + testPassphrase), `Caddyfile:4: merchant "shop": pfx: DIR/cert.p12: wrong passphrase`},
 		{"pfx with a wrong passphrase from elsewhere", shop("pfx DIR/cert.p12 {env.WEPAY_TEST_PASSPHRASE}"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.p12: wrong passphrase`},
 		{"pfx of another mch_id", shop("pfx DIR/other_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/other_cert.p12: wrong passphrase`},
-		{"pfx is garbage", shop("pfx DIR/garbage"), `Caddyfile:4: merchant "shop": pfx: DIR/garbage: reading PKCS #12, is it a .p12 file?: `},
+		{"pfx is garbage", shop("pfx DIR/garbage"), `Caddyfile:4: merchant "shop": pfx: DIR/garbage: reading PKCS #12: the file is no .p12 file, or is damaged`},
 		{"pfx is empty", shop("pfx DIR/empty"), `Caddyfile:4: merchant "shop": pfx: DIR/empty: reading PKCS #12: the file is empty`},
 		{"pfx is PEM", shop("pfx DIR/cert.pem"), `Caddyfile:4: merchant "shop": pfx: DIR/cert.pem: reading PKCS #12: the file is PEM: it must be a .p12 file, as PEM belongs to cert and private_key`},
 		{"pfx expired", shop("pfx DIR/expired_cert.p12"), `Caddyfile:4: merchant "shop": pfx: DIR/expired_cert.p12: the certificate expired on 2019-12-31`},

@@ -57,8 +57,8 @@ func decodePKCS12(data []byte, passphrase string) (key any, chain []*x509.Certif
 		return key, append([]*x509.Certificate{first}, others...), nil
 	case errors.Is(err, gopkcs12.ErrIncorrectPassword), errors.Is(err, gopkcs12.ErrDecryption):
 		return nil, nil, ErrPassphrase
-	default:
-		return nil, nil, fmt.Errorf("reading PKCS #12, is it a .p12 file?: %w", err)
+	default: // a parser's words would not help
+		return nil, nil, errors.New("reading PKCS #12: the file is no .p12 file, or is damaged, or protected in a way that is not known here: download it again, or write it anew (openssl pkcs12 -export …)")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 // Causes that a caller may need to distinguish, with errors.Is.
 var (
 	ErrMalformed   = errors.New("malformed message")
+	ErrUnreadable  = errors.New("signed by WeChat Pay, but it cannot be read")
 	ErrTooLarge    = errors.New("message too large")
 	ErrBusy        = errors.New("too much to do at once")
 	ErrUnsigned    = errors.New("no signature")

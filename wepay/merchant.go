@@ -154,14 +154,18 @@ func (m *Merchant) Validate(at time.Time) error {
 	return nil
 }
 
+// maxMchID bounds a merchant's number. WeChat's have 8 to 10 digits; what is longer than
+// this is something else, such as a key.
+const maxMchID = 16
+
 // MerchantRules are the forms of a merchant's directives.
 var MerchantRules = Rules{
 	{Name: "env", Required: true, Is: OneOf("H5", "WXAPP", "APP", "MWEB", "NATIVE")},
 	{Name: "type", Required: true, Is: isType},
 	{Name: "app_id", Required: true, Is: AppID},
-	{Name: "mch_id", Required: true, Max: 32, Is: identifier},
+	{Name: "mch_id", Required: true, Max: maxMchID, Is: Digits},
 	{Name: "sub_app_id", Is: AppID},
-	{Name: "sub_mch_id", Max: 32, Is: identifier},
+	{Name: "sub_mch_id", Max: maxMchID, Is: Digits},
 	{Name: "partnerid", Is: OneOf(string(PartnerIDOfPartner), string(PartnerIDOfSub))},
 	{Name: "api", Is: OneOf(string(V2), string(V3))},
 	{Name: "partner_key", Is: partnerKey},
@@ -237,15 +241,6 @@ func (m *Merchant) validateType() error {
 	default:
 		return nil
 	}
-}
-
-func identifier(value string) error {
-	for _, c := range []byte(value) {
-		if !isAlphanumeric(c) && c != '_' && c != '-' {
-			return errors.New("may hold digits and letters only")
-		}
-	}
-	return nil
 }
 
 // keyLength is how long both keys are. Of one that is not it says what most often

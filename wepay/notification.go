@@ -37,6 +37,10 @@ func (m *Merchant) Kinds() []Kind {
 // about nothing.
 const SecurityEchoed = "SECURITY_ECHO.SUCCESS"
 
+// UnknownEvent is the EventType of an OtherEvent that has no word, or none that can be
+// passed on.
+const UnknownEvent = "UNKNOWN"
+
 // Notification is a verified notification, in one shape for both APIs.
 type Notification struct {
 	Kind     Kind
@@ -62,7 +66,8 @@ type Notification struct {
 }
 
 // Payload is what the order service gets, one JSON object: the fields, or for an
-// OtherEvent, and for a merchant that wants it, WeChat's own resource of API v3.
+// OtherEvent, and for a merchant that wants it, WeChat's own resource of API v3. That
+// of an OtherEvent may be another JSON value.
 func (n *Notification) Payload() ([]byte, error) {
 	if n.Resource != nil && (n.Kind == OtherEvent || n.Merchant.Payload == V3) {
 		return n.Resource, nil

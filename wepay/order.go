@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxBody is the longest description of an order: in bytes of UTF-8 over API v2,
@@ -20,7 +22,7 @@ var paymentRules = Rules{
 	{Name: "body", Required: true},
 	{Name: "spbill_create_ip", Required: true, Max: 64, Is: Address},
 	{Name: "attach", Max: 127},
-	{Name: "detail", Max: 6000},
+	{Name: "detail", Max: 6000, Is: detail},
 	{Name: "device_info", Max: 32},
 	{Name: "fee_type", Max: 16},
 	{Name: "goods_tag", Max: 32},
@@ -31,6 +33,14 @@ var paymentRules = Rules{
 	{Name: "time_expire", Is: Time},
 	{Name: "time_start", Is: Time},
 	{Name: "version", Max: 32},
+}
+
+// detail is the form of an order's detail: its goods, as JSON, or any text.
+func detail(value string) error {
+	if jsontext.Value(value).IsValid(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) {
+		return JSON(value)
+	}
+	return nil
 }
 
 // OrderRules are the fields that a caller may give to PlaceOrder. The ids,

@@ -170,3 +170,18 @@ func TestCompleteOrderSceneOfAnyName(t *testing.T) {
 		})
 	}
 }
+
+// A detail that is JSON is one that no two readers take for two things; any other is
+// text.
+func TestDetail(t *testing.T) {
+	for value, ok := range map[string]bool{
+		`{"goods_detail":[{"goods_id":"g1"}]}`: true, "": true, "袜子": true, "{限时}茶": true, "[特价]茶": true, `{"a":1`: true, `"🧦"`: true,
+		`{"a":"\ud83e"}`: false, `{"a":"\ud83e\udde6"}`: true, `{"a":1,"a":2}`: false, `[{"b":1,"b":1}]`: false, `"\udde6"`: false,
+	} {
+		for name, rules := range map[string]wepay.Rules{"order": wepay.OrderRules, "refund": wepay.RefundRules} {
+			if err := rules.CheckValue("detail", value); (err == nil) != ok {
+				t.Errorf("%s: %s: got %v", name, value, err)
+			}
+		}
+	}
+}

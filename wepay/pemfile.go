@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -78,6 +79,9 @@ func whyNoPEM(text string) error {
 // without PEM around it.
 func binaryKind(data []byte) string {
 	const pkcs12Version = 3
+	if isZip(data) {
+		return "a .zip file"
+	}
 	if bytes.HasPrefix(data, []byte{0x30, 0x80}) {
 		return "a .p12 file" // of no length yet, as BER may be and certificates may not
 	}
@@ -94,6 +98,16 @@ func binaryKind(data []byte) string {
 	return "DER"
 }
 
+// isZip reports whether a file is what the merchant platform's tool offers to
+// download.
+func isZip(data []byte) bool { return bytes.HasPrefix(data, []byte("PK\x03\x04")) }
+
+// breaksOff reports whether a .p12 file is shorter than its first bytes say: SEQUENCE,
+// and its length in two more bytes.
+func breaksOff(data []byte) bool {
+	return len(data) >= 4 && data[0] == 0x30 && data[1] == 0x82 && len(data)-4 < int(binary.BigEndian.Uint16(data[2:]))
+}
+
 // notPKCS12 says what a file is that people take for a .p12 file; nil: it may be
 // one.
 func notPKCS12(data []byte) error {
@@ -101,6 +115,10 @@ func notPKCS12(data []byte) error {
 	switch {
 	case len(data) == 0:
 		return errors.New("is empty")
+	case isZip(data):
+		return errors.New("is a .zip file: unpack it, and name the .p12 file that is in it")
+	case breaksOff(data):
+		return errors.New("breaks off: copy the whole .p12 file, or download it again")
 	case errors.Is(err, errUTF16):
 		return errors.New("is text: it must be a .p12 file")
 	case err != nil:

@@ -73,6 +73,7 @@ func TestPEMFiles(t *testing.T) {
 	for name, p12 := range map[string][]byte{"a .p12 file": p12, "a .p12 file of BER": append([]byte{0x30, 0x80}, p12[4:]...)} {
 		files[name] = pemFile{func(_, _ []byte) []byte { return p12 }, "is a .p12 file: it must be PEM"}
 	}
+	files["a .zip file"] = pemFile{func(_, _ []byte) []byte { return []byte("PK\x03\x04\x14\x00\x08\x00\xff") }, "is a .zip file: it must be PEM"}
 	files["a .p12 file in base64"] = pemFile{func(_, _ []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(p12) + "\n") }, "is a .p12 file in base64"}
 
 	for kind, of := range map[string]struct {
@@ -132,13 +133,20 @@ func TestPKCS12Files(t *testing.T) {
 		"base64":       {[]byte(base64.StdEncoding.EncodeToString(p12)), "is a .p12 file in base64"},
 		"base64 lines": {pem.EncodeToMemory(&pem.Block{Type: "X", Bytes: p12})[len("-----BEGIN X-----"):], "is a .p12 file in base64"},
 		"UTF-16":       {utf16LE(testdata(t, "key.pem")), "is text"},
+		"a .zip file":  {[]byte("PK\x03\x04\x14\x00\x08\x00"), "is a .zip file: unpack it, and name the .p12 file that is in it"},
+		"half of it":   {p12[:len(p12)/2], "breaks off: copy the whole .p12 file"},
+		"a byte less":  {p12[:len(p12)-1], "breaks off: copy the whole .p12 file"},
+		"two bytes":    {p12[:2], "is no .p12 file, or is damaged"},
+		"damaged":      {append(p12[:8:8], make([]byte, len(p12)-8)...), "is no .p12 file, or is damaged"},
+		"a byte more":  {append(p12[:len(p12):len(p12)], 0), "is no .p12 file, or is damaged"},
+		"a text":       {[]byte("0aaaaaaaaaaa"), "is no .p12 file, or is damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "base64 lines" {
 				test.file = bytes.TrimSuffix(test.file, []byte("-----END X-----\n"))
 			}
 			_, err := wepay.ParsePKCS12(test.file, passphrase)
-			if err == nil || errors.Is(err, wepay.ErrPassphrase) || !strings.Contains(err.Error(), test.says) {
+			if err == nil || errors.Is(err, wepay.ErrPassphrase) || strings.Contains(err.Error(), "asn1") || strings.Contains(err.Error(), "pkcs12:") || !strings.Contains(err.Error(), test.says) {
 				t.Fatalf("got %v, want %s", err, test.says)
 			}
 			wantNoneOf(t, err, testdata(t, "key.pem"))

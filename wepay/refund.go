@@ -9,7 +9,7 @@ var RefundRules = Rules{
 	{Name: "transaction_id", Max: 32, Is: Number},
 	{Name: "total_fee", Required: true, Is: Fen},
 	{Name: "refund_fee", Required: true, Is: Fen},
-	{Name: "detail", Max: 6000},
+	{Name: "detail", Max: 6000, Is: detail},
 	{Name: "notify_url", Max: 256, Is: NotifyURL},
 	{Name: "op_user_id", Max: 32},
 	{Name: "refund_account", Is: OneOf("REFUND_SOURCE_UNSETTLED_FUNDS", "REFUND_SOURCE_RECHARGE_FUNDS")},

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -161,7 +160,7 @@ func importedEvent(line []byte) (*store.Event, error) {
 		return nil, fmt.Errorf("kind: %q is not known", e.Kind)
 	case !waits && e.State != store.Delivered && e.State != store.Dropped:
 		return nil, fmt.Errorf("state: %q is not known", e.State)
-	case (waits || from.Payload != "") && !isObject(from.Payload):
+	case (waits || from.Payload != "") && !isPayload(e.Kind, from.Payload):
 		return nil, errors.New("payload: must be a JSON object")
 	case e.Received.IsZero() || e.State == store.Waiting && e.Due.IsZero() || e.State != store.Waiting && e.Ended.IsZero():
 		return nil, errors.New("received, due or ended: is missing")
@@ -175,6 +174,9 @@ func importedEvent(line []byte) (*store.Event, error) {
 	return e, nil
 }
 
-func isObject(text string) bool {
-	return jsontext.Value(text).IsValid() && bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("{"))
+// isPayload reports whether an event of a kind may have it. What WeChat wrote of an
+// event may be another JSON value than an object.
+func isPayload(kind wepay.Kind, text string) bool {
+	value := jsontext.Value(text)
+	return value.IsValid() && (value.Kind() == '{' || kind == wepay.OtherEvent)
 }

@@ -106,6 +106,8 @@ func TestImport(t *testing.T) {
 		{"no payload", with("payload", nil), 400, "payload: must be a JSON object", 0},
 		{"a payload that is no object", with("payload", "[]"), 400, "payload: must be a JSON object", 0},
 		{"a delivered one's payload that is no object", line(t, map[string]any{"state": "delivered", "payload": "1"}), 400, "payload: must be a JSON object", 0},
+		{"an event's payload that is no object", line(t, map[string]any{"kind": "event", "payload": `[1,"a"]`}) + "\n" + `{"exported":1}`, 200, `"imported":1`, 1},
+		{"an event's payload that is no JSON", line(t, map[string]any{"kind": "event", "payload": `[1,`}), 400, "payload: must be a JSON object", 0},
 		{"a payload that is no text", with("payload", map[string]any{}), 400, "payload", 0},
 		{"not received", with("received", nil), 400, "received", 0},
 		{"not due", with("due", nil), 400, "due", 0},

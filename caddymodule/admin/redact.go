@@ -28,7 +28,8 @@ func isRedacted(name string) bool {
 		slices.ContainsFunc(redactedParts, func(part string) bool { return strings.Contains(name, part) })
 }
 
-// redact hides personal data.
+// redact hides personal data. What is no object has no names that tell what is personal,
+// and is hidden.
 func redact(payload []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
@@ -39,6 +40,9 @@ func redact(payload []byte) ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
+	if _, named := value.(map[string]any); !named {
+		value = "***"
+	}
 	if err := encoder.Encode(redacted(value)); err != nil {
 		return nil, err
 	}

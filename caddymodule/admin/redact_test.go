@@ -28,6 +28,8 @@ func TestRedact(t *testing.T) {
 		{"contract", `{"change_type":"ADD","contract_display_account":"SECRET","contract_id":"Wx1"}`, `{"change_type":"ADD","contract_display_account":"***","contract_id":"Wx1"}`},
 		{"car", `{"parking_info":{"plate_number":"SECRET","plate_color":"BLUE"}}`, `{"parking_info":{"plate_color":"BLUE","plate_number":"***"}}`},
 		{"invoice", `{"buyer_information":{"phone":"SECRET","email":"SECRET","address":"SECRET","type":"INDIVIDUAL"}}`, `{"buyer_information":{"address":"***","email":"***","phone":"***","type":"INDIVIDUAL"}}`},
+		{"no object, but text", `"SECRET"`, `"***"`},
+		{"no object, but an array", `["SECRET",{"total":1}]`, `"***"`},
 		{"an object where text is", `{"openid":{"is":"oSECRET"}}`, `{"openid":"***"}`},
 		{"numbers as they are", `{"total":12345678901234567890,"attach":"<&>福"}`, `{"attach":"<&>福","total":12345678901234567890}`},
 	} {

@@ -18,7 +18,7 @@ var successCodes = []string{"0", "200", "SUCCESS"}
 // taken says why an order service's answer does not mean that it took the event. It
 // does with 2xx and nothing, or a JSON object whose errcode, if it has one, is the
 // number 0, and whose code, if it has one, is among successCodes, as a number or as
-// text.
+// text. Both may be written with capitals.
 func taken(status int, reply []byte) *notTaken {
 	not := func(format string, args ...any) *notTaken {
 		return &notTaken{status: status, err: fmt.Errorf(format, args...)}
@@ -39,10 +39,7 @@ func taken(status int, reply []byte) *notTaken {
 	if len(reply) == 0 {
 		return nil
 	}
-	var answer struct {
-		Errcode jsontext.Value `json:"errcode"`
-		Code    jsontext.Value `json:"code"`
-	}
+	var answer map[string]jsontext.Value
 	// In which encoding its other texts are does not matter.
 	err := strictjson.Unmarshal(reply, &answer, jsontext.AllowInvalidUTF8(true))
 	switch {
@@ -50,12 +47,26 @@ func taken(status int, reply []byte) *notTaken {
 		return refusal("the reply names something twice")
 	case err != nil || reply[0] != '{':
 		return refusal("the reply is neither empty nor a JSON object")
-	case answer.Errcode != nil && answer.Errcode.Kind() != '0':
-		return refusal("errcode is no number")
-	case answer.Errcode != nil && !isZero(answer.Errcode):
-		return refusal("errcode %.20s", answer.Errcode)
-	case answer.Code != nil && !isZero(answer.Code) && !slices.Contains(successCodes, codeOf(answer.Code)):
-		return refusal("its code is not %s", strings.Join(successCodes, ", "))
+	}
+	for name, value := range answer {
+		// Some frameworks write names with capitals.
+		if why := refuses(strings.ToLower(name), value); why != nil {
+			return refusal("%w", why)
+		}
+	}
+	return nil
+}
+
+// refuses says why a member of an answer means that the event was not taken; nil: it
+// does not.
+func refuses(name string, value jsontext.Value) error {
+	switch {
+	case name == "errcode" && value.Kind() != '0':
+		return errors.New("errcode is no number")
+	case name == "errcode" && !isZero(value):
+		return fmt.Errorf("errcode %.20s", value)
+	case name == "code" && !isZero(value) && !slices.Contains(successCodes, codeOf(value)):
+		return fmt.Errorf("its code is not %s", strings.Join(successCodes, ", "))
 	default:
 		return nil
 	}

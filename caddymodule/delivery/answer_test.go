@@ -33,7 +33,12 @@ func TestTaken(t *testing.T) {
 		{200, `{"errcode":0.0}`, ""},
 		{200, `{"errcode":-0}`, ""},
 		{200, `{"errcode":0e5}`, ""},
-		{200, `{"ErrCode":1,"Code":1,"codes":1}`, ""},
+		{200, `{"ErrCode":0,"Code":200,"codes":1}`, ""},
+		{200, `{"Code":"FAIL"}`, "its code is not 0, 200, SUCCESS"},
+		{200, `{"CODE":500}`, "its code is not 0, 200, SUCCESS"},
+		{200, `{"code":0,"Code":1}`, "its code is not 0, 200, SUCCESS"},
+		{200, `{"ErrCode":1}`, "errcode 1"},
+		{200, `{"Errcode":null}`, "errcode is no number"},
 		{200, "{\"errcode\":0,\"message\":\"\xb3\xc9\xb9\xa6\"}", ""}, // in GBK
 		{200, `{"code":0}`, ""},
 		{200, `{"code":0.0}`, ""},

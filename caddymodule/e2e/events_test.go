@@ -110,6 +110,54 @@ func checkHeaders(t *testing.T, got callback, m *merchant, eventType string) {
 	}
 }
 
+// What is odd about an event that WeChat signed does not keep it from arriving, with a
+// store or without one. Its name is left out where no header can carry it.
+func TestOddEventsArrive(t *testing.T) {
+	for _, options := range []string{"", "store sqlite DIR/events.db"} {
+		env, shop := newEvents(t, "v3", options)
+		delivered := env.orders.listen()
+		const complaint = `{"complaint_id":"1"}`
+		for name, test := range map[string]struct {
+			path, event, resource, header string
+			value                         any
+		}{
+			"a name with a blank": {"summary", "A B", complaint, "A%20B", "x"},
+			"a Chinese name":      {"summary", "投诉", complaint, "%E6%8A%95%E8%AF%89", "x"},
+			"a long name":         {"summary", strings.Repeat("X", 129), complaint, "UNKNOWN", "x"},
+			"no name":             {"event_type", "x", complaint, "UNKNOWN", nil},
+			"another form":        {"resource_type", "COMPLAINT.CREATE", complaint, "COMPLAINT.CREATE", "secret-resource"},
+			"an array":            {"summary", "COMPLAINT.CREATE", `["a",{"b":1}]`, "COMPLAINT.CREATE", "x"},
+			"a text":              {"summary", "COMPLAINT.CREATE", `"text"`, "COMPLAINT.CREATE", "x"},
+			"a number":            {"summary", "COMPLAINT.CREATE", `17`, "COMPLAINT.CREATE", "x"},
+		} {
+			d := env.event(shop, "pay_notify", test.event, test.resource, wepaytest.WithEnvelope(test.path, test.value))
+			if attempts := d.Attempts(); len(attempts) != 1 || attempts[0].Status != http.StatusNoContent {
+				t.Fatalf("%s: WeChat got %+v", name, attempts)
+			}
+			await(t, delivered)
+			checkEvent(t, env, shop, test.header, test.resource)
+		}
+		if err := env.unload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What WeChat signed and nobody can read is told by a word of its own.
+func TestUnreadableEvents(t *testing.T) {
+	env, shop := newEvents(t, "v3", "")
+	env.event(shop, "pay_notify", "SECURITY_ECHO.SUCCESS", `{}`) // has the certificates fetched
+	for _, spoilt := range []wepaytest.PayOption{
+		wepaytest.WithEnvelope("resource", nil), wepaytest.WithEnvelope("resource.algorithm", "AEAD_SM4_GCM"), wepaytest.WithEnvelope("resource.ciphertext", ""),
+	} {
+		d := env.event(shop, "pay_notify", "COMPLAINT.CREATE", `{}`, spoilt, wepaytest.Held())
+		checkRefusedV3(t, env, env.deliver("pay_notify", d, nil), http.StatusBadRequest, "unreadable")
+	}
+	if n := env.counts("shop", "unreadable"); n != 3 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
 // Over API v2 a contract's notice arrives, too, with an appid or without.
 func TestContractArrives(t *testing.T) {
 	for _, options := range []string{"", "store sqlite DIR/events.db"} {
@@ -199,14 +247,17 @@ func TestSecurityEchoNotification(t *testing.T) {
 	env.write("mini key.pem", shop.credential.KeyPEM)
 	env.serve(layout{merchants: []*merchant{shop, page, &mini}, site: counting})
 	const resource = `{"echo_message":"hello","encrypt_echo_message":"AAAA"}`
+	bare := wepaytest.WithEnvelope("resource", nil)
 	checkTakenV3(t, env.event(shop, "pay_notify", "SECURITY_ECHO.SUCCESS", resource))
 	checkTakenV3(t, env.event(shop, "pay_notify/mini", "SECURITY_ECHO.SUCCESS", resource))
+	checkTakenV3(t, env.event(shop, "pay_notify", "SECURITY_ECHO.SUCCESS", resource, bare))
+	checkTakenV3(t, env.event(shop, "pay_notify/mini", "SECURITY_ECHO.SUCCESS", resource, bare))
 	forged := env.event(shop, "pay_notify", "SECURITY_ECHO.SUCCESS", resource, wepaytest.Held())
 	checkRefusedV3(t, env, env.deliver("pay_notify", forged, setting("Wechatpay-Nonce", "another")), http.StatusUnauthorized, "wrong_signature")
 	if got := env.orders.forget(); len(got) > 0 {
 		t.Errorf("the order service got %s", got[0].body)
 	}
-	if n := env.counts("shop", "echo") + env.counts("mini", "echo"); n != 2 {
+	if n := env.counts("shop", "echo") + env.counts("mini", "echo"); n != 4 {
 		t.Errorf("%d are counted", n)
 	}
 	text, err := os.ReadFile(filepath.Join(env.dir, "caddy.log"))
@@ -219,7 +270,7 @@ func TestSecurityEchoNotification(t *testing.T) {
 			told++
 		}
 	}
-	if told != 2 || !strings.Contains(string(text), "cannot be told from one of merchant") {
+	if told != 4 || !strings.Contains(string(text), "cannot be told from one of merchant") {
 		t.Errorf("the log tells of it %d times", told)
 	}
 	// What does matter for whom it is goes to none of the two.

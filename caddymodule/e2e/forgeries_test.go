@@ -60,6 +60,9 @@ func TestAttach(t *testing.T) {
 	}
 	env.refuses("get_pay_request_params", attach("order-1", "x&bank_type=A&out_trade_no=VICTIM&total_fee=999999&transaction_id=1"), 40003, "attach: ")
 	env.refuses("get_pay_request_params", attach("order-1", "x&fee_type=HKD"), 40003, "attach: ")
+	object := shop.order("order-1")
+	object["attach"] = map[string]any{"uid": 7}
+	env.refuses("get_pay_request_params", object, 40003, "attach: must be text or a number")
 	for i, text := range []string{"uid=7&total=5", "a=1&b=2", "a & b", "type=1&openid=" + openID + "&out_trade_no=1"} {
 		id := fmt.Sprintf("order-%d", i+2)
 		env.get("get_pay_request_params", attach(id, text))

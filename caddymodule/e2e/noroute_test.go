@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -60,12 +61,22 @@ func TestNotificationsToOtherRoutes(t *testing.T) {
 	}
 	for _, texts := range [][]string{
 		{"no route", `"path":"/apis/v1/wepay/paynotify"`, "the nearest is /apis/v1/wepay/pay_notify"},
+		{"no route", `"path":"/apis/v1/wepay/PAY_NOTIFY"`},
+		{"no route", `"path":"/apis/v1/wepay/notify"`},
+		{"no route", `"path":"/apis/v1/wepay/get_pay_request_params"`},
+		{"no route", `"path":"/apis/v1/wepay/v3/pay/transactions/jsapi"`},
 		{"no route", `"path":"/apis/v1/wepay/refund/shop"`, "the nearest is /apis/v1/wepay/refund"},
 		{"no route", `"path":"/apis/v1/wepay/"`},
 	} {
 		if n := env.logs(append(texts, `"level":"warn"`)...); n != 1 {
 			t.Errorf("%v is logged %d times", texts, n)
 		}
+	}
+	for i := range 30 { // whoever makes up paths does not fill the log
+		env.deliver(fmt.Sprintf("paynotify-%d", i), event, nil)
+	}
+	if n := env.logs("no route", `/paynotify-`, `"level":"warn"`); n < 5 || n > 19 {
+		t.Errorf("%d paths of 30 are logged", n)
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)

@@ -42,8 +42,8 @@ type Event struct {
 	// The trace that the notification came with, passed on.
 	Trace http.Header `json:"trace,omitempty"`
 
-	// What the order service gets, a JSON object, byte for byte; nil once it is no
-	// longer kept.
+	// What the order service gets, a JSON object, byte for byte, or of a
+	// wepay.OtherEvent whatever JSON WeChat wrote; nil once it is no longer kept.
 	Payload json.RawMessage `json:"payload,omitempty"`
 
 	// When WeChat's notification was taken.

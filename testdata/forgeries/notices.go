@@ -40,7 +40,9 @@ func notices() {
 		"algorithm": "HMAC-SHA256", "event_algorithm": "AEAD_AES_256_GCM", "event_nonce": "2", "event_associated_data": "check", "event_ciphertext": "AAAA",
 	}))
 
-	add("a contract that is changed otherwise", no, contract("change_type", "PAUSE"))
+	// WeChat has signed it, and nothing else has both a change_type and a contract_id.
+	add("a contract that is changed otherwise", "taken", contract("change_type", "PAUSE"))
+	add("a contract that is changed to what is no word", "taken", contract("change_type", "暂 停"))
 	add("the answer to a query of a contract", no, contract("change_type", "", "appid", appID, "return_code", "SUCCESS", "result_code", "SUCCESS", "contract_state", "0"))
 	add("the answer to the end of a contract", no, reply("contract_id", "Wx1", "plan_id", "123", "contract_code", "1"))
 	add("the answer to a query: paid, with a contract that is signed", no, payment("change_type", "ADD", "contract_id", "1", "return_msg", "OK", "trade_state", "SUCCESS"))
@@ -63,9 +65,68 @@ func notices() {
 		contract("appid", appID, "contract_termination_remark", "x&event_ciphertext=AAAA&event_id=EV-1&event_type=CHECK.SUCCESS", "change_type", "", "operate_time", ""),
 		"appid, contract_code, contract_expired_time, contract_id, contract_termination_remark, event_ciphertext, event_id, event_type, mch_id, openid, plan_id, request_serial")
 	catalogue[len(catalogue)-1].Result = no
+	unknown()
 	link := fields(map[string]string{
 		"appid": appID, "mch_id": mchID, "nonce_str": "1", "time_stamp": "1415949957",
 		"product_id": "x&time_stamp=1&vehicle_event_createtime=1&vehicle_event_type=BLOCKED&zz=",
 	})
 	reread("a link to pay by, whose product is a car", link, "appid, mch_id, nonce_str, product_id, time_stamp, vehicle_event_createtime, vehicle_event_type, zz")
+}
+
+// tomorrow is a notification of a kind that WeChat may add, or that nobody told us of.
+func tomorrow(pairs ...string) wepay.Fields {
+	return fields(map[string]string{
+		"return_code": "SUCCESS", "result_code": "SUCCESS", "nonce_str": "1", "mch_id": mchID, "appid": appID,
+		"locker_no": "7", "locker_opened": "20260701100000", "out_trade_no": "MINE-0001",
+	}, pairs...)
+}
+
+// unknown are notifications of kinds that are not known, and what could pass for one.
+func unknown() {
+	const no = "not_a_payment"
+	add("a kind that is not known", "taken", tomorrow())
+	add("a kind that is not known, without return_code", "taken", tomorrow("return_code", "", "result_code", "", "nonce_str", ""))
+	add("a kind that is not known, with return_msg and no nonce_str", "taken", tomorrow("return_msg", "OK", "nonce_str", ""))
+	add("the answer to a call that is not known", no, tomorrow("return_msg", "OK"))
+	add("a kind that is not known, of another merchant", "foreign", tomorrow("mch_id", "1900000110"))
+	for _, answer := range [][2]string{
+		{"code_url", "weixin://wxpay/bizpayurl?pr=1"},
+		{"mweb_url", "https://wx.tenpay.com/1"},
+		{"order_id", "30000"},
+		{"out_refund_no", "R1"},
+		{"prepay_id", "wx1"},
+		{"recall", "N"},
+		{"refund_count", "1"},
+		{"refund_fee_0", "1"},
+		{"refund_id", "5"},
+		{"refund_id_0", "5"},
+		{"refund_status_0", "SUCCESS"},
+		{"result_msg", "OK"},
+		{"sandbox_signkey", "1"},
+		{"short_url", "weixin://1"},
+		{"status", "FINISHED"},
+		{"sub_order_no", "1"},
+		{"trade_state", "SUCCESS"},
+		{"trade_state_desc", "OK"},
+	} {
+		add("a kind that is not known, with a reply's "+answer[0], no, tomorrow(answer[0], answer[1]))
+	}
+	add("a kind that is not known, with a payment's amount", no, tomorrow("total_fee", "1"))
+	add("a kind that is not known, with a contract", no, tomorrow("contract_id", "1"))
+	add("a kind that is not known, with a request's body", no, tomorrow("body", "x"))
+	add("nothing but numbers", no, tomorrow("locker_no", "", "locker_opened", ""))
+	add("a kind that is not known, whose field holds another", "ambiguous", tomorrow("locker_no", "7&mch_new=1"))
+	reread("a link to sign a contract by, whose account is a kind that is not known",
+		fields(map[string]string{
+			"appid": appID, "mch_id": mchID, "plan_id": "123", "contract_code": "1", "request_serial": "1", "notify_url": "https://m.example.cn/", "version": "1.0",
+			"timestamp": "1", "contract_display_account": "x&locker_no=1",
+		}),
+		"appid, contract_code, contract_display_account, locker_no, mch_id, notify_url, plan_id, request_serial, timestamp, version")
+	catalogue[len(catalogue)-1].Result = "malformed" // it has no return_code, and is no notice
+	reread("a link to pay by, whose product is a kind that is not known",
+		fields(map[string]string{
+			"appid": appID, "mch_id": mchID, "nonce_str": "1", "time_stamp": "1415949957", "product_id": "x&result_code=SUCCESS&return_code=SUCCESS&shelf=1",
+		}),
+		"appid, mch_id, nonce_str, product_id, result_code, return_code, shelf, time_stamp")
+	catalogue[len(catalogue)-1].Result = no
 }

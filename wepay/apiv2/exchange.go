@@ -107,8 +107,7 @@ func (c call) checkReply(request, reply wepay.Fields, key string) error {
 	return c.CheckEchoes(request, reply, "mch_id", "appid", "sub_mch_id", "mchid", "mch_appid", "wxappid")
 }
 
-// refusal fills in WeChat's reason. Without an err_code WeChat could not read or
-// verify the request, unless it reports trouble of its own.
+// refusal fills in WeChat's reason, and what it means.
 func (c *Client) refusal(failed *wepay.Error, call call, reply wepay.Fields) {
 	// The risk server and bills have names of their own for the same.
 	failed.Code = cmp.Or(reply.Get("err_code"), reply.Get("error_code"))

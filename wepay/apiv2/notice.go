@@ -1,6 +1,7 @@
 package apiv2
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -13,10 +14,10 @@ import (
 // WeChat ended, such as 合单支付通知 (2021-09-01), and 扫码支付模式一, whose answer has to
 // be signed, are none.
 type notice struct {
-	signs  []string // the fields that only this kind has, all of them
-	unique []string // the fields that tell one from another
-	fields []string // all others that are documented
-	event  func(fields wepay.Fields) (eventType string, known bool)
+	signs  []string                                     // the fields that only this kind has, all of them
+	unique []string                                     // the fields that tell one from another
+	fields []string                                     // all others that are documented
+	event  func(fields wepay.Fields) (eventType string) // "": WeChat's own word cannot be passed on
 }
 
 // notices are all that WeChat documents. Their words are API v3's for the same.
@@ -30,10 +31,7 @@ var notices = []notice{
 			"contract_code", "contract_display_account", "contract_expired_time", "contract_signed_time", "contract_state", "contract_terminated_time",
 			"contract_termination_mode", "contract_termination_remark", "operate_time", "plan_id", "request_serial",
 		},
-		event: func(fields wepay.Fields) (string, bool) {
-			eventType, known := map[string]string{"ADD": "ENTRUST.SIGN", "DELETE": "ENTRUST.TERMINATE"}[fields.Get("change_type")]
-			return eventType, known
-		},
+		event: contractEvent,
 	},
 	{
 		signs:  []string{"vehicle_event_type", "vehicle_event_createtime"},
@@ -51,15 +49,33 @@ var notices = []notice{
 		signs:  []string{"event_type", "event_id", "event_ciphertext"},
 		unique: []string{"event_id"},
 		fields: []string{"algorithm", "app_id", "event_algorithm", "event_associated_data", "event_create_time", "event_nonce"},
-		event: func(fields wepay.Fields) (string, bool) {
-			eventType := fields.Get("event_type")
-			return eventType, len(eventType) <= 128 && isToken(eventType)
-		},
+		event:  func(fields wepay.Fields) string { return word(fields.Get("event_type")) },
 	},
 }
 
-func always(eventType string) func(wepay.Fields) (string, bool) {
-	return func(wepay.Fields) (string, bool) { return eventType, true }
+func always(eventType string) func(wepay.Fields) string {
+	return func(wepay.Fields) string { return eventType }
+}
+
+// contractEvent is API v3's word for what became of a contract. For another
+// change_type it is made of that.
+func contractEvent(fields wepay.Fields) string {
+	switch change := fields.Get("change_type"); change {
+	case "ADD":
+		return "ENTRUST.SIGN"
+	case "DELETE":
+		return "ENTRUST.TERMINATE"
+	default:
+		return word("ENTRUST." + change)
+	}
+}
+
+// word returns what may be one of WeChat's words; "" for anything else.
+func word(text string) string {
+	if len(text) > 128 || !isToken(text) {
+		return ""
+	}
+	return text
 }
 
 // noticeFields are those that any notice may have as well as its own.
@@ -91,10 +107,8 @@ func (n *notice) has(name string) bool {
 // the signs, follows from what else every such message has and a notice has not: a
 // field that is documented of anything else.
 func (n *notice) check(fields wepay.Fields) error {
-	for _, field := range fields {
-		if holdsField(field.Value, anyField) {
-			return fmt.Errorf("%w: %s reads as a further field, too", wepay.ErrAmbiguous, n.shown(field.Name))
-		}
+	if err := checkOneReading(fields, n.has); err != nil {
+		return err
 	}
 	for _, field := range fields {
 		ofAnother := isDocumented(field.Name) || slices.ContainsFunc(notices, func(other notice) bool { return other.has(field.Name) })
@@ -105,12 +119,20 @@ func (n *notice) check(fields wepay.Fields) error {
 	return nil
 }
 
-// shown is a field's name, as far as it may stand in a log.
-func (n *notice) shown(name string) string {
-	if n.has(name) {
-		return name
+// checkOneReading refuses a value that reads as a further field. Only the names that
+// are known may stand in a log.
+func checkOneReading(fields wepay.Fields, known func(name string) bool) error {
+	for _, field := range fields {
+		if !holdsField(field.Value, anyField) {
+			continue
+		}
+		name := field.Name
+		if !known(name) {
+			name = "a field that is not known here"
+		}
+		return fmt.Errorf("%w: %s reads as a further field, too", wepay.ErrAmbiguous, name)
 	}
-	return "a field that is not known here"
+	return nil
 }
 
 // notification is what a merchant is told by a notice whose signature is right.
@@ -118,11 +140,7 @@ func (n *notice) notification(merchant *wepay.Merchant, fields wepay.Fields) (*w
 	if err := n.check(fields); err != nil {
 		return nil, err
 	}
-	eventType, known := n.event(fields)
-	if !known {
-		return nil, fmt.Errorf("%w: %s is not known", wepay.ErrNotPayment, n.signs[0])
-	}
-	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: eventType, Fields: fields}
+	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: cmp.Or(n.event(fields), wepay.UnknownEvent), Fields: fields}
 	for _, name := range n.unique {
 		told.ID += name + "\x00" + fields.Get(name) + "\x00" // which no field can hold
 	}

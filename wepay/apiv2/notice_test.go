@@ -15,6 +15,9 @@ var aContract = map[string]string{
 	"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", "operate_time": "2026-07-01 10:00:00", "request_serial": "1695",
 }
 
+// aLocker is of a kind that nobody knows.
+var aLocker = map[string]string{"mch_id": "1900000109", "nonce_str": "1", "locker_no": "7", "locker_opened": "20260701100000"}
+
 // noticed returns the fields of a notice after some changes; an empty value takes a
 // field out.
 func noticed(of map[string]string, changes map[string]string) wepay.Fields {
@@ -34,6 +37,10 @@ func TestNotices(t *testing.T) {
 	}{
 		"a contract":         {noticed(aContract, nil), "ENTRUST.SIGN", map[string]string{"nonce_str": "2"}},
 		"its end":            {noticed(aContract, map[string]string{"change_type": "DELETE", "contract_termination_mode": "2"}), "ENTRUST.TERMINATE", nil},
+		"its pause":          {noticed(aContract, map[string]string{"change_type": "PAUSE"}), "ENTRUST.PAUSE", nil},
+		"its odd change":     {noticed(aContract, map[string]string{"change_type": "暂 停"}), wepay.UnknownEvent, nil},
+		"of tomorrow":        {noticed(aLocker, nil), wepay.UnknownEvent, map[string]string{"nonce_str": "2"}},
+		"another of these":   {noticed(aLocker, map[string]string{"locker_no": "8", "return_code": "SUCCESS", "result_code": "SUCCESS"}), wepay.UnknownEvent, map[string]string{"nonce_str": "2"}},
 		"signed once more":   {noticed(aContract, map[string]string{"operate_time": "2026-08-01 10:00:00"}), "ENTRUST.SIGN", nil},
 		"another's contract": {noticed(aContract, map[string]string{"contract_id": "Wx2", "return_code": "SUCCESS", "appid": "wx00112233445566aa", "contract_display_account": "R&D"}), "ENTRUST.SIGN", nil},
 		"a car": {noticed(map[string]string{
@@ -88,6 +95,7 @@ func TestRecipientOfNotice(t *testing.T) {
 	}{
 		"a contract":                {noticed(aContract, nil), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
 		"a contract with an appid":  {noticed(aContract, map[string]string{"appid": "wx1", "sub_mch_id": "2"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109", AppID: "wx1", SubMchID: "2"}},
+		"of no known kind":          {noticed(aLocker, nil), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
 		"an appid by its old name":  {noticed(aContract, map[string]string{"app_id": "wx1"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109", AppID: "wx1"}},
 		"a payment":                 {payment(map[string]string{"appid": "wx1"}), wepay.Recipient{MchID: "1900000109", AppID: "wx1", TradeType: "JSAPI"}},
 		"a refund with a contract":  {noticed(aContract, map[string]string{"req_info": "AAAA"}), wepay.Recipient{MchID: "1900000109"}},

@@ -25,7 +25,7 @@ func ReadNotification(body []byte) (*Unverified, error) {
 	if err != nil {
 		return nil, err
 	}
-	if code, found := fields.Lookup("return_code"); code != "SUCCESS" && (found || noticeOf(fields) == nil) {
+	if code, found := fields.Lookup("return_code"); code != "SUCCESS" && (found || !isEvent(fields)) {
 		return nil, fmt.Errorf("%w: return_code is not SUCCESS", wepay.ErrMalformed)
 	}
 	// The signature leaves them out, so that their presence is not authenticated.
@@ -41,11 +41,15 @@ func (u *Unverified) Recipient() wepay.Recipient {
 		SubMchID:  u.fields.Get("sub_mch_id"),
 		TradeType: u.fields.Get("trade_type"),
 	}
-	if noticeOf(u.fields) != nil && u.fields.Get("req_info") == "" {
+	if isEvent(u.fields) && u.fields.Get("req_info") == "" {
 		r.Kind, r.Account, r.AppID, r.TradeType = wepay.OtherEvent, r.MchID, cmp.Or(r.AppID, u.fields.Get("app_id")), ""
 	}
 	return r
 }
+
+// isEvent reports whether fields are a notice by what they say, or of a kind that is
+// not known here.
+func isEvent(fields wepay.Fields) bool { return noticeOf(fields) != nil || checkUnknown(fields) == nil }
 
 // Verify returns what WeChat vouches for. A payment is what WeChat signed, in the
 // one reading that it has, and so is any other notice. A refund's notification bears no signature: it is
@@ -76,6 +80,9 @@ func (c *Client) Verify(ctx context.Context, u *Unverified) (*wepay.Notification
 	}
 	if notice := noticeOf(u.fields); notice != nil {
 		return notice.notification(c.merchant, u.fields)
+	}
+	if checkUnknown(u.fields) == nil {
+		return unknownNotice(c.merchant, u.fields)
 	}
 	if err := checkReading(u.fields); err != nil {
 		return nil, err

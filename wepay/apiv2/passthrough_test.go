@@ -1,6 +1,7 @@
 package apiv2_test
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strings"
@@ -319,11 +320,11 @@ func TestPassReplies(t *testing.T) {
 	}
 	trouble := says("<xml><return_code>FAIL</return_code><return_msg>系统繁忙,请稍后再试.</return_msg></xml>")
 	odd := says("<xml><return_code>FAIL</return_code><return_msg>x</return_msg></xml>")
-	for path, verdict := range map[string]wepay.Verdict{"/pay/a_call_of_2031": wepay.Fix, "/mmpaymkttransfers/a_payout_of_2031": wepay.Query, "/mmpaysptrans/pay_bank": wepay.Query} {
+	for path, verdict := range map[string]wepay.Verdict{"/pay/a_call_of_2031": wepay.Query, "/pay/orderquery": wepay.Fix, "/mmpaymkttransfers/a_payout_of_2031": wepay.Query, "/mmpaysptrans/pay_bank": wepay.Query} {
 		_, _, err := passed(t, able(t), odd, path, nil)
 		wantError(t, err, verdict)
 		_, _, err = passed(t, able(t), trouble, path, nil)
-		wantError(t, err, wepay.Query)
+		wantError(t, err, cmp.Or(map[string]wepay.Verdict{"/pay/orderquery": wepay.Again}[path], wepay.Query))
 	}
 }
 

@@ -3,6 +3,7 @@ package apiv2_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -105,6 +106,56 @@ func TestRefundOutlivesTheFirstCaller(t *testing.T) {
 		close(gate)
 		if n, err := shop.Verify(t.Context(), unverifiedRefund(t, "50000000000202001010000000001")); err != nil || n == nil {
 			t.Errorf("got %v, %v", n, err)
+		}
+	})
+}
+
+// What WeChat has confirmed is not asked about for each repeat of its notification,
+// but after an hour it is, and what may still change always is.
+func TestRefundIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wechat := newBooks(booked(nil))
+		shop := wechat.client(asking())
+		asks := func(want int) {
+			t.Helper()
+			n, err := shop.Verify(t.Context(), unverifiedRefund(t, "50000000000202001010000000001"))
+			if err != nil || n.Fields.Get("refund_fee") != "1100" || n.EventType == "" {
+				t.Fatalf("got %v, %v", n, err)
+			}
+			n.Fields.Set("refund_fee", "1") // which is the caller's own
+			if n := len(wechat.questions()); n != want {
+				t.Errorf("WeChat was asked %d times, want %d", n, want)
+			}
+		}
+		asks(1)
+		asks(1)
+		time.Sleep(time.Hour - 1)
+		asks(1)
+		time.Sleep(time.Nanosecond)
+		asks(2)
+		for i := range 1200 { // more than are kept
+			id := fmt.Sprintf("50000000000202001010000%05d", i+10)
+			wechat.refunds[id] = booked(map[string]string{"refund_id_0": id})
+			for range 2 {
+				if _, err := shop.Verify(t.Context(), unverifiedRefund(t, id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if n := len(wechat.questions()); n != 1202 {
+			t.Errorf("WeChat was asked %d times", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		wechat := newBooks(booked(map[string]string{"refund_status_0": "CHANGE"}))
+		shop := wechat.client(asking())
+		for range 2 {
+			if _, err := shop.Verify(t.Context(), unverifiedRefund(t, "50000000000202001010000000001")); !errors.Is(err, wepay.ErrUnconfirmed) {
+				t.Errorf("got %v, want ErrUnconfirmed", err)
+			}
+		}
+		if n := len(wechat.questions()); n != 2 {
+			t.Errorf("WeChat was asked %d times", n)
 		}
 	})
 }

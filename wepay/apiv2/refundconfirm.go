@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -20,18 +22,70 @@ const confirmTime = 3 * time.Second
 // once, whoever repeats its notifications.
 const maxConfirmations = 16
 
+// WeChat repeats a notification that was not taken, and anybody may. What it has
+// confirmed is not asked about again for so long, and of so many refunds of a merchant.
+const (
+	confirmedTime = time.Hour
+	maxConfirmed  = 1000
+)
+
 // confirmations are the questions about refunds that are under way: one for each
 // refund, for all who wait for it.
 type confirmations struct {
 	flight singleflight.Group
 	places chan struct{} // as many as there may be
+
+	mu    sync.Mutex
+	known map[string]confirmation // of refunds that will not change any more
+}
+
+type confirmation struct {
+	refund wepay.Fields
+	at     time.Time
+}
+
+// get returns what WeChat has confirmed of a refund; nil: nothing yet, or too long ago.
+func (c *confirmations) get(key string, now time.Time) wepay.Fields {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.known[key]; now.Sub(known.at).Abs() < confirmedTime {
+		return known.refund
+	}
+	return nil
+}
+
+// put keeps what WeChat has confirmed, unless it may change, in the place of what is
+// old or of any other.
+func (c *confirmations) put(key string, refund wepay.Fields, now time.Time) {
+	if refund.Get("refund_status") == "CHANGE" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known) >= maxConfirmed {
+		maps.DeleteFunc(c.known, func(_ string, known confirmation) bool { return now.Sub(known.at).Abs() >= confirmedTime })
+	}
+	for other := range c.known {
+		if len(c.known) < maxConfirmed {
+			break
+		}
+		delete(c.known, other)
+	}
+	if c.known == nil {
+		c.known = make(map[string]confirmation)
+	}
+	c.known[key] = confirmation{refund, now}
 }
 
 // confirmRefund asks WeChat about a refund and returns what it says under the
 // names of the notification. The question outlives a caller who gives up, for
 // the others who wait; its own time ends it.
 func (c *Client) confirmRefund(ctx context.Context, claimed claim, subMchID string) (wepay.Fields, error) {
-	confirmed := c.refunds.flight.DoChan(claimed.refundID+" "+subMchID, func() (any, error) {
+	key := claimed.refundID + " " + subMchID
+	if refund := c.refunds.get(key, c.options.Now()); refund != nil {
+		return refund.Clone(), nil
+	}
+	confirmed := c.refunds.flight.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTime)
 		defer cancel()
 		select {
@@ -40,7 +94,11 @@ func (c *Client) confirmRefund(ctx context.Context, claimed claim, subMchID stri
 		case <-ctx.Done():
 			return nil, errors.New("too many refunds are being asked about")
 		}
-		return c.queryRefund(ctx, claimed.refundID, subMchID)
+		refund, err := c.queryRefund(ctx, claimed.refundID, subMchID)
+		if err == nil {
+			c.refunds.put(key, refund, c.options.Now())
+		}
+		return refund, err
 	})
 	select {
 	case <-ctx.Done():

@@ -93,14 +93,19 @@ func TestVerdictsOfTalk(t *testing.T) {
 		message string
 		verdict wepay.Verdict
 	}{
-		"<xml><return_code>FAIL</return_code><return_msg>签名错误</return_msg></xml>":            {"签名错误", wepay.Fix},
-		"<xml><return_code>FAIL</return_code><return_msg>系统繁忙,请稍后再试.</return_msg></xml>":     {"系统繁忙,请稍后再试.", wepay.Again},
-		"<xml><return_code>FAIL</return_code><return_msg>system error</return_msg></xml>":    {"system error", wepay.Again},
-		"<xml><return_code>FAIL</return_code><return_msg>SYSTEM_ERROR</return_msg></xml>":    {"SYSTEM_ERROR", wepay.Again},
-		"<xml><return_code>FAIL</return_code></xml>":                                         {"", wepay.Fix},
-		"<xml><return_code>FAIL</return_code><err_code>FREQ_LIMIT</err_code></xml>":          {"", wepay.Later},
-		"<xml><return_code>FAIL</return_code><err_code>A_CODE_OF_2031</err_code></xml>":      {"", wepay.Query},
-		"<xml><return_code>Fail</return_code><return_msg>x</return_msg><result_code/></xml>": {"x", wepay.Fix},
+		"<xml><return_code>FAIL</return_code><return_msg>签名错误</return_msg></xml>":               {"签名错误", wepay.Fix},
+		"<xml><return_code>FAIL</return_code><return_msg>系统繁忙,请稍后再试.</return_msg></xml>":        {"系统繁忙,请稍后再试.", wepay.Again},
+		"<xml><return_code>FAIL</return_code><return_msg>system error</return_msg></xml>":       {"system error", wepay.Again},
+		"<xml><return_code>FAIL</return_code><return_msg>SYSTEM_ERROR</return_msg></xml>":       {"SYSTEM_ERROR", wepay.Again},
+		"<xml><return_code>FAIL</return_code><return_msg>appid不存在</return_msg></xml>":           {"appid不存在", wepay.Fix},
+		"<xml><return_code>FAIL</return_code><return_msg>商户号mch_id与appid不匹配</return_msg></xml>": {"商户号mch_id与appid不匹配", wepay.Fix},
+		"<xml><return_code>FAIL</return_code><return_msg>不识别的参数foo</return_msg></xml>":          {"不识别的参数foo", wepay.Fix},
+		"<xml><return_code>FAIL</return_code><return_msg>201 商户订单号重复</return_msg></xml>":        {"201 商户订单号重复", wepay.Query},
+		"<xml><return_code>FAIL</return_code><return_msg>原因不明</return_msg></xml>":               {"原因不明", wepay.Query},
+		"<xml><return_code>FAIL</return_code></xml>":                                            {"", wepay.Query},
+		"<xml><return_code>FAIL</return_code><err_code>FREQ_LIMIT</err_code></xml>":             {"", wepay.Later},
+		"<xml><return_code>FAIL</return_code><err_code>A_CODE_OF_2031</err_code></xml>":         {"", wepay.Query},
+		"<xml><return_code>Fail</return_code><return_msg>x</return_msg><result_code/></xml>":    {"x", wepay.Query},
 	} {
 		t.Run(text, func(t *testing.T) {
 			server := serve(t, says(text))

@@ -13,6 +13,7 @@ type call struct {
 	row.Row
 
 	method string
+	tests  bool // it is of the keys: what fails for them is to be corrected
 	// path is the call's. {name} stands for a field, which is escaped; [part] is left
 	// out of a call without a sub-merchant, also in the members of in.
 	path string

@@ -103,6 +103,12 @@ func (k *KeyRing) Refresh(ctx context.Context) error {
 	return err
 }
 
+// Whether a refusal of WeChat's passes by itself.
+var (
+	errRefused = errors.New("WeChat Pay refused")
+	errBusy    = errors.New("WeChat Pay refused for now")
+)
+
 // fetch fetches the certificates and replaces the old ones.
 // Source: WeChat Pay, 下载平台证书 (/v3/certificates).
 func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
@@ -119,7 +125,11 @@ func (k *KeyRing) fetch(ctx context.Context) (none struct{}, err error) {
 		return failing(err)
 	}
 	if told, refused := answer.refusal(); refused {
-		return failing(fmt.Errorf("WeChat Pay refused: %s %s%s", k.quoter.Quote(told.code), k.quoter.Quote(told.text()), k.hint(told.code)))
+		why := errRefused
+		if answer.status >= http.StatusInternalServerError || answer.status == http.StatusTooManyRequests {
+			why = errBusy
+		}
+		return failing(fmt.Errorf("%w: %s %s%s", why, k.quoter.Quote(told.code), k.quoter.Quote(told.text()), k.hint(told.code)))
 	}
 	fresh, err := k.open(answer.body)
 	if err != nil {

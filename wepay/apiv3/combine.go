@@ -24,7 +24,7 @@ var partNumbers = wepay.Rules{
 }
 
 // partRules are the fields of each order that is placed with others.
-var partRules = append(slices.Clone(partNumbers), wepay.Rules{
+var partRules = append(instead(partNumbers, outTradeNo), wepay.Rules{
 	{Name: "total_fee", Required: true, Is: wepay.Fen},
 	{Name: "fee_type", Max: 16},
 	{Name: "body", Required: true, Is: wepay.Characters(wepay.MaxBody)},

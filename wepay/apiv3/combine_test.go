@@ -114,6 +114,7 @@ func TestCombineIsRefused(t *testing.T) {
 		"none":                   {"sub_orders", "1 to 50", `[]`},
 		"too many":               {"sub_orders", "1 to 50", "[" + strings.Repeat(`{},`, 50) + `{}]`},
 		"no number":              {"sub_orders", "order 1: out_trade_no", strings.Replace(good, "PART-1", "", 1)},
+		"a number of five":       {"sub_orders", "order 1: out_trade_no is 5 bytes of UTF-8, the least is 6", strings.Replace(good, "PART-1", "PART1", 1)},
 		"no amount":              {"sub_orders", "order 1: total_fee", strings.Replace(good, `"total_fee":1,`, "", 1)},
 		"an odd amount":          {"sub_orders", "order 1: total_fee", strings.Replace(good, `:1,`, ":1.5,", 1)},
 		"an object for a number": {"sub_orders", "order 1: total_fee", strings.Replace(good, `:1,`, ":{},", 1)},

@@ -19,9 +19,65 @@ func TestOtherEvents(t *testing.T) {
 	}
 	n = checkOther(t, s, "PAYSCORE.USER_PAID", "", `{"mchid":"1900000001","sub_mchid":"2","appid":"wx1","out_order_no":"P1","transaction_id":"42\u0000","out_trade_no":"`+strings.Repeat("9", 200)+`"}`, "")
 	differ(t, n.Fields, map[string]string{"mch_id": "1900000001", "sub_mch_id": "2", "appid": "wx1", "out_order_no": "P1"}, nil)
-	for _, event := range []string{"", "a b", "A\n", "支付", "\x1b[31m", strings.Repeat("X", 129)} {
-		if o, err := s.tell(event, "complaint", complaint); !errors.Is(err, wepay.ErrMalformed) || o != nil || len(err.Error()) > 300 || strings.ContainsAny(err.Error(), "\n\x1b") {
-			t.Errorf("event_type %q: got %v", event, err)
+}
+
+// What is odd about it does not keep it from being handed over, under WeChat's word if
+// that can be passed on; but it is no payment.
+func TestOddEvents(t *testing.T) {
+	s, paid := newSender(t), vectorInto[notificationVector](t, "N1").Plaintext
+	for event, want := range map[string]string{
+		"": wepay.UnknownEvent, "A\n": wepay.UnknownEvent, "\x1b[31m": wepay.UnknownEvent, "a\x00": wepay.UnknownEvent, strings.Repeat("X", 129): wepay.UnknownEvent,
+		"a b": "a b", "支付": "支付", strings.Repeat("X", 128): strings.Repeat("X", 128),
+	} {
+		for _, plain := range []string{paid, `{"complaint_id":"1"}`, `["a",1]`, `"text"`, "17", "null", " [] "} {
+			o, err := s.tell(event, "transaction", plain)
+			if err != nil {
+				t.Fatalf("event_type %q, %s: %v", event, plain, err)
+			}
+			n := o.Notification(&wepay.Merchant{MchID: "1"}, "")
+			payload, err := n.Payload()
+			if n.Kind != wepay.OtherEvent || n.EventType != want || err != nil || string(payload) != plain || (n.Misfit != "") != (want == wepay.UnknownEvent) {
+				t.Errorf("event_type %q: it is a %s, %q, %s, %q, %v", event, n.Kind, n.EventType, payload, n.Misfit, err)
+			}
+			if len(n.Misfit) > 300 || strings.ContainsAny(n.Misfit, "\n\x1b") {
+				t.Errorf("the log gets %q", n.Misfit)
+			}
+		}
+	}
+	o, err := s.takeBody(s.body("TRANSACTION.SUCCESS", "transaction", paid, map[string]any{"resource_type": "plain"}))
+	if err != nil || o.kind != wepay.OtherEvent || !strings.Contains(o.misfit, `"plain"`) {
+		t.Errorf("another resource_type: got %+v, %v", o, err)
+	}
+	for _, plain := range []string{"", "text", `{"a":1,"a":2}`, "{", "\"\xff\""} {
+		if o, err := s.tell("COMPLAINT.CREATE", "complaint", plain); !errors.Is(err, wepay.ErrUnreadable) || o != nil {
+			t.Errorf("%q: got %v", plain, err)
+		}
+	}
+}
+
+// WeChat's own test need not have a content.
+func TestEchoWithoutContent(t *testing.T) {
+	s := newSender(t)
+	for name, test := range map[string]struct {
+		event, path string
+		value       any
+		want        bool
+	}{
+		"no resource":        {wepay.SecurityEchoed, "resource", nil, true},
+		"no ciphertext":      {wepay.SecurityEchoed, "resource.ciphertext", nil, true},
+		"a content":          {wepay.SecurityEchoed, "summary", "x", false},
+		"of something else":  {"COMPLAINT.CREATE", "resource", nil, false},
+		"of nothing at all":  {"", "resource", nil, false},
+		"a resource of text": {wepay.SecurityEchoed, "resource", "x", true},
+	} {
+		body := s.body(test.event, "", `{}`, map[string]any{test.path: test.value})
+		u, err := ReadNotification(s.header(body, sent), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := u.Verify(&s.key.PublicKey, sent)
+		if err != nil || (sealed.Echo() != nil) != test.want {
+			t.Errorf("%s: got %v, %v", name, sealed, err)
 		}
 	}
 }

@@ -5,9 +5,15 @@ import (
 	"crypto/cipher"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -41,7 +47,7 @@ func (u *Unverified) Serial() string { return u.signature.serial }
 // Verify checks the signature with the key that Serial names, and that it was
 // made within five minutes of now. The error wraps wepay.ErrSignature, with
 // wepay.ErrProbe where WeChat only finds out whether it is checked,
-// wepay.ErrStale or wepay.ErrMalformed.
+// wepay.ErrStale or wepay.ErrMalformed, with wepay.ErrUnreadable where it is signed.
 func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) {
 	if err := u.signature.verify(key, u.body, now); err != nil {
 		return nil, err
@@ -49,11 +55,13 @@ func (u *Unverified) Verify(key *rsa.PublicKey, now time.Time) (*Sealed, error) 
 	return readEnvelope(u.body)
 }
 
-// readEnvelope reads a notification's body. The error wraps wepay.ErrMalformed.
+// readEnvelope reads the body of a notification that is signed. What is odd about it
+// makes it an OtherEvent, as long as its content can be had. The error wraps
+// wepay.ErrUnreadable.
 func readEnvelope(body []byte) (*Sealed, error) {
 	envelope, err := parse(body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err)
+		return nil, unreadable(fmt.Errorf("%w: reading the body: %w", wepay.ErrMalformed, err))
 	}
 	s, form := new(Sealed), ""
 	for name, value := range walk(envelope) {
@@ -72,31 +80,30 @@ func readEnvelope(body []byte) (*Sealed, error) {
 			s.resource = readSealed(document(value))
 		}
 	}
+	s.original = s.resource.OriginalType
 	if form != "encrypt-resource" {
-		return nil, fmt.Errorf("%w: its resource_type is %s, not encrypt-resource", wepay.ErrMalformed, printable(form))
+		s.odd = "its resource_type is " + printable(form)
 	}
 	if !isWord(s.event) {
-		return nil, fmt.Errorf("%w: its event_type is %s", wepay.ErrMalformed, printable(s.event))
+		s.odd, s.event = "its event_type is "+printable(s.event), wepay.UnknownEvent
 	}
-	s.original = s.resource.OriginalType
 	return s, nil
 }
 
-// isWord reports whether a text may be one of WeChat's words, the longest of which
-// known has 42 characters.
+func unreadable(err error) error { return fmt.Errorf("%w: %w", wepay.ErrUnreadable, err) }
+
+// isWord reports whether a text may be kept as WeChat's word for an event, the
+// longest of which known has 42 characters. An order service gets it in a header,
+// where blanks and what is not ASCII are percent-encoded.
 func isWord(text string) bool {
-	const most = 128
-	for _, c := range []byte(text) {
-		if c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return text != "" && len(text) <= most
+	const most = 128 // bytes
+	return text != "" && len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unicode.IsControl)
 }
 
 // envelope is what a notification says of its content.
 type envelope struct {
 	id, created, event, original, summary string
+	odd                                   string // what no notification of a known kind has; mostly ""
 }
 
 // Sealed is a notification signed by WeChat, whose content is encrypted with the
@@ -106,9 +113,18 @@ type Sealed struct {
 	resource sealed
 }
 
+// Echo returns a wepay.SecurityEchoed that has no content, and so does not say whose it
+// is; nil: it is none.
+func (s *Sealed) Echo() *Opened {
+	if s.event != wepay.SecurityEchoed || s.resource.Ciphertext != "" {
+		return nil
+	}
+	return &Opened{reading: reading{kind: wepay.OtherEvent}, envelope: s.envelope}
+}
+
 // Open decrypts the content with a merchant's APIv3 key, and determines its kind. The
-// error wraps wepay.ErrAPIv3Key if another key is needed, or wepay.ErrMalformed if the
-// content is no JSON object.
+// error wraps wepay.ErrAPIv3Key if another key is needed, or wepay.ErrUnreadable if the
+// content is no JSON.
 func (s *Sealed) Open(apiV3Key string) (*Opened, error) {
 	gcm, err := newGCM(apiV3Key)
 	if err != nil {
@@ -133,14 +149,30 @@ func (k *KeyRing) Open(s *Sealed) (*Opened, error) {
 
 func (s *Sealed) open(gcm cipher.AEAD, apiV3Key string) (*Opened, error) {
 	plain, err := s.resource.open(gcm)
-	if err != nil {
+	switch {
+	case errors.Is(err, wepay.ErrAPIv3Key):
 		return nil, err
+	case err != nil:
+		return nil, unreadable(err)
+	}
+	members, err := readContent(plain)
+	if err != nil {
+		return nil, unreadable(fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err))
+	}
+	return &Opened{reading: readResource(s.envelope, members), key: apiV3Key, envelope: s.envelope, resource: plain}, nil
+}
+
+// readContent returns the members of a content, which has none if it is another JSON
+// value than an object.
+func readContent(plain []byte) (index, error) {
+	if value := jsontext.Value(plain); value.Kind() != '{' && value.IsValid() {
+		return nil, nil
 	}
 	content, err := parse(plain)
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading the content: %w", wepay.ErrMalformed, err)
+		return nil, err
 	}
-	return &Opened{reading: readResource(s.envelope, content.index()), key: apiV3Key, envelope: s.envelope, resource: plain}, nil
+	return content.index(), nil
 }
 
 // Opened is the content of a notification signed by WeChat.

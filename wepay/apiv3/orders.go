@@ -2,6 +2,7 @@ package apiv3
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -158,8 +159,22 @@ func goodsDetail(in wepay.Fields) (object, error) {
 			delete(goods, v2)
 			goods[v3] = value
 		}
+		if err := checkNumbers(goods, "quantity", "unit_price", "refund_amount", "refund_quantity"); err != nil {
+			return nil, err
+		}
 	}
-	return detail, nil
+	return detail, checkNumbers(detail, "cost_price")
+}
+
+// checkNumbers refuses text where WeChat wants a number, which v2 takes as well.
+func checkNumbers(of object, names ...string) error {
+	for _, name := range names {
+		value, found := of[name]
+		if _, number := value.(json.Number); found && !number {
+			return &wepay.FieldError{Field: "detail", Reason: "has a " + name + " that is no number: write it without quotes"}
+		}
+	}
+	return nil
 }
 
 // putScene adds the shop that an order is placed in, and the page that an H5 order is

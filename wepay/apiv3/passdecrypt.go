@@ -20,6 +20,10 @@ const (
 	maxDepth   = 16
 )
 
+// maxDecrypted bounds how many values of a reply are decrypted, each of which takes a
+// core a millisecond. The longest pages have 100 entries.
+const maxDecrypted = 500
+
 // member is one that is to be decrypted, or that has such members.
 type member struct {
 	path  string // as the caller wrote it; "": it only has members
@@ -97,6 +101,7 @@ type decryption struct {
 	key    *rsa.PrivateKey
 	dec    *jsontext.Decoder
 	parts  []part
+	tried  int
 	failed map[string]bool // by path
 }
 
@@ -145,6 +150,10 @@ func (d *decryption) text(m *member) error {
 	value, err := d.dec.ReadValue()
 	if err != nil || m.path == "" || len(value) == len(`""`) {
 		return err
+	}
+	if d.tried++; d.tried > maxDecrypted {
+		d.fail(m)
+		return nil
 	}
 	plain, err := decrypt(d.key, unquote(string(value)))
 	if err != nil {

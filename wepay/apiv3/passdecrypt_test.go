@@ -71,6 +71,25 @@ func TestPassDecrypts(t *testing.T) {
 	}
 }
 
+// A reply of more values than any page of WeChat's does not take the core for long.
+func TestPassDecryptsSoMany(t *testing.T) {
+	phone := sealedFor(t, "13800138000")
+	for n, want := range map[int]int{500: 500, 501: 500} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+			return answer{body: `{"a":[` + strings.Repeat(phone+",", n-1) + phone + `]}`}
+		})
+		in := get("/v3/a")
+		in.Decrypt = []string{"a"}
+		p, err := w.client(t, w.passing(t)).Pass(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open := strings.Count(readAll(t, p.Body), "13800138000"); open != want || (len(p.NotDecrypted) > 0) != (n > want) {
+			t.Errorf("of %d %d are open, %v not", n, open, p.NotDecrypted)
+		}
+	}
+}
+
 // Nothing is decrypted that WeChat did not sign.
 func TestPassDecryptsVerifiedReplies(t *testing.T) {
 	body := `{"a":` + sealedFor(t, "13800138000") + `}`

@@ -78,7 +78,7 @@ func TestPassEncrypts(t *testing.T) {
 		`{"mchid":"` + mchID + `","sub_orders":[{"mchid":"1","n":{"$encrypt":"x"}}]}`: {
 			`{"mchid":"` + mchID + `","sub_orders":[{"mchid":"1","n":~}]}`, []string{"x"},
 		},
-		`{"a":"{\"$encrypt\":\"x\"}", "Encrypt":{"$ENCRYPT":"x"}, "b":{"encrypt":"x"}}`:   {`{"a":"{\"$encrypt\":\"x\"}", "Encrypt":{"$ENCRYPT":"x"}, "b":{"encrypt":"x"}}`, nil},
+		`{"a":"{\"$encrypt\":\"x\"}", "Encrypt":{"$encrypted":"x"}, "b":{"encrypt":"x"}}`: {`{"a":"{\"$encrypt\":\"x\"}", "Encrypt":{"$encrypted":"x"}, "b":{"encrypt":"x"}}`, nil},
 		strings.Repeat(`{"a":`, 9000) + `{"$encrypt":"deep"}` + strings.Repeat("}", 9000): {strings.Repeat(`{"a":`, 9000) + `~` + strings.Repeat("}", 9000), []string{"deep"}},
 	} {
 		t.Run(body[:min(len(body), 60)], func(t *testing.T) {
@@ -121,6 +121,9 @@ func TestPassEncryptsNoOther(t *testing.T) {
 		`{"a":{"$encrypt":["机密"]}}`:                        "/a",
 		`{"a":{"$encrypt":{"$encrypt":"机密"}}}`:             "/a",
 		`{"a":{"$encrypt":""}}`:                            "/a",
+		`{"a":{"$Encrypt":"机密"}}`:                          "/a",
+		`{"a":[{"b":1,"$ENCRYPT":"机密"}]}`:                  "/a/0",
+		`{"$Encrypt":"机密"}`:                                "request",
 		`{"a/b~":{"$encrypt":""}}`:                         "/a~1b~0",
 		`{"` + longName + `":{"$encrypt":""}}`:             "request",
 		`{"a":{"$encrypt":"机密","$encrypt":"机密"}}`:          "/a",

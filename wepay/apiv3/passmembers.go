@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -39,6 +40,8 @@ func (c *Client) checkMembers(body []byte) (secrets []secret, err error) {
 				return nil, err
 			}
 			secrets = append(secrets, found)
+		case strings.EqualFold(name, toEncrypt):
+			return nil, wrong(dec.StackPointer().Parent(), toEncrypt+" is written in small letters")
 		case name == "sub_mchid", dec.StackDepth() == 1 && slices.Contains(whose, name):
 			if err := c.checkWhose(dec, name); err != nil {
 				return nil, err

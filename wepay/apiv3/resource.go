@@ -112,6 +112,8 @@ func readResource(e envelope, content index) reading {
 	}
 	other := reading{kind: wepay.OtherEvent, fields: numbersOf(content)}
 	switch {
+	case e.odd != "":
+		other.misfit = e.odd
 	case err != nil:
 		other.misfit = err.Error()
 	case slices.ContainsFunc(resources, func(r resource) bool { return slices.Contains(r.events, e.event) }):
@@ -157,7 +159,7 @@ func resourceOf(content index) *resource {
 }
 
 func (r *resource) comesAs(e envelope) bool {
-	return slices.Contains(r.events, e.event) && (e.original == "" || slices.Contains(r.originals, e.original))
+	return e.odd == "" && slices.Contains(r.events, e.event) && (e.original == "" || slices.Contains(r.originals, e.original))
 }
 
 // require refuses what lacks one of the names, or has something there that WeChat's

@@ -2,11 +2,15 @@ package apiv3
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/internal/row"
 )
+
+// errEcho says that WeChat's answer to the test is not what was sent.
+var errEcho = errors.New("the test failed")
 
 // encryptedEcho is sent and comes back encrypted, for either side.
 const encryptedEcho = "encrypted_echo_message"
@@ -16,7 +20,7 @@ var securityCalls = map[wepay.Operation]call{
 	// Source: WeChat Pay, 商户签名验签/加解密测试 (2026-04-08). With a notify_url WeChat
 	// sends SECURITY_ECHO.SUCCESS there.
 	wepay.SecurityEcho: {
-		method: http.MethodPost, path: "/v3/security/echo", as: forAccount,
+		method: http.MethodPost, path: "/v3/security/echo", as: forAccount, tests: true,
 		Row: row.Row{
 			Rules: wepay.Rules{
 				{Name: "echo_message", Required: true},
@@ -45,10 +49,10 @@ var securityCalls = map[wepay.Operation]call{
 func echoIsDecrypted(x *exchange, answer object, _ *wepay.Fields) error {
 	sent := x.in.Get(encryptedEcho) != ""
 	if sent && answer.get(encryptedEcho) == nil {
-		return errors.New("the reply lacks " + encryptedEcho + ", so that nothing is known of the keys")
+		return fmt.Errorf("%w: the reply lacks %s, so that nothing is known of the keys", errEcho, encryptedEcho)
 	}
 	if sent && answer.get(encryptedEcho) == "" {
-		return errors.New("the reply's " + encryptedEcho + " is encrypted for another key than private_key's (is mch_serial of the same certificate?)")
+		return fmt.Errorf("%w: the reply's %s is encrypted for another key than private_key's (is mch_serial of the same certificate?)", errEcho, encryptedEcho)
 	}
 	return nil
 }

@@ -26,6 +26,32 @@ func TestSecurityEcho(t *testing.T) {
 	})
 }
 
+// What WeChat or the signature says of the keys is to be corrected; only what WeChat
+// did not get or could not do is to be sent again.
+func TestSecurityEchoVerdicts(t *testing.T) {
+	for name, test := range map[string]struct {
+		says answer
+		want wepay.Verdict
+		text string
+	}{
+		"a wrong signature":   {answer{status: 401, body: `{"code":"SIGN_ERROR","message":"签名错误"}`, bare: true}, wepay.Fix, "签名错误"},
+		"an unsigned refusal": {answer{status: 400, body: `{"code":"PARAM_ERROR","message":"解密失败"}`, bare: true}, wepay.Fix, "解密失败"},
+		"an unknown refusal":  {answer{status: 403, body: `{"code":"ODD","message":"密钥不对"}`}, wepay.Fix, "密钥不对"},
+		"no signature":        {answer{body: `{"echo_message":"x"}`, bare: true}, wepay.Fix, "no signature"},
+		"another's signature": {answer{body: `{"echo_message":"x"}`, header: map[string][]string{"Wechatpay-Nonce": {"other"}}}, wepay.Fix, "wrong signature"},
+		"WeChat's trouble":    {answer{status: 500, body: `{"code":"SYSTEM_ERROR","message":"系统错误"}`}, wepay.Again, "系统错误"},
+		"WeChat's unsigned":   {answer{status: 500, body: `{"code":"SYSTEM_ERROR","message":"系统错误"}`, bare: true}, wepay.Again, "系统错误"},
+		"nothing from WeChat": {answer{status: 502, body: "<html>", bare: true}, wepay.Again, "502"},
+		"too many at once":    {answer{status: 429, body: `{"code":"FREQUENCY_LIMITED","message":"频率超限"}`, bare: true}, wepay.Later, "频率超限"},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+		_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.SecurityEcho, fields("echo_message", "x"))
+		if wantError(t, err, test.want); !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 // What does not come back as it was sent is a failure, and what it says is no
 // secret.
 func TestSecurityEchoFails(t *testing.T) {
@@ -44,6 +70,7 @@ func TestSecurityEchoFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return answer{body: test.body} })
 			_, err := w.client(t, w.merchant(t)).Do(t.Context(), wepay.SecurityEcho, in)
+			wantError(t, err, wepay.Fix)
 			if !errors.Is(err, wepay.ErrNoAnswer) || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "李四") || strings.Contains(err.Error(), "张三") {
 				t.Errorf("got %v", err)
 			}

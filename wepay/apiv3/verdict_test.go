@@ -57,6 +57,12 @@ func TestUnsignedRefusalKeepsWords(t *testing.T) {
 		"field is a number":  {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":7}}`, "PARAM_ERROR", "PARAM_ERROR", "x (7)"},
 		"message is none":    {400, `{"code":"PARAM_ERROR","message":["x"],"detail":{"issue":"z"}}`, "PARAM_ERROR", "PARAM_ERROR", "(z)"},
 		"words cut short":    {400, "{\"code\":\"PARAM_ERROR\",\"message\":\"参数\xe9\x94\"}", "PARAM_ERROR", "PARAM_ERROR", "参数\uFFFD"},
+		"detail has a twice": {400, `{"code":"PARAM_ERROR","message":"x","detail":{"a":1,"a":2}}`, "PARAM_ERROR", "PARAM_ERROR", "x"},
+		"field has a twice":  {400, `{"code":"PARAM_ERROR","message":"x","detail":{"field":{"a":1,"a":2},"issue":"z"}}`, "PARAM_ERROR", "PARAM_ERROR", "x (z)"},
+		"half a character":   {400, `{"code":"PARAM_ERROR","message":"x\ud83e"}`, "PARAM_ERROR", "PARAM_ERROR", "x\uFFFD"},
+		"code is null":       {400, `{"code":null,"message":"参数错误"}`, "", "", "参数错误"},
+		"code is empty":      {400, `{"code":"","message":"参数错误"}`, "", "", "参数错误"},
+		"code is an object":  {400, `{"code":{"a":1,"a":2},"message":"x","detail":{"issue":"z"}}`, "", "", "x (z)"},
 		"code is a number":   {400, `{"code":268435456,"message":"x"}`, "268435456", "268435456", "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +83,7 @@ func TestUnsignedRefusalKeepsWords(t *testing.T) {
 					if want := map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query}[op]; failed.Verdict != cmp.Or(want, wepay.Again) {
 						t.Errorf("%s: the verdict is %s", op, failed.Verdict)
 					}
-					if !strings.Contains(err.Error(), "refused without a signature: "+test.v3code) {
+					if !strings.Contains(err.Error(), "refused without a signature: "+cmp.Or(test.v3code, test.words)) {
 						t.Errorf("%s: got %v", op, err)
 					}
 				}

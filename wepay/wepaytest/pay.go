@@ -39,9 +39,10 @@ type payment struct {
 	inSandbox bool
 	signType  bool
 
-	members []change
-	abroad  *abroad
-	fault   Fault
+	members  []change
+	envelope []change // to what the resource stands in
+	abroad   *abroad
+	fault    Fault
 
 	wrongSignature, twice, held bool
 

@@ -46,7 +46,13 @@ func WithFault(f Fault) PayOption {
 	return func(p *payment) { p.fault = f }
 }
 
-// change is one to a resource.
+// WithEnvelope changes a member of a notification of API v3 itself, as WithMember does of
+// its content, before it is signed: event_type, resource_type, resource.
+func WithEnvelope(path string, value any) PayOption {
+	return func(p *payment) { p.envelope = append(p.envelope, change{path, value}) }
+}
+
+// change is one to a notification or its resource.
 type change struct {
 	path  string
 	value any
@@ -96,10 +102,14 @@ func (s *Server) deliveryV3(a *account, e Event, p payment) (*Delivery, error) {
 		return nil, err
 	}
 	encrypted["original_type"] = e.OriginalType
-	body, err := encodeV3(object{
+	envelope := object{
 		"id": eventID(), "create_time": moment(s.clock.Now()), "resource_type": "encrypt-resource",
 		"event_type": e.Type, "summary": e.Summary, "resource": encrypted,
-	})
+	}
+	for _, c := range p.envelope {
+		envelope.put(c.path, c.value)
+	}
+	body, err := encodeV3(envelope)
 	if err != nil {
 		return nil, fmt.Errorf("writing the notification: %w", err)
 	}

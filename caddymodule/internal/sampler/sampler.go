@@ -38,6 +38,13 @@ func (s *Sampler) Log(what string) bool {
 	return true
 }
 
+// Count notes that something has happened that is not to be logged.
+func (s *Sampler) Count(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(what)
+}
+
 // count notes what is not logged. The caller holds mu.
 func (s *Sampler) count(what string) {
 	if s.Counted == nil {
