@@ -150,7 +150,7 @@ func everyAsk() []ask {
 }
 
 func combinedOrder() map[string]any {
-	part := map[string]any{"out_trade_no": "p1", "total_fee": 1, "body": "茶", "attach": "a"}
+	part := map[string]any{"out_trade_no": "part-1", "total_fee": 1, "body": "茶", "attach": "a"}
 	return map[string]any{"combine_out_trade_no": "c1", "sub_orders": []any{part}, "openid": openID}
 }
 

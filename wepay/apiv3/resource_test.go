@@ -186,7 +186,8 @@ func TestNotAPayment(t *testing.T) {
 		checkOther(t, s, event, "transaction", plain, "")
 	}
 	checkOther(t, s, "TRANSACTION.SUCCESS", "parking", plain, members)
-	for name, plain := range map[string]string{"empty": "", "an array": "[]", "twice": `{"mchid":"1","mchid":"2"}`, "escaped": `{"mchid":"1","\u006dchid":"2"}`, "behind": plain + "x"} {
+	checkOther(t, s, "TRANSACTION.SUCCESS", "transaction", "[]", members)
+	for name, plain := range map[string]string{"empty": "", "twice": `{"mchid":"1","mchid":"2"}`, "escaped": `{"mchid":"1","\u006dchid":"2"}`, "behind": plain + "x"} {
 		if _, err := s.tell("TRANSACTION.SUCCESS", "transaction", plain); !errors.Is(err, wepay.ErrMalformed) {
 			t.Errorf("%s: got %v", name, err)
 		}
