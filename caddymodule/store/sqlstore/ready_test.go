@@ -363,7 +363,7 @@ func TestEachInOneHand(t *testing.T) {
 					mu.Lock()
 					hands[id] = false
 					mu.Unlock()
-					if err := s.Settle(ctx, l); err != nil {
+					if err := s.Settle(ctx, l); err != nil && ctx.Err() == nil {
 						t.Errorf("Settle: %v", err)
 					}
 					mu.Lock()
