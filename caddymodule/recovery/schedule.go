@@ -39,10 +39,16 @@ func (s Schedule) LongestWait() time.Duration {
 	return longest + longest/5
 }
 
-// postpone sets when an order is due next: never, without a schedule.
+// codeTime is how long a payment by code may take, with the questions and the
+// reversal that are part of the call: only then its caller has no answer.
+// Source: WeChat Pay, 付款码支付 (45 s of questions).
+const codeTime = 2 * time.Minute
+
+// postpone sets when an order is due next. Without a schedule nothing more is
+// expected of it than what WeChat notifies of.
 func (s Schedule) postpone(o *store.Order, now time.Time) {
 	if len(s) == 0 {
-		o.Due = time.Time{}
+		o.Due, o.Ended = time.Time{}, now
 		return
 	}
 	wait := s[min(o.Asked, len(s)-1)]
@@ -51,7 +57,10 @@ func (s Schedule) postpone(o *store.Order, now time.Time) {
 			wait = min(2*wait, max(longestWait, wait))
 		}
 	}
-	if o.Operation == wepay.Micropay && o.State == store.OrderUnknown && o.Asked < 9 {
+	switch code := o.Operation == wepay.Micropay; {
+	case code && o.State == store.OrderPlaced && o.Asked == 0:
+		wait = max(wait, codeTime)
+	case code && o.State == store.OrderUnknown && o.Asked < 9:
 		wait = askSoon // a code that was not charged within 45 s is reversed
 	}
 	// More by up to a fifth, so that what was placed together is not asked about

@@ -125,7 +125,7 @@ type Order struct {
 	LastAsked time.Time `json:"last_asked,omitzero"`
 
 	// What told of its State, when WeChat says that it was paid, refunded or closed,
-	// and since when the state is final.
+	// and since when nothing more is expected of it: its row goes KeepRows later.
 	Source Source    `json:"source,omitempty"`
 	Paid   time.Time `json:"paid,omitzero"`
 	Ended  time.Time `json:"ended,omitzero"`
