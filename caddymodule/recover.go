@@ -172,8 +172,10 @@ func (a *account) closeOrder(ctx context.Context, in wepay.Fields) error {
 // learned tells the operator what was found out by asking.
 func (a *App) learned(taken recovery.Taken) {
 	o := taken.Order
-	fields := []zap.Field{zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind)), zap.String("out_trade_no", o.Number),
-		zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State))}
+	fields := []zap.Field{
+		zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind)), zap.String("out_trade_no", o.Number),
+		zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State)),
+	}
 	if o.Kind == store.Refund {
 		fields[2] = zap.String("out_refund_no", o.Number)
 	}

@@ -6,7 +6,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -217,6 +216,3 @@ func (l *Ledger) Touch(ctx context.Context, m *wepay.Merchant, kind store.OrderK
 // askSoon is the wait before WeChat is asked about what it gave no clear answer to:
 // its advice for payments by code, and nobody waits for the others.
 const askSoon = 5 * time.Second
-
-// errNoRecord says that there is nothing of an order.
-var errNoRecord = errors.New("no such order was placed here")

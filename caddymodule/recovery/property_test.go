@@ -60,7 +60,6 @@ type faults struct {
 	site    *site
 	orders  []string
 	sent    []*wepay.Notification // which WeChat may repeat
-	wrong   map[string]bool       // what WeChat has in another amount than it was placed with
 	log     []string
 }
 

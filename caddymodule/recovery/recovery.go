@@ -45,7 +45,6 @@ type Recovery struct {
 	Config
 	paces   map[string]*pace // by mch_ids
 	workers chan struct{}
-	wake    chan struct{}
 	failed  sampler.Sampler
 
 	ctx    context.Context

@@ -127,8 +127,12 @@ func TestUnpaid(t *testing.T) {
 			wait        time.Duration
 			least, most int
 		}{
-			{14 * time.Second, 0, 0}, {6 * time.Second, 1, 1}, {time.Minute, 2, 2}, {2 * time.Minute, 3, 3},
-			{2 * time.Hour, 7, 11}, {48 * time.Hour, 7, 11},
+			{14 * time.Second, 0, 0},
+			{6 * time.Second, 1, 1},
+			{time.Minute, 2, 2},
+			{2 * time.Minute, 3, 3},
+			{2 * time.Hour, 7, 11},
+			{48 * time.Hour, 7, 11},
 		} {
 			time.Sleep(step.wait)
 			synctest.Wait()
