@@ -35,6 +35,9 @@ type file struct {
 	broken bool
 	tried  time.Time
 
+	// It was opened anew, so that it may have events whose writing seemed to fail.
+	anew atomic.Bool
+
 	// Of tend alone: that the file is not where it was, as it was last logged, and the
 	// row after which the slow check goes on.
 	astray   error
@@ -262,6 +265,7 @@ func (f *file) reopen() error {
 	}
 	f.broken = false
 	f.changed()
+	f.anew.Store(true)
 	f.logger.Info("the store's file is open again, and whole", zap.String("file", f.path))
 	return nil
 }

@@ -122,6 +122,13 @@ func (f *file) tend(d *database) {
 	if f.isDamaged() == nil {
 		f.checkPortion(d)
 	}
+	if f.anew.Swap(false) {
+		ctx, cancel := d.ending()
+		defer cancel()
+		if err := d.scheduleWaiting(ctx); err != nil {
+			f.anew.Store(true) // the next time
+		}
+	}
 }
 
 // checkedRows is how many rows the slow check looks at each second.

@@ -380,3 +380,27 @@ func TestEachInOneHand(t *testing.T) {
 	cancel()
 	work.Wait()
 }
+
+// A put that seemed to fail may be in the file when it is opened anew: it is handed
+// over without being put again.
+func TestStoredAfterAll(t *testing.T) {
+	s, _ := openSQLiteAt(t, filepath.Join(t.TempDir(), "store.db"))
+	f := s.db.engine.(*file)
+	err := s.db.write(t.Context(), func(tx session) error {
+		args, err := putArgs(event("a")) // as a put whose sync fails
+		if err != nil {
+			return err
+		}
+		f.broken = true
+		return errOf(tx.exec("INSERT INTO wepay_event ("+putColumns+") VALUES "+putRow, args...))
+	})
+	other := event("b")
+	other.Merchant = "another"
+	if _, failed := s.Put(t.Context(), other); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	leases, err := s.Lease(t.Context(), queue, 1, time.Hour)
+	if err != nil || len(leases) != 1 || leases[0].Event.ID != "a" {
+		t.Errorf("leased are %q (%v)", idsOf(leases), err)
+	}
+}
