@@ -112,8 +112,8 @@ func (m *matching) judge(t *trade, outcomes map[*trade]result, notHandedOver, di
 			f.EventFen = t.part.fen
 		}
 		late = late || e.State != store.Delivered || e.Source == store.SourceBill
-		if e.Source == store.SourceBill && e.State != store.Quarantined {
-			f.Outcome = HandedOver
+		if e.Source == store.SourceBill { // found by this bill, now or before
+			f.Outcome = became[e.State]
 		}
 	}
 	if late {
@@ -125,6 +125,9 @@ func (m *matching) judge(t *trade, outcomes map[*trade]result, notHandedOver, di
 		m.report.find(f)
 	}
 }
+
+// became is what came of handing over an event that is in a state.
+var became = map[store.State]Outcome{store.Waiting: HandedOver, store.Delivered: HandedOver, store.Quarantined: Quarantined}
 
 // orderDiffers reports whether an order is about another amount than the bill.
 func (t *trade) orderDiffers(fen int64) bool {
