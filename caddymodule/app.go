@@ -21,6 +21,7 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/recovery"
+	"github.com/windsome/caddy-wepay/caddymodule/recovery/reconcile"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -110,7 +111,8 @@ type App struct {
 	ledger     *recovery.Ledger
 	asking     *recovery.Recovery // nil: the store is not open yet
 	reporting  *task
-	refresher  *refresher // nil where no merchant has API v3
+	reconciler *reconcile.Reconciler // nil: no merchant is reconciled
+	refresher  *refresher            // nil where no merchant has API v3
 	refused    sampler.Sampler
 	strays     strays
 

@@ -75,7 +75,7 @@ func mostHeap() (stop func() uint64) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(5 * time.Millisecond)
+		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()
 		for {
 			most.Store(max(most.Load(), heap()))
@@ -101,7 +101,7 @@ func reconciled(tb testing.TB, payments int) (grew uint64) {
 		tb.Fatal(err)
 	}
 	stop := mostHeap()
-	r, err := reconcile.Offline(tb.Context(), endless{memory, payments}, mchID, []string{"shop"}, date, longBill(payments))
+	r, err := reconcile.Offline(tb.Context(), endless{memory, payments}, []string{"shop"}, date, longBill(payments))
 	grew = stop()
 	if err != nil || r.Matched != payments || r.All() != 0 {
 		tb.Fatalf("%d matched, findings %v (%v)", r.Matched, r.Counts, err)

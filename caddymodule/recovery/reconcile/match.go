@@ -23,7 +23,7 @@ type Store interface {
 // matching holds one account's bill of a day against the store.
 type matching struct {
 	store     Store
-	mchID     string
+	mchID     string    // "": that of the bill
 	day, next time.Time // its beginning, and that of the next
 
 	// merchants are the names of those that are reconciled, and foreign reports
@@ -86,6 +86,9 @@ func (m *matching) survey(ctx context.Context, b *bills) error {
 	r, trades, own, onDay := m.report, 0, 0, 0
 	err := b.read(ctx, func(t *wepay.Trade) error {
 		trades++
+		if m.mchID == "" { // offline
+			m.mchID, r.MchID = t.MchID, t.MchID
+		}
 		if t.MchID == m.mchID || t.SubMchID == m.mchID {
 			own++
 		}

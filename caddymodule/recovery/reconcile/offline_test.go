@@ -40,7 +40,7 @@ func TestOffline(t *testing.T) {
 					return w.Compare(t.Context(), "mini", date, strings.NewReader(bill))
 				},
 				func() (*reconcile.Report, error) {
-					return reconcile.Offline(t.Context(), w.store, mchID, []string{"shop"}, date, strings.NewReader(bill))
+					return reconcile.Offline(t.Context(), w.store, []string{"shop"}, date, strings.NewReader(bill))
 				},
 			} {
 				r, err := compare()

@@ -160,18 +160,18 @@ func (r *Reconciler) Compare(ctx context.Context, name, date string, bill io.Rea
 	return m.compare(ctx, bill)
 }
 
-// Offline holds a bill from a file against a store that no server has open: the bill of
-// an account and a day, and the merchants that share the account.
-func Offline(ctx context.Context, s Store, mchID string, merchants []string, date string, bill io.Reader) (*Report, error) {
+// Offline holds a bill of a day from a file against a store that no server has open. The
+// account is the bill's, and the merchants are those that share it.
+func Offline(ctx context.Context, s Store, merchants []string, date string, bill io.Reader) (*Report, error) {
 	day, next, err := parseDay(date, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	m := &matching{
-		store: s, mchID: mchID, day: day, next: next, merchants: merchants,
+		store: s, day: day, next: next, merchants: merchants,
 		foreign: func(merchant string) bool { return !slices.Contains(merchants, merchant) },
 		tells:   func(string, wepay.Kind) bool { return true },
-		report:  newReport(mchID, merchants, day, time.Now()),
+		report:  newReport("", merchants, day, time.Now()),
 	}
 	m.report.Offline = true
 	return m.compare(ctx, bill)

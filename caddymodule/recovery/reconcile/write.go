@@ -100,7 +100,7 @@ func (r *Report) writeText(out io.Writer, l Language) error {
 		if f.OutRefundNo != "" {
 			number += " " + f.OutRefundNo
 		}
-		fmt.Fprintf(w, "\n%s\t%s\n%s %s\t%s\n\t%s\n", f.Kind, plain(number), clock(f.Time), plain(f.TransactionID), f.said(l), l.say(f.todo()))
+		fmt.Fprintf(w, "\n%s %s\n  %s %s\n  %s\n  %s\n", f.Kind, plain(number), clock(f.Time), plain(f.TransactionID), f.said(l), l.say(f.todo()))
 	}
 	return w.Flush()
 }
