@@ -222,7 +222,7 @@ func (r *Recovery) ask(ctx context.Context, o *store.Order, source store.Source)
 		return Taken{}, fmt.Errorf("%w: %q, which placed the order", wepay.ErrNoMerchant, o.Merchant)
 	}
 	out, err := r.outcome(ctx, account, o)
-	if err == nil && out.State == wepay.Pending && r.closes(o) {
+	if err == nil && out.State == wepay.Pending && source == store.SourceQuery && r.closes(o) {
 		out, err = r.close(ctx, account, o, out)
 	}
 	if err != nil {

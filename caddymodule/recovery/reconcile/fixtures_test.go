@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -37,174 +35,6 @@ var (
 	noon    = time.Date(2026, 11, 29, 12, 0, 0, 0, wepay.Beijing)
 	morning = time.Date(2026, 11, 30, 10, 15, 0, 0, wepay.Beijing)
 )
-
-// row is a row of a bill. Amounts are fen.
-type row struct {
-	at                       time.Time // zero: noon
-	mchID, sub, state        string    // "": mchID, none, SUCCESS
-	transactionID, number    string
-	refundID, refund, status string
-	total, coupons, refunded int64
-}
-
-const (
-	titles = "交易时间,公众账号ID,商户号,特约商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类," +
-		"应结订单金额,代金券金额,微信退款单号,商户退款单号,退款金额,充值券退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率,订单金额,申请退款金额,费率备注"
-	summary   = "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额"
-	oldTitles = "交易时间,公众账号ID,商户号,子商户号,设备号,微信订单号,商户订单号,用户标识,交易类型,交易状态,付款银行,货币种类," +
-		"总金额,代金券或立减优惠金额,微信退款单号,商户退款单号,退款金额,代金券或立减优惠退款金额,退款类型,退款状态,商品名称,商户数据包,手续费,费率"
-	oldSummary = "总交易单数,总交易额,总退款金额,总代金券或立减优惠退款金额,手续费总金额"
-)
-
-func yuan(fen int64) string { return fmt.Sprintf("%d.%02d", fen/100, fen%100) }
-
-// cells are those that bills of any age have before their amounts.
-func (r row) cells() []string {
-	if r.at.IsZero() {
-		r.at = noon
-	}
-	or := func(text, otherwise string) string {
-		if text == "" {
-			return otherwise
-		}
-		return text
-	}
-	return []string{
-		r.at.Format(time.DateTime), appID, or(r.mchID, mchID), or(r.sub, "0"), "", r.transactionID, r.number, "oSECRET", "JSAPI",
-		or(r.state, "SUCCESS"), "CMB", "CNY",
-	}
-}
-
-func (r row) refundCells() []string {
-	if r.refund == "" {
-		return []string{"0", "0"}
-	}
-	return []string{r.refundID, r.refund}
-}
-
-// billOf writes a bill as WeChat does.
-func billOf(rows ...row) string {
-	text := "\ufeff" + titles + "\r\n"
-	var settled, refunded, total int64
-	for _, r := range rows {
-		cells := append(r.cells(), yuan(r.total-r.coupons), yuan(r.coupons))
-		cells = append(append(cells, r.refundCells()...), yuan(r.refunded), "0.00", "", r.status, `袜子\ 红`, "attach", "0.00600", "0.60%", yuan(r.total), yuan(r.refunded), "")
-		text += "`" + strings.Join(cells, ",`") + "\r\n"
-		settled, refunded, total = settled+r.total-r.coupons, refunded+r.refunded, total+r.total
-	}
-	fees := fmt.Sprintf("%.5f", float64(len(rows))*0.006)
-	return text + summary + "\r\n`" + strings.Join([]string{strconv.Itoa(len(rows)), yuan(settled), yuan(refunded), "0.0", fees, yuan(total), yuan(refunded)}, ",`") + "\r\n"
-}
-
-// oldBillOf writes a bill from before coupons were accounted for.
-func oldBillOf(rows ...row) string {
-	text := oldTitles + "\r\n"
-	var refunded, total int64
-	for _, r := range rows {
-		cells := append(append(r.cells(), yuan(r.total), yuan(r.coupons)), r.refundCells()...)
-		cells = append(cells, yuan(r.refunded), "0.00", "", r.status, "袜子", "", "0.00000", "0.60%")
-		text += "`" + strings.Join(cells, ",`") + "\r\n"
-		refunded, total = refunded+r.refunded, total+r.total
-	}
-	return text + oldSummary + "\r\n`" + strings.Join([]string{strconv.Itoa(len(rows)), yuan(total), yuan(refunded), "0.0", "0.0"}, ",`") + "\r\n"
-}
-
-// weChat answers questions about orders, by their numbers, and has bills.
-type weChat struct {
-	mu      sync.Mutex
-	paid    map[string]wepay.Fields // by out_trade_no or out_refund_no
-	away    bool
-	asked   []string
-	bills   map[string]string // by sub_mch_ids and dates, such as "/20261129"
-	refuses *wepay.Error      // downloads
-	slow    time.Duration     // a download takes so long
-	fetched []string
-}
-
-func (w *weChat) Outcome(_ context.Context, op wepay.Operation, number, subMchID string) (*wepay.Outcome, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.asked = append(w.asked, string(op)+" "+subMchID+"/"+number)
-	fields, found := w.paid[number]
-	m := &wepay.Merchant{Name: "shop", Type: wepay.Direct, MchID: mchID, AppID: appID, CbNotifyURL: "http://orders"}
-	n := &wepay.Notification{Merchant: m, Fields: fields, Kind: wepay.Payment, EventType: "TRANSACTION.SUCCESS"}
-	switch {
-	case w.away:
-		return nil, &wepay.Error{Verdict: wepay.Again, Err: wepay.ErrNoAnswer}
-	case !found:
-		return &wepay.Outcome{State: wepay.Missing, Word: "ORDERNOTEXIST"}, nil
-	case op == wepay.Micropay:
-		n = nil
-	case op == wepay.Refund:
-		n.Kind, n.EventType = wepay.Refunded, "REFUND.SUCCESS"
-	}
-	return &wepay.Outcome{State: wepay.Succeeded, Word: "SUCCESS", Fields: fields, Notification: n}, nil
-}
-
-// pays has WeChat say that an order was paid.
-func (w *weChat) pays(number, transactionID string, fen int64) {
-	w.paid[number] = wepay.NewFields(map[string]string{
-		"result_code": "SUCCESS", "out_trade_no": number, "transaction_id": transactionID, "total_fee": strconv.FormatInt(fen, 10),
-		"appid": appID, "mch_id": mchID, "time_end": "20261129120000", "openid": "oSECRET",
-	})
-}
-
-func (w *weChat) refunds(number, refundID, order, transactionID string, fen int64) {
-	w.paid[number] = wepay.NewFields(map[string]string{
-		"out_refund_no": number, "refund_id": refundID, "out_trade_no": order, "transaction_id": transactionID,
-		"refund_fee": strconv.FormatInt(fen, 10), "refund_status": "SUCCESS", "success_time": "2026-11-29 12:00:00", "mch_id": mchID,
-	})
-}
-
-// gateway is a merchant's Gateway.Download. Bills of others than mchID are known by
-// their mch_ids as well.
-func (w *weChat) gateway(m *wepay.Merchant) func(context.Context, wepay.Operation, wepay.Fields) (*wepay.Bill, error) {
-	return func(ctx context.Context, _ wepay.Operation, in wepay.Fields) (*wepay.Bill, error) {
-		key := in.Get("sub_mch_id") + "/" + in.Get("bill_date")
-		if m.MchID != mchID {
-			key = m.MchID + key
-		}
-		return w.download(ctx, key)
-	}
-}
-
-func (w *weChat) download(ctx context.Context, key string) (*wepay.Bill, error) {
-	w.mu.Lock()
-	w.fetched = append(w.fetched, key)
-	slow := w.slow
-	w.mu.Unlock()
-	if slow > 0 {
-		select {
-		case <-time.After(slow):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	text, found := w.bills[key]
-	switch {
-	case w.refuses != nil:
-		return nil, w.refuses
-	case !found:
-		return nil, &wepay.Error{Operation: wepay.DownloadBill, Verdict: wepay.Done, Message: "No Bill Exist"}
-	}
-	return &wepay.Bill{Reader: strings.NewReader(text), Closer: io.NopCloser(nil)}, nil
-}
-
-// takes has a download take so long.
-func (w *weChat) takes(slow time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.slow = slow
-}
-
-// downloads returns how many there were.
-func (w *weChat) downloads() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.fetched)
-}
 
 // reports is a Storage.
 type reports struct {
@@ -236,7 +66,7 @@ func (r *reports) Load(_ context.Context, key string) ([]byte, error) {
 type world struct {
 	*testing.T
 	weChat   *weChat
-	store    *storetest.Memory
+	store    store.Store
 	storage  *reports
 	made     []*reconcile.Report
 	log      *observer.ObservedLogs

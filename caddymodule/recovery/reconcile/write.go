@@ -54,7 +54,8 @@ func (r *Report) lines(l Language) []line {
 	all := []line{
 		sum("paid", r.Paid, yuan(r.PaidSettled)), sum("refunded", r.Refunded, yuan(r.RefundedSettled)), sum("revoked", r.Revoked, ""),
 		sum("others", r.Others, ""), sum("others_refunded", r.OthersRefunded, ""),
-		{Label: l.say("fees"), Yuan: feeText(r.Fees)}, {Label: l.say("matched"), Count: strconv.Itoa(r.Matched)},
+		{Label: l.say("fees"), Yuan: feeText(r.Fees)},
+		{Label: l.say("matched"), Count: strconv.Itoa(r.Matched)},
 	}
 	if r.Unknown > 0 {
 		all = append(all, line{Label: l.say("unknown"), Count: strconv.Itoa(r.Unknown)})
