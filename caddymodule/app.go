@@ -111,7 +111,8 @@ type App struct {
 	ledger     *recovery.Ledger
 	asking     *recovery.Recovery // nil: the store is not open yet
 	reporting  *task
-	reconciler *reconcile.Reconciler // nil: no merchant is reconciled
+	reconciled []*wepay.Merchant     // those whose bills are reconciled
+	reconciler *reconcile.Reconciler // nil: there are none
 	refresher  *refresher            // nil where no merchant has API v3
 	refused    sampler.Sampler
 	strays     strays

@@ -28,7 +28,12 @@ func (m *matching) lookUp(ctx context.Context, kind store.OrderKind, trades []tr
 	if numbers = slices.Compact(numbers); len(numbers) == 0 {
 		return k, nil
 	}
-	orders, events, err := m.store.Match(ctx, kind, numbers)
+	var orders []*store.Order
+	var events []*store.Event
+	err := patient(ctx, func() (err error) {
+		orders, events, err = m.store.Match(ctx, kind, numbers)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -118,6 +119,28 @@ func (m *matching) survey(ctx context.Context, b *bills) error {
 	}
 	m.inBill.sort()
 	return err
+}
+
+// The waits before a store that is unavailable for a moment is asked again.
+const (
+	firstPatience = time.Second
+	lastPatience  = 16 * time.Second
+)
+
+// patient asks the store for something, and again if it is unavailable for a moment: a
+// long bill need not begin anew for that.
+func patient(ctx context.Context, ask func() error) error {
+	for wait := firstPatience; ; wait *= 2 {
+		err := ask()
+		if !errors.Is(err, store.ErrUnavailable) || wait > lastPatience {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // flush matches the trades that were read, if there are as many.

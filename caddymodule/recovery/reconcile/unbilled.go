@@ -74,7 +74,12 @@ func (m *matching) refundsNotInBill(ctx context.Context, missing []*store.Event)
 		numbers[i] = e.OutRefundNo
 	}
 	slices.Sort(numbers)
-	refunds, _, err := m.store.Match(ctx, store.Refund, slices.Compact(numbers))
+	numbers = slices.Compact(numbers)
+	var refunds []*store.Order
+	err := patient(ctx, func() (err error) {
+		refunds, _, err = m.store.Match(ctx, store.Refund, numbers)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,11 @@ func (m *matching) combined(ctx context.Context) error {
 	}
 	m.parts = make(map[number]part)
 	for _, e := range events {
-		whole, err := m.store.Get(ctx, e.ID)
+		var whole *store.Event
+		err := patient(ctx, func() (err error) {
+			whole, err = m.store.Get(ctx, e.ID)
+			return err
+		})
 		if err != nil && !errors.Is(err, store.ErrNoEvent) {
 			return err
 		}
