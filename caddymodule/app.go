@@ -21,6 +21,7 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
 	"github.com/windsome/caddy-wepay/caddymodule/internal/sampler"
 	"github.com/windsome/caddy-wepay/caddymodule/recovery"
+	"github.com/windsome/caddy-wepay/caddymodule/recovery/reconcile"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/wepay"
 )
@@ -110,7 +111,9 @@ type App struct {
 	ledger     *recovery.Ledger
 	asking     *recovery.Recovery // nil: the store is not open yet
 	reporting  *task
-	refresher  *refresher // nil where no merchant has API v3
+	reconciled []*wepay.Merchant     // those whose bills are reconciled
+	reconciler *reconcile.Reconciler // nil: there are none
+	refresher  *refresher            // nil where no merchant has API v3
 	refused    sampler.Sampler
 	strays     strays
 

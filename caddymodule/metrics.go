@@ -24,6 +24,7 @@ type metrics struct {
 	questions     *prometheus.CounterVec
 	recovered     *prometheus.CounterVec
 	quarantined   *prometheus.CounterVec
+	findings      *prometheus.GaugeVec
 	expiry        *prometheus.GaugeVec
 	keyRing       *prometheus.GaugeVec
 }
@@ -58,6 +59,10 @@ func newMetrics() *metrics {
 			Namespace: "caddy", Subsystem: "wepay", Name: "quarantined_total",
 			Help: "Events that contradict their order and are not handed over, by merchant.",
 		}, []string{"merchant"}),
+		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "caddy", Subsystem: "wepay", Name: "reconciliation_findings",
+			Help: "Differences between the bill that was reconciled last and what is known here, by the first merchant of the account and by what differs.",
+		}, []string{"merchant", "finding"}),
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
 			Help: "When a merchant's certificate expires.",
@@ -70,7 +75,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.notifications, m.operations, m.noRoutes, m.deliveries, m.questions, m.recovered, m.quarantined, m.expiry, m.keyRing}
+	return []prometheus.Collector{m.notifications, m.operations, m.noRoutes, m.deliveries, m.questions, m.recovered, m.quarantined, m.findings, m.expiry, m.keyRing}
 }
 
 // Describe implements [prometheus.Collector].

@@ -131,6 +131,7 @@ func (a *App) startStore() error {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	a.asking = a.newRecovery()
+	a.reconciler = a.newReconciler()
 	close(a.opened)
 	if err := a.findGracePeriod(); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (a *App) startStore() error {
 		Attempted: a.metrics.attempted, Dead: a.emitDead,
 	})
 	a.dispatcher.Start()
-	if a.ledger.Schedule != nil {
+	if a.ledger.Schedule != nil || a.reconciler != nil {
 		a.asking.Start()
 	}
 	return nil

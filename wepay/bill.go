@@ -70,12 +70,51 @@ var errCutOff = errors.New("the bill breaks off before its summary")
 // no better.
 // Source: WeChat Pay, 下载交易账单 and 下载资金账单.
 func (b *Bill) WriteJSON(w io.Writer) error {
-	r := &billReader{lines: bufio.NewReaderSize(b, maxBillLine), out: bufio.NewWriter(w)}
-	err := r.convert()
+	out := &billJSON{out: bufio.NewWriter(w)}
+	err := b.read(out)
 	// Flush returns what went wrong with w before as well.
-	if failed := r.out.Flush(); failed != nil {
+	if failed := out.out.Flush(); failed != nil {
 		return failed
 	}
+	return err
+}
+
+// billJSON writes the lines of a bill as JSON.
+type billJSON struct {
+	out *bufio.Writer
+	row []byte // its memory is used again
+}
+
+func (w *billJSON) titles([]column) error { return nil }
+
+func (w *billJSON) cells(columns []column, cells []string) (err error) {
+	if w.row, err = appendObject(w.row[:0], columns, cells); err != nil {
+		return err
+	}
+	_, err = w.out.Write(append(w.row, '\n'))
+	return err
+}
+
+func (w *billJSON) summary(columns []column, cells []string) error {
+	object, err := appendObject([]byte(`{"summary":`), columns, cells)
+	if err != nil {
+		return err
+	}
+	_, err = w.out.Write(append(object, "}\n"...))
+	return err
+}
+
+// billTaker takes the lines of a bill. The first error ends the reading.
+type billTaker interface {
+	titles(columns []column) error
+	cells(columns []column, cells []string) error // of a row
+	summary(columns []column, cells []string) error
+}
+
+// read reads a bill to its end. The error is as WriteJSON's.
+func (b *Bill) read(to billTaker) error {
+	r := &billReader{lines: bufio.NewReaderSize(b, maxBillLine), to: to}
+	err := r.readLines()
 	if r.broken == nil {
 		// Only the end proves that nothing was changed or lost on the way.
 		_, r.broken = io.Copy(io.Discard, r.lines)
@@ -98,21 +137,23 @@ type billReader struct {
 	line   int
 	cutOff bool  // the last line lacks its end, or is missing
 	broken error // why the bill cannot be read any further
-	out    *bufio.Writer
+	to     billTaker
 
 	columns []column
-	row     []byte // its memory is used again
 	totals
 }
 
-// convert reads the titles, the rows, and the two lines of the summary.
-func (r *billReader) convert() error {
+// readLines reads the titles, the rows, and the two lines of the summary.
+func (r *billReader) readLines() error {
 	titles, err := r.next()
 	if err != nil {
 		return err
 	}
 	titles = bytes.TrimPrefix(titles, []byte("\ufeff"))
 	if r.columns, err = columnsOf(string(titles)); err != nil {
+		return err
+	}
+	if err := r.to.titles(r.columns); err != nil {
 		return err
 	}
 	for {
@@ -123,17 +164,14 @@ func (r *billReader) convert() error {
 		if line[0] != '`' {
 			return r.summary(string(line))
 		}
-		cells, err := cellsOf(line, len(r.columns))
+		cells, err := cellsOf(line, r.columns)
 		if err != nil {
 			return err
 		}
 		if err := r.add(r.columns, cells); err != nil {
 			return err
 		}
-		if r.row, err = appendObject(r.row[:0], r.columns, cells); err != nil {
-			return err
-		}
-		if _, err := r.out.Write(append(r.row, '\n')); err != nil {
+		if err := r.to.cells(r.columns, cells); err != nil {
 			return err
 		}
 	}
@@ -170,15 +208,11 @@ func (r *billReader) summary(titles string) error {
 	if err != nil {
 		return err
 	}
-	cells, err := cellsOf(line, len(columns))
+	cells, err := cellsOf(line, columns)
 	if err != nil {
 		return err
 	}
-	object, err := appendObject([]byte(`{"summary":`), columns, cells)
-	if err != nil {
-		return err
-	}
-	if _, err := r.out.Write(append(object, "}\n"...)); err != nil {
+	if err := r.to.summary(columns, cells); err != nil {
 		return err
 	}
 	r.cutOff = false // some bills end without a line end

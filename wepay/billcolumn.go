@@ -71,13 +71,33 @@ func newColumn(title string) column {
 
 // cellsOf splits a line of cells, each led by a back-tick. Cells may hold
 // commas, so that a comma and a back-tick divide them.
-func cellsOf(line []byte, columns int) ([]string, error) {
+func cellsOf(line []byte, columns []column) ([]string, error) {
 	text, found := strings.CutPrefix(string(line), "`")
 	cells := strings.Split(text, ",`")
-	if !found || len(cells) != columns {
-		return nil, fmt.Errorf("it has %d cells, and there are %d titles", len(cells), columns)
+	if !found || len(cells) != len(columns) {
+		return nil, fmt.Errorf("it has %d cells, and there are %d titles", len(cells), len(columns))
+	}
+	for i, c := range columns {
+		if err := c.check(cells[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.title, err)
+		}
 	}
 	return cells, nil
+}
+
+// check refuses a cell that is not of its column's kind.
+func (c column) check(cell string) (err error) {
+	switch {
+	case c.kind == amounts && cell != "":
+		_, err = parseYuan(cell)
+	case c.kind == counts:
+		_, err = parseCount(cell)
+	case c.kind == currency && cell != "" && cell != "CNY":
+		err = errors.New("is not CNY, so that the amounts are no fen")
+	case !utf8.ValidString(cell):
+		err = errors.New("is not UTF-8")
+	}
+	return err
 }
 
 // appendObject appends a line of cells as a JSON object.
@@ -96,10 +116,6 @@ func appendObject(object []byte, columns []column, cells []string) ([]byte, erro
 }
 
 // json returns a cell as JSON.
-//
-// WeChat writes a comma of the merchant's, in the goods say, as a backslash and a
-// space. That is told once, and bills with plain commas are seen as well: both
-// are read. Whatever is no text of the merchant's holds no backslash.
 func (c column) json(cell string) ([]byte, error) {
 	switch {
 	case c.kind == amounts && cell != "":
@@ -107,14 +123,17 @@ func (c column) json(cell string) ([]byte, error) {
 	case c.kind == counts:
 		n, err := parseCount(cell)
 		return strconv.AppendQuote(nil, strconv.FormatInt(n, 10)), err
-	case c.kind == currency && cell != "" && cell != "CNY":
-		return nil, errors.New("is not CNY, so that the amounts are no fen")
-	case !utf8.ValidString(cell):
-		return nil, errors.New("is not UTF-8")
 	default:
-		return json.Marshal(strings.ReplaceAll(cell, `\ `, ","))
+		return json.Marshal(wordsOf(cell))
 	}
 }
+
+// wordsOf returns the text of a cell.
+//
+// WeChat writes a comma of the merchant's, in the goods say, as a backslash and a
+// space. That is told once, and bills with plain commas are seen as well: both
+// are read. Whatever is no text of the merchant's holds no backslash.
+func wordsOf(cell string) string { return strings.ReplaceAll(cell, `\ `, ",") }
 
 func jsonFen(cell string) ([]byte, error) {
 	amount, err := parseYuan(cell)

@@ -48,3 +48,13 @@ func (m *Merchant) ActFor(in Fields, needed bool) (*Merchant, Fields, error) {
 	}
 	return &acting, request, nil
 }
+
+// ActForAll returns a partner that may act for any sub-merchant as it acts for none of
+// them, and the request without sub_mch_id: such a bill has all of them. It is for a
+// request whose sub_mch_id is AnySubMerchant.
+func (m *Merchant) ActForAll(in Fields) (*Merchant, Fields) {
+	acting, request := *m, in.Clone()
+	acting.SubMchID, acting.SubAppID = "", ""
+	request.Delete("sub_mch_id")
+	return &acting, request
+}

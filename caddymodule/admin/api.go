@@ -16,14 +16,16 @@ import (
 	strictjson "github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/windsome/caddy-wepay/caddymodule/recovery/reconcile"
 	"github.com/windsome/caddy-wepay/caddymodule/store"
+	"github.com/windsome/caddy-wepay/wepay"
 )
 
 func init() {
 	caddy.RegisterModule(&adminAPI{})
 }
 
-// adminAPI has the routes under /wepay/events of Caddy's admin endpoint.
+// adminAPI has the routes under /wepay of Caddy's admin endpoint.
 type adminAPI struct {
 	mux *http.ServeMux
 }
@@ -62,6 +64,7 @@ func RegisterMetrics(ctx caddy.Context) error {
 // apps, and stays when they are refused.
 func (a *adminAPI) Provision(ctx caddy.Context) error {
 	a.mux = routes(liveStore)
+	routeReconciler(a.mux, liveReconciler)
 	return RegisterMetrics(ctx)
 }
 
@@ -70,6 +73,8 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/wepay/events", Handler: caddy.AdminHandlerFunc(a.serve)},
 		{Pattern: "/wepay/events/", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/reconcile", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/reconcile/", Handler: caddy.AdminHandlerFunc(a.serve)},
 	}
 }
 
@@ -82,6 +87,9 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 type App interface {
 	// Store returns the store of its events; nil: it has none.
 	Store() store.Store
+
+	// Reconciler returns what reconciles bills; nil: no merchant is reconciled.
+	Reconciler() *reconcile.Reconciler
 }
 
 // Live returns the app of the config that is live. A reload that is refused
@@ -165,11 +173,12 @@ func writeError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	var bad badRequest
 	switch {
-	case errors.As(err, &bad), errors.Is(err, store.ErrNoPage):
+	case errors.As(err, &bad), errors.Is(err, store.ErrNoPage), errors.Is(err, reconcile.ErrDay), errors.Is(err, wepay.ErrMalformed):
 		status = http.StatusBadRequest
-	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant):
+	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant),
+		errors.Is(err, reconcile.ErrNotReconciled), errors.Is(err, reconcile.ErrNoReport):
 		status = http.StatusNotFound
-	case errors.Is(err, store.ErrWrongState), errors.Is(err, store.ErrNoPayload):
+	case errors.Is(err, store.ErrWrongState), errors.Is(err, store.ErrNoPayload), errors.Is(err, reconcile.ErrBusy):
 		status = http.StatusConflict
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusServiceUnavailable

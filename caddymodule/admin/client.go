@@ -16,6 +16,8 @@ import (
 // client asks for what the admin API has of events: a running server, or this
 // process, of a file that no server has open.
 type client struct {
+	name string // of the command; "": events
+
 	address, config, adapter, path string
 
 	out io.Writer
@@ -35,12 +37,16 @@ func (c *client) within(run func() error) (err error) {
 	return errors.Join(run(), stop())
 }
 
-// ask asks the server.
+// ask asks the server about events.
 func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error) {
-	uri = "/wepay/events" + uri
 	if c.path != "" && method != http.MethodGet {
 		return nil, errors.New("--path is for looking only: start the server to change something")
 	}
+	return c.send(method, "/wepay/events"+uri, body)
+}
+
+// send sends the server a request.
+func (c *client) send(method, uri string, body io.Reader) (*http.Response, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(c.address, nil, c.config, c.adapter)
 	if err != nil {
 		return nil, fmt.Errorf("finding the admin endpoint: %w", err)

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
@@ -31,7 +32,7 @@ func init() {
 			// Cobra shows its help for a command that it does not know, as if all were well.
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(eventsCommand())
+			cmd.AddCommand(eventsCommand(), reconcileCommand())
 			for _, command := range commands {
 				cmd.AddCommand(command())
 			}
@@ -56,7 +57,13 @@ func (c *client) root() *cobra.Command {
 Shows how many events the store of the running server has, by merchant and
 state. The commands below look into it, and hand over again or drop events. They
 ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c.counts() })
-	flags := cmd.PersistentFlags()
+	c.serverFlags(cmd.PersistentFlags(), cmd)
+	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
+	return cmd
+}
+
+// serverFlags adds the flags that say what is asked.
+func (c *client) serverFlags(flags *pflag.FlagSet, cmd *cobra.Command) {
 	flags.StringVar(&c.address, "address", "", "Address of the server's admin endpoint (default: that of the config, else localhost:2019)")
 	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")
@@ -64,8 +71,6 @@ ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c
 	for _, other := range []string{"address", "config", "adapter"} {
 		cmd.MarkFlagsMutuallyExclusive("path", other)
 	}
-	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
-	return cmd
 }
 
 // command is a command that has its own flags still to get.
@@ -75,7 +80,7 @@ func (c *client) command(use, short, long string, args cobra.PositionalArgs, run
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
 				if err := c.within(func() error { return run(args) }); err != nil {
-					return caddy.ExitCodeFailedStartup, fmt.Errorf("events: %w", err)
+					return caddy.ExitCodeFailedStartup, fmt.Errorf("%s: %w", cmp.Or(c.name, "events"), err)
 				}
 				return caddy.ExitCodeSuccess, nil
 			})(cmd, args)

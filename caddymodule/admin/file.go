@@ -35,7 +35,9 @@ func serveFile(path string) (address string, stop func() error, err error) {
 	if err != nil {
 		return "", nil, errors.Join(err, events.Close(), os.RemoveAll(dir))
 	}
-	server := &http.Server{Handler: routes(func() (store.Store, error) { return events, nil })}
+	mux := routes(func() (store.Store, error) { return events, nil })
+	routeReconciler(mux, func() (reconciler, error) { return fileReconciler{events}, nil })
+	server := &http.Server{Handler: mux}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	return "unix/" + socket, func() error {

@@ -88,6 +88,7 @@ type merchant struct {
 	orders             string // its cb_notify_url; "": the environment's
 	events             bool   // it has a cb_event_url: the environment's
 	endpoint           string // "": the environment's WeChat Pay
+	more               string // a further line
 	credential         wepaytest.Credential
 	sandbox            bool
 	shared             bool // the account is another merchant's as well
@@ -269,6 +270,9 @@ func (env *environment) block(m *merchant) string {
 	}
 	if m.endpoint != "" {
 		lines = append(lines, "endpoint "+m.endpoint)
+	}
+	if m.more != "" {
+		lines = append(lines, m.more)
 	}
 	return "\t\tmerchant " + m.name + " {\n\t\t\t" + strings.Join(lines, "\n\t\t\t") + "\n\t\t}\n"
 }

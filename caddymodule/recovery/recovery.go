@@ -46,6 +46,7 @@ type Recovery struct {
 	paces   map[string]*pace // by mch_ids
 	workers chan struct{}
 	failed  sampler.Sampler
+	bills   Bills // nil: nobody reconciles
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -117,6 +118,11 @@ func (r *Recovery) round() (claimed int, err error) {
 	case <-r.ctx.Done():
 		return 0, nil
 	}
+	if r.bills != nil {
+		if err := r.bills.Plan(r.ctx); err != nil {
+			return 0, err
+		}
+	}
 	first, err := r.Ledger.Store.FirstDue(r.ctx)
 	if err != nil {
 		return 0, err
@@ -168,6 +174,10 @@ func (r *Recovery) claim(merchant string, limit int) (claimed int, err error) {
 
 // resolve asks WeChat about an order, and records the answer.
 func (r *Recovery) resolve(o *store.Order, pace *pace) {
+	if o.Kind == store.DailyBill {
+		r.reconcile(o)
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, questionTime)
 	defer cancel()
 	if err := pace.wait(ctx); err != nil {
@@ -203,12 +213,16 @@ func (r *Recovery) postpone(ctx context.Context, o *store.Order) error {
 // Ask asks WeChat about an order, closes it if it is time for that, and records what
 // came of it. The error is of the last question.
 func (r *Recovery) Ask(ctx context.Context, o *store.Order) (Taken, error) {
+	return r.ask(ctx, o, store.SourceQuery)
+}
+
+func (r *Recovery) ask(ctx context.Context, o *store.Order, source store.Source) (Taken, error) {
 	account := r.Accounts[o.Merchant]
 	if account == nil {
 		return Taken{}, fmt.Errorf("%w: %q, which placed the order", wepay.ErrNoMerchant, o.Merchant)
 	}
-	out, err := r.ask(ctx, account, o)
-	if err == nil && out.State == wepay.Pending && r.closes(o) {
+	out, err := r.outcome(ctx, account, o)
+	if err == nil && out.State == wepay.Pending && source == store.SourceQuery && r.closes(o) {
 		out, err = r.close(ctx, account, o, out)
 	}
 	if err != nil {
@@ -216,7 +230,7 @@ func (r *Recovery) Ask(ctx context.Context, o *store.Order) (Taken, error) {
 		return Taken{}, err
 	}
 	r.Asked(o, string(out.State))
-	taken, err := r.Ledger.Learn(ctx, account.Merchant, o, out, store.SourceQuery)
+	taken, err := r.Ledger.Learn(ctx, account.Merchant, o, out, source)
 	if err != nil {
 		return Taken{}, fmt.Errorf("recording WeChat Pay's answer: %w", err)
 	}
@@ -226,8 +240,8 @@ func (r *Recovery) Ask(ctx context.Context, o *store.Order) (Taken, error) {
 	return taken, nil
 }
 
-// ask asks WeChat about an order once.
-func (r *Recovery) ask(ctx context.Context, account *Account, o *store.Order) (*wepay.Outcome, error) {
+// outcome asks WeChat about an order once.
+func (r *Recovery) outcome(ctx context.Context, account *Account, o *store.Order) (*wepay.Outcome, error) {
 	asker, err := account.Asker(o.API)
 	if err != nil {
 		return nil, err
@@ -261,7 +275,7 @@ func (r *Recovery) close(ctx context.Context, account *Account, o *store.Order, 
 		r.Logger.Warn("closing an unpaid order failed, and is tried again", append(fields(o), zap.Error(err))...)
 		return before, nil
 	}
-	return r.ask(ctx, account, o)
+	return r.outcome(ctx, account, o)
 }
 
 // fields name an order in the log.

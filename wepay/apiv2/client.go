@@ -179,7 +179,12 @@ func (c call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepay
 	if _, found := in.Lookup("sub_appid"); found && c.identity.subAppID == "" {
 		return nil, nil, &wepay.FieldError{Field: "sub_appid", Reason: "WeChat Pay knows no such field here"}
 	}
-	return m.ActFor(in, c.namesSubMerchant(m))
+	needed := c.namesSubMerchant(m)
+	if c.Bill && !needed && in.Get("sub_mch_id") == wepay.AnySubMerchant {
+		acting, request := m.ActForAll(in)
+		return acting, request, nil
+	}
+	return m.ActFor(in, needed)
 }
 
 // namesSubMerchant reports whether a partner's request has to name a sub-merchant.

@@ -77,6 +77,11 @@ func (c *call) actFor(m *wepay.Merchant, in wepay.Fields) (*wepay.Merchant, wepa
 		}
 		return &own, request, nil
 	default:
-		return m.ActFor(in, c.as != forSubOrAll || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant))
+		needed := c.as != forSubOrAll || !slices.Contains(m.SubMchIDs, wepay.AnySubMerchant)
+		if !needed && in.Get("sub_mch_id") == wepay.AnySubMerchant {
+			acting, request := m.ActForAll(in)
+			return acting, request, nil
+		}
+		return m.ActFor(in, needed)
 	}
 }

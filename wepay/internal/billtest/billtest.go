@@ -125,9 +125,11 @@ func SubMerchants(t *testing.T, ask func(t *testing.T, subs []string, in wepay.F
 	}{
 		{[]string{wepay.AnySubMerchant}, "", "", true},
 		{[]string{wepay.AnySubMerchant}, "2", "2", true},
+		{[]string{wepay.AnySubMerchant}, wepay.AnySubMerchant, "", true},
 		{[]string{"2", "3"}, "3", "3", true},
 		{[]string{"2", "3"}, "", "", false},
 		{[]string{"2", "3"}, "4", "", false},
+		{[]string{"2", "3"}, wepay.AnySubMerchant, "", false},
 	} {
 		sub, err := ask(t, test.subs, Request("sub_mch_id", test.in))
 		field, refused := errors.AsType[*wepay.FieldError](err)
