@@ -31,6 +31,7 @@ func TestReportEvents(t *testing.T) {
 		{Merchant: "gone", State: store.Waiting},
 		{Merchant: "done", State: store.Delivered},
 		{Merchant: "away", State: store.Dead},
+		{Merchant: "done", State: store.Quarantined},
 	} {
 		e.ID, e.Kind, e.Due = fmt.Sprintf("evt_%d", n), wepay.Payment, now
 		if _, err := o.Put(t.Context(), e); err != nil {
@@ -57,6 +58,7 @@ func TestReportEvents(t *testing.T) {
 	}
 	want := map[string]string{
 		"served 2 info": "events are waiting", "served 1 warn": "were given up", "away 1 warn": "were given up",
+		"done 1 warn":      "contradict",
 		"unserved 1 error": "without cb_notify_url: they", "refunds 1 error": "[payment event]", "gone 1 error": "not configured",
 	}
 	for about, text := range want {

@@ -196,7 +196,7 @@ func (a *App) grace(exiting bool) time.Duration {
 	}
 }
 
-// reportEvents alerts the operator: events that were given up,
+// reportEvents alerts the operator: events that were given up or quarantined,
 // and events that wait and are not handed over, since their merchant is gone or
 // has no URL for them.
 func (a *App) reportEvents(ctx context.Context) {
@@ -215,6 +215,8 @@ func (a *App) reportEvents(ctx context.Context) {
 			reportWaiting(logger, endpoints[count.Merchant])
 		case store.Dead:
 			logger.Warn("events were given up: see `caddy wepay events list --state dead`")
+		case store.Quarantined:
+			logger.Warn("events contradict what is known of their orders, and are not handed over: see `caddy wepay events list --state quarantined`")
 		}
 	}
 }

@@ -61,6 +61,7 @@ func TestRoutes(t *testing.T) {
 		{"counts", "GET", "/counts", "", 200, `{"merchant":"shop","state":"dead","events":1}`, ""},
 		{"all", "GET", "", "", 200, `"id":"evt_done"`, "payload"},
 		{"dead", "GET", "?state=dead&merchant=shop", "", 200, `"id":"evt_dead"`, "evt_dead2"},
+		{"quarantined", "GET", "?state=quarantined", "", 200, `{"events":[]}`, ""},
 		{"of an order", "GET", "?number=order-1", "", 200, `"id":"evt_new"`, "evt_dead"},
 		{"page", "GET", "?limit=1", "", 200, `"next":"evt_dead"`, "evt_done"},
 		{"next page", "GET", "?limit=1&after=evt_dead", "", 200, `"id":"evt_dead2"`, `"id":"evt_dead"`},

@@ -101,7 +101,7 @@ func (c *client) listCommand() *cobra.Command {
 
 func filterFlags(cmd *cobra.Command, filter *store.Filter) {
 	cmd.Flags().StringVar(&filter.Merchant, "merchant", "", "Events of this merchant alone")
-	cmd.Flags().StringVar((*string)(&filter.State), "state", "", "Events in this state alone: waiting, delivered, dead or dropped")
+	cmd.Flags().StringVar((*string)(&filter.State), "state", "", "Events in this state alone: waiting, delivered, dead, dropped or quarantined")
 	cmd.Flags().StringVar(&filter.EventType, "event", "", "Events of this event_type alone, such as COMPLAINT.CREATE")
 	cmd.Flags().StringVar(&filter.Number, "number", "", "Events of this out_trade_no, transaction_id or out_refund_no alone")
 }

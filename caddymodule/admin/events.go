@@ -81,12 +81,10 @@ func filterOf(r *http.Request, others ...string) (store.Filter, error) {
 		}
 	}
 	filter := store.Filter{Merchant: r.FormValue("merchant"), State: store.State(r.FormValue("state")), EventType: r.FormValue("event"), Number: r.FormValue("number")}
-	switch filter.State {
-	case "", store.Waiting, store.Delivered, store.Dead, store.Dropped:
-		return filter, nil
-	default:
-		return filter, badRequest("state must be waiting, delivered, dead or dropped")
+	if filter.State != "" && !slices.Contains(store.States(), filter.State) {
+		return filter, badRequest("state must be waiting, delivered, dead, dropped or quarantined")
 	}
+	return filter, nil
 }
 
 func serveEvent(s store.Store, w http.ResponseWriter, r *http.Request) error {

@@ -150,7 +150,6 @@ func importedEvent(line []byte) (*store.Event, error) {
 		return nil, err
 	}
 	e := from.Event
-	waits := e.State == store.Waiting || e.State == store.Dead
 	switch {
 	case !eventID.MatchString(e.ID):
 		return nil, errors.New("id: is no event's")
@@ -158,9 +157,9 @@ func importedEvent(line []byte) (*store.Event, error) {
 		return nil, errors.New("merchant: is required")
 	case !slices.Contains(wepay.Kinds(), e.Kind):
 		return nil, fmt.Errorf("kind: %q is not known", e.Kind)
-	case !waits && e.State != store.Delivered && e.State != store.Dropped:
+	case !slices.Contains(store.States(), e.State):
 		return nil, fmt.Errorf("state: %q is not known", e.State)
-	case (waits || from.Payload != "") && !isPayload(e.Kind, from.Payload):
+	case (e.State == store.Waiting || from.Payload != "") && !isPayload(e.Kind, from.Payload):
 		return nil, errors.New("payload: must be a JSON object")
 	case e.Received.IsZero() || e.State == store.Waiting && e.Due.IsZero() || e.State != store.Waiting && e.Ended.IsZero():
 		return nil, errors.New("received, due or ended: is missing")

@@ -111,6 +111,7 @@ func TestImport(t *testing.T) {
 		{"a payload that is no text", with("payload", map[string]any{}), 400, "payload", 0},
 		{"not received", with("received", nil), 400, "received", 0},
 		{"not due", with("due", nil), 400, "due", 0},
+		{"quarantined, not ended", line(t, map[string]any{"state": "quarantined", "ended": nil}), 400, "ended", 0},
 		{"dead, not ended", line(t, map[string]any{"state": "dead", "ended": nil}), 400, "ended", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -123,6 +124,19 @@ func TestImport(t *testing.T) {
 				t.Errorf("HTTP %d %s, %d events are stored", status, body, len(all(t, o)))
 			}
 		})
+	}
+}
+
+// An event stays in the state that it was exported in, and what ended long ago has no
+// payload any more.
+func TestImportStates(t *testing.T) {
+	for _, state := range store.States() {
+		for _, payload := range []any{"{}", nil} {
+			e, err := importedEvent([]byte(line(t, map[string]any{"state": state, "payload": payload})))
+			if refused := state == store.Waiting && payload == nil; refused != (err != nil) || err == nil && e.State != state {
+				t.Errorf("%s with the payload %v: %+v (%v)", state, payload, e, err)
+			}
+		}
 	}
 }
 

@@ -85,6 +85,9 @@ const (
 	Quarantined State = "quarantined"
 )
 
+// States returns all states.
+func States() []State { return []State{Waiting, Delivered, Dead, Dropped, Quarantined} }
+
 // MayDrop reports whether an event of the state may be taken out of the way: it is
 // neither delivered nor dropped.
 func (s State) MayDrop() bool { return s == Waiting || s == Dead || s == Quarantined }

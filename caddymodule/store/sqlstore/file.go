@@ -41,7 +41,7 @@ type file struct {
 	// Of tend alone: that the file is not where it was, as it was last logged, and the
 	// row after which the slow check goes on.
 	astray   error
-	checking int64
+	checking [len(checks)]int64
 }
 
 // openFile opens a file, or makes one, checks it where it may have come to harm,

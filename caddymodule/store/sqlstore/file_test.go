@@ -271,6 +271,9 @@ func TestSQLiteAstray(t *testing.T) {
 			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), path) {
 				t.Errorf("Put: %v", err)
 			}
+			if err := place(t.Context(), s, 1); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("Transact: %v", err)
+			}
 			said := func() int { return logs.FilterMessage("the store's file is not where it was").Len() }
 			await(t, "it is logged", func() bool { return said() > 0 })
 			if got := drain(t, s); len(got) != 20 {
@@ -333,20 +336,49 @@ func TestSQLiteHarmedWhileOpen(t *testing.T) {
 	}
 }
 
-// An event that an index does not have is found by the slow check.
+// A row that an index does not have is found by the slow check.
 func TestSQLiteSlowCheck(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	fill(t, path, 500)
+	for index, on := range map[string]string{
+		"wepay_event_queue":              "wepay_event (state, merchant, kind, due, received)",
+		"sqlite_autoindex_wepay_event_1": "wepay_event (id)",
+		"wepay_order_due":                "wepay_order (merchant, due) WHERE due IS NOT NULL",
+		"sqlite_autoindex_wepay_order_1": "wepay_order (number, kind, mch_id, sub_mch_id)",
+	} {
+		t.Run(index, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store.db")
+			s, _ := openSQLiteAt(t, path)
+			put(t, s, 0, 500)
+			for n := range 3 {
+				if err := place(t.Context(), s, n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			emptyIndex(t, path, index, on)
+			s, logs := openSQLiteAt(t, path)
+			await(t, "it is found", func() bool { return logs.FilterMessage("the store's file is damaged").Len() > 0 })
+			if _, err := s.Put(t.Context(), event("evt_x")); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), ".recover") {
+				t.Errorf("Put: %v", err)
+			}
+		})
+	}
+}
+
+// emptyIndex gives an index of a file that was closed the pages of one that is empty.
+func emptyIndex(t *testing.T, path, index, on string) {
+	t.Helper()
 	db, err := sqlite3.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The index gets the pages of one that is empty.
+	table, columns, _ := strings.Cut(on, " ")
 	err = errors.Join(db.Exec(`
-		CREATE TABLE other AS SELECT * FROM wepay_event WHERE 0;
-		CREATE INDEX other_queue ON other (state, merchant, kind, due, received);
+		CREATE TABLE other AS SELECT * FROM `+table+` WHERE 0;
+		CREATE INDEX other_index ON other `+columns+`;
 		PRAGMA writable_schema = ON;
-		UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'other_queue') WHERE name = 'wepay_event_queue';`), db.Close())
+		UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'other_index') WHERE name = '`+index+`';`), db.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,10 +388,5 @@ func TestSQLiteSlowCheck(t *testing.T) {
 	}
 	if err := errors.Join(lock.markClosed(path), lock.release()); err != nil {
 		t.Fatal(err)
-	}
-	s, logs := openSQLiteAt(t, path)
-	await(t, "it is found", func() bool { return logs.FilterMessage("the store's file is damaged").Len() > 0 })
-	if _, err := s.Put(t.Context(), event("evt_x")); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), ".recover") {
-		t.Errorf("Put: %v", err)
 	}
 }

@@ -134,34 +134,46 @@ func (f *file) tend(d *database) {
 // checkedRows is how many rows the slow check looks at each second.
 const checkedRows = 200
 
-// checkPortion reads some rows, and makes sure that the indexes lead to them: an
-// event that no index has is never found. SQLite itself finds pages that are
+// checkPortion reads some rows of each table, and makes sure that the indexes lead to
+// them: an event that no index has is never found. SQLite itself finds pages that are
 // broken.
 func (f *file) checkPortion(d *database) {
 	ctx, cancel := d.ending()
 	defer cancel()
-	var rows, last, lost int64
-	err := d.look(ctx, func(s session) error {
-		return s.query(checkRows, func(scan func(...any) error) error { return scan(&rows, &last, &lost) }, f.checking, int64(checkedRows))
-	})
-	switch {
-	case err != nil:
-	case lost > 0:
-		_ = f.failed(fmt.Errorf("%w: %d events after row %d are not in its indexes", sqlite3.CORRUPT_INDEX, lost, f.checking))
-	case rows < checkedRows:
-		f.checking = 0
-	default:
-		f.checking = last
+	for i, check := range checks {
+		var rows, last, lost int64
+		err := d.look(ctx, func(s session) error {
+			return s.query(check.query, func(scan func(...any) error) error { return scan(&rows, &last, &lost) }, f.checking[i], int64(checkedRows))
+		})
+		switch {
+		case err != nil:
+		case lost > 0:
+			_ = f.failed(fmt.Errorf("%w: %d rows of %s after row %d are not in its indexes", sqlite3.CORRUPT_INDEX, lost, check.table, f.checking[i]))
+		case rows < checkedRows:
+			f.checking[i] = 0
+		default:
+			f.checking[i] = last
+		}
 	}
 }
 
-// checkRows counts the rows after one, and those that the indexes do not have.
-const checkRows = `SELECT COUNT(*), COALESCE(MAX(seq), 0), COALESCE(SUM(
-	NOT EXISTS (SELECT 1 FROM wepay_event i WHERE i.id = e.id AND i.seq = e.seq)
+// checks count the rows of a table after one, and those that an index does not have
+// by which they are to be found. A + keeps SQLite from finding them by seq.
+var checks = [...]struct{ table, query string }{
+	{"wepay_event", `SELECT COUNT(*), COALESCE(MAX(seq), 0), COALESCE(SUM(
+	NOT EXISTS (SELECT 1 FROM wepay_event i WHERE i.id = e.id AND +i.seq = e.seq)
 	OR NOT EXISTS (SELECT 1 FROM wepay_event i INDEXED BY wepay_event_queue
 		WHERE i.state = e.state AND i.merchant = e.merchant AND i.kind = e.kind AND i.due IS e.due AND i.received = e.received AND i.seq = e.seq)
 	OR LENGTH(e.payload) < 0), 0)
-FROM (SELECT * FROM wepay_event NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?) e`
+FROM (SELECT * FROM wepay_event NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?) e`},
+	{"wepay_order", `SELECT COUNT(*), COALESCE(MAX(seq), 0), COALESCE(SUM(
+	NOT EXISTS (SELECT 1 FROM wepay_order i
+		WHERE i.number = o.number AND i.kind = o.kind AND i.mch_id = o.mch_id AND i.sub_mch_id = o.sub_mch_id AND +i.seq = o.seq)
+	OR o.due IS NOT NULL AND NOT EXISTS (SELECT 1 FROM wepay_order i INDEXED BY wepay_order_due
+		WHERE i.merchant = o.merchant AND i.due = o.due AND i.seq = o.seq)
+	OR LENGTH(o.trace) < 0), 0)
+FROM (SELECT * FROM wepay_order NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?) o`},
+}
 
 // realPath returns the one path of a file that may be reached by several.
 func realPath(path string) string {

@@ -72,7 +72,7 @@ func writeUntilKilled(engine, place string) error {
 	for w := range 8 {
 		go func() {
 			for n := w; ; n += 8 {
-				if _, err := s.Put(ctx, event(eventID(n))); err != nil {
+				if err := writeOne(ctx, s, n); err != nil {
 					say("error", err)
 					return
 				}
@@ -96,6 +96,48 @@ func writeUntilKilled(engine, place string) error {
 			}
 			say("settled", lease.Event.ID)
 		}
+	}
+}
+
+// writeOne puts an event, every other with its order.
+func writeOne(ctx context.Context, s store.Store, n int) error {
+	if n%2 == 0 {
+		_, err := s.Put(ctx, event(eventID(n)))
+		return err
+	}
+	return s.Transact(ctx, func(tx store.Tx) error {
+		o := placed(n)
+		o.EventID = eventID(n)
+		_, err := tx.Put(event(o.EventID))
+		return errors.Join(err, tx.SetOrder(o))
+	})
+}
+
+// checkOrdersOf makes sure that each order that a process stored has its event, and
+// that those have theirs whose events are safe.
+func checkOrdersOf(t *testing.T, s store.Store, safe map[string]bool) {
+	t.Helper()
+	of := make(map[string]bool)
+	for after, more := "", true; more; more = after != "" {
+		var orders []*store.Order
+		var err error
+		if orders, after, err = s.ListOrders(t.Context(), store.OrderFilter{}, after, 500); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range orders {
+			of[o.EventID] = true
+			if _, err := s.Get(t.Context(), o.EventID); err != nil {
+				t.Errorf("the event of order %s: %v", o.Number, err)
+			}
+		}
+	}
+	for id := range safe {
+		if strings.ContainsAny(id[len(id)-1:], "13579bdf") && !of[id] {
+			t.Errorf("%s is safe, and its order is not there", id)
+		}
+	}
+	if len(of) == 0 {
+		t.Error("there are no orders: the test is of no use")
 	}
 }
 
@@ -147,6 +189,7 @@ func killWriter(t *testing.T, engine, place string, puts int) map[string]map[str
 // hands over all of it but what was settled.
 func checkTakenOver(t *testing.T, s store.Store, events map[string]map[string]bool) {
 	t.Helper()
+	checkOrdersOf(t, s, events["put"])
 	for id := range events["put"] {
 		e, err := s.Get(t.Context(), id)
 		if err != nil || events["settled"][id] && e.State != store.Delivered {

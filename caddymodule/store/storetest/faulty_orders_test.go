@@ -92,6 +92,7 @@ var orderFaults = []fault{
 	{"isolates nothing", "transactions isolated", func(m *Memory) store.Store { return isolatesNothing{m} }},
 	{"shows what is not stored", "transactions isolated", func(m *Memory) store.Store { return showsEarly{m} }},
 	{"places twice what is placed at once", "same order at once", func(m *Memory) store.Store { return isolatesNothing{m} }},
+	{"adds up what it sees", "refunds at once", func(m *Memory) store.Store { return isolatesNothing{m} }},
 	{"returns all refunds", "refunds", func(m *Memory) store.Store {
 		return alters{m, alteredTx{refunds: func(tx store.Tx, outTradeNo string) ([]*store.Order, error) {
 			return sorted(tx.(*memoryTx).all(), func(o *store.Order) bool { return o.Kind == store.Refund && o.OutTradeNo == outTradeNo }), nil

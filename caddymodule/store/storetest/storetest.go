@@ -84,6 +84,7 @@ var contract = []check{
 	{"transactions isolated", checkIsolated},
 	{"same order at once", checkSameOrderAtOnce},
 	{"refunds", checkRefunds},
+	{"refunds at once", checkRefundsAtOnce},
 	{"order texts", checkOrderTexts},
 
 	{"claim", checkClaim},

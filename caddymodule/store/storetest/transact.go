@@ -315,34 +315,6 @@ func checkSameOrderAtOnce(s *stage) {
 	}
 }
 
-// The refunds of an order are those of its account.
-func checkRefunds(s *stage) {
-	o := s.open()
-	var refunds []*store.Order
-	for i, change := range []func(o *store.Order){
-		func(*store.Order) {},
-		func(*store.Order) {},
-		func(o *store.Order) { o.MchID = "1900000109" },
-		func(o *store.Order) { o.SubMchID = "" },
-		func(o *store.Order) { o.OutTradeNo = "a" },
-		func(o *store.Order) { o.Kind = store.Transfer },
-	} {
-		r := full(fmt.Sprintf("R%d", i))
-		r.OutTradeNo, r.Placed = "A", r.Placed.Add(-time.Duration(i)*time.Second)
-		change(r)
-		refunds = append(refunds, r)
-	}
-	s.set(o, refunds...)
-	s.transact(o, func(tx store.Tx) error {
-		r := refunds[0]
-		got, err := tx.Refunds(r.MchID, r.SubMchID, "A")
-		s.areOrders("refunds", got, refunds[:2]...)
-		none, noneErr := tx.Refunds(r.MchID, r.SubMchID, "B")
-		s.areOrders("refunds of another order", none)
-		return errors.Join(err, noneErr)
-	})
-}
-
 // Texts stay as they are, and differ where a byte does.
 func checkOrderTexts(s *stage) {
 	o := s.open()
