@@ -172,8 +172,10 @@ func (a *account) closeOrder(ctx context.Context, in wepay.Fields) error {
 // learned tells the operator what was found out by asking.
 func (a *App) learned(taken recovery.Taken) {
 	o := taken.Order
-	fields := []zap.Field{zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind)), zap.String("out_trade_no", o.Number),
-		zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State))}
+	fields := []zap.Field{
+		zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind)), zap.String("out_trade_no", o.Number),
+		zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State)),
+	}
 	if o.Kind == store.Refund {
 		fields[2] = zap.String("out_refund_no", o.Number)
 	}
@@ -182,10 +184,11 @@ func (a *App) learned(taken recovery.Taken) {
 	}
 	a.logger.Info("order followed up: WeChat Pay says what became of it", fields...)
 	a.alert(taken)
-	if o.State == store.OrderPaid && taken.Added && taken.Event != nil && taken.Event.State == store.Waiting {
+	e := taken.Event
+	if taken.Added && e.State == store.Waiting && (e.Kind == wepay.Payment || e.Kind == wepay.CombinedPayment) {
 		a.metrics.recovered.WithLabelValues(o.Merchant).Inc()
 		a.emit("order_recovered", map[string]any{
-			"merchant": o.Merchant, "out_trade_no": o.Number, "transaction_id": o.TransactionID, "amount": o.Amount, "event": taken.Event.ID,
+			"merchant": o.Merchant, "out_trade_no": o.Number, "transaction_id": o.TransactionID, "amount": o.Amount, "event": e.ID,
 		})
 	}
 }

@@ -27,6 +27,10 @@ const (
 	longestLife = 30 * 24 * time.Hour
 )
 
+// codeTime is how long a payment by code may take to be answered, while the payer
+// enters the password: whoever is answered then has no need of an event.
+const codeTime = 2 * time.Minute
+
 // expiryGrace is how long after its expiry an order is asked about for the last time.
 const expiryGrace = time.Minute
 
@@ -51,7 +55,11 @@ func (s Schedule) postpone(o *store.Order, now time.Time) {
 			wait = min(2*wait, max(longestWait, wait))
 		}
 	}
-	if o.Operation == wepay.Micropay && o.State == store.OrderUnknown && o.Asked < 9 {
+	switch {
+	case o.Operation != wepay.Micropay:
+	case o.State == store.OrderPlaced && o.Asked == 0:
+		wait = max(wait, codeTime)
+	case o.State == store.OrderUnknown && o.Asked < 9:
 		wait = askSoon // a code that was not charged within 45 s is reversed
 	}
 	// More by up to a fifth, so that what was placed together is not asked about
