@@ -187,10 +187,11 @@ func (a *App) learned(taken recovery.Taken) {
 	}
 	a.logger.Info("order followed up: WeChat Pay says what became of it", fields...)
 	a.alert(taken)
-	if o.State == store.OrderPaid && taken.Added && taken.Event != nil && taken.Event.State == store.Waiting {
+	e := taken.Event
+	if taken.Added && e.State == store.Waiting && (e.Kind == wepay.Payment || e.Kind == wepay.CombinedPayment) {
 		a.metrics.recovered.WithLabelValues(o.Merchant).Inc()
 		a.emit("order_recovered", map[string]any{
-			"merchant": o.Merchant, "out_trade_no": o.Number, "transaction_id": o.TransactionID, "amount": o.Amount, "event": taken.Event.ID,
+			"merchant": o.Merchant, "out_trade_no": o.Number, "transaction_id": o.TransactionID, "amount": o.Amount, "event": e.ID,
 		})
 	}
 }

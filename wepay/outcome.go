@@ -25,8 +25,9 @@ type Outcome struct {
 	// where the number is Missing. Of a refund they are that refund's alone.
 	Fields Fields
 	// Notification is what WeChat notifies of it, made of the answer: its EventID and
-	// its Payload's shape are the same. Nil where nothing has happened that WeChat
-	// would notify of, and of calls that it notifies of nothing.
+	// its Payload's shape are the same. A payment by code has one, too. Nil where
+	// nothing has happened that WeChat would notify of, and of other calls that it
+	// notifies of nothing.
 	Notification *Notification
 }
 

@@ -90,7 +90,7 @@ func (l *Ledger) conclude(o *store.Order, out *wepay.Outcome, source store.Sourc
 	case wepay.Missing:
 		l.missing(o, source)
 	default:
-		l.pending(o, source)
+		l.pending(o, out, source)
 	}
 }
 
@@ -116,7 +116,7 @@ func (l *Ledger) missing(o *store.Order, source store.Source) {
 }
 
 // pending is for an order that has not ended at WeChat.
-func (l *Ledger) pending(o *store.Order, source store.Source) {
+func (l *Ledger) pending(o *store.Order, out *wepay.Outcome, source store.Source) {
 	now := l.Now()
 	switch {
 	case over(o, now) && !o.Expires.IsZero():
@@ -128,11 +128,24 @@ func (l *Ledger) pending(o *store.Order, source store.Source) {
 		return
 	case o.Kind == store.Refund:
 		o.State = store.OrderRefunding
-	default:
+	case o.State != store.OrderUnknown || hasOneAmount(o, out.Fields):
 		o.State = store.OrderPlaced
 	}
 	o.Ended = time.Time{}
 	l.Schedule.postpone(o, now)
+}
+
+// hasOneAmount reports whether it is known with which amount WeChat has an order, which
+// may have been placed with two. Not every answer about an unpaid one names it.
+func hasOneAmount(o *store.Order, answer wepay.Fields) bool {
+	switch fen := wholeFen(answer.Get("total_fee")); {
+	case o.Also == 0:
+	case fen == o.Also:
+		o.Also, o.Amount = o.Amount, fen
+	case fen != o.Amount:
+		return false
+	}
+	return true
 }
 
 func textOf(out *wepay.Outcome) string {

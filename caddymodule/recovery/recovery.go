@@ -56,11 +56,11 @@ type Recovery struct {
 const (
 	// workers is how many questions are asked at a time.
 	workers = 16
-	// claimTerm is how long an order is another's that was claimed, and never asked
-	// about.
-	claimTerm = 2 * time.Minute
 	// questionTime bounds a question with all that follows from it.
-	questionTime = time.Minute
+	questionTime = 30 * time.Second
+	// claimTerm is how long a claimed order is nobody else's: longer than a question
+	// takes, and not longer than an order may wait that was claimed by one who died.
+	claimTerm = questionTime + 15*time.Second
 )
 
 // lookEvery is how often the store is looked into; a test looks less often.
@@ -147,12 +147,15 @@ func (r *Recovery) round() (claimed int, err error) {
 
 func (r *Recovery) paceOf(merchant string) *pace { return r.paces[r.Accounts[merchant].Merchant.MchID] }
 
-// claim takes orders of a merchant, up to a limit, and has them asked about.
+// claim takes orders of a merchant, up to a limit, and has them asked about: each by
+// a worker that is free, since the claim ends.
 func (r *Recovery) claim(merchant string, limit int) (claimed int, err error) {
+	limit = r.reserve(limit)
 	if limit == 0 {
 		return 0, nil // its account has got another's share
 	}
 	orders, err := r.Ledger.Store.Claim(r.ctx, merchant, limit, claimTerm)
+	r.release(limit - len(orders))
 	if err != nil {
 		return 0, err
 	}
@@ -160,16 +163,30 @@ func (r *Recovery) claim(merchant string, limit int) (claimed int, err error) {
 	pace.claimed(len(orders))
 	for _, o := range orders {
 		r.asking.Go(func() {
+			defer r.release(1)
 			defer pace.done()
-			select {
-			case r.workers <- struct{}{}:
-				defer func() { <-r.workers }()
-				r.resolve(o, pace)
-			case <-r.ctx.Done():
-			}
+			r.resolve(o, pace)
 		})
 	}
 	return len(orders), nil
+}
+
+// reserve takes workers that are free, up to so many, and returns how many.
+func (r *Recovery) reserve(most int) int {
+	for n := range most {
+		select {
+		case r.workers <- struct{}{}:
+		default:
+			return n
+		}
+	}
+	return most
+}
+
+func (r *Recovery) release(workers int) {
+	for range workers {
+		<-r.workers
+	}
 }
 
 // resolve asks WeChat about an order, and records the answer.

@@ -293,3 +293,63 @@ func TestAnswerContradicts(t *testing.T) {
 		}
 	})
 }
+
+// An order that was placed with two amounts is unknown until WeChat names one of them,
+// whether it is asked about or paid meanwhile.
+func TestTwoAmounts(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		for number, want := range map[string]struct {
+			state        store.OrderState
+			amount, also int64
+		}{"a": {store.OrderUnknown, 100, 200}, "bb": {store.OrderPlaced, 200, 100}} {
+			s.weChat.orders[number] = &wanted{number: number, fen: 200, state: "NOTPAY"}
+			for _, fen := range []string{"100", "200"} {
+				s.place(shop, wepay.PlaceOrder, order(number, fen), nil, noAnswer)
+			}
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if o := s.get(store.Ordered, number); o.State != want.state || o.Amount != want.amount || o.Also != want.also || o.Asked != 1 {
+				t.Errorf("%s: got %+v", number, o)
+			}
+			s.weChat.pay(number)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if o := s.get(store.Ordered, number); o.State != store.OrderPaid || o.Amount != 200 || s.service.paid["paid "+number+" 200"] == "" {
+				t.Errorf("%s: got %+v", number, o)
+			}
+		}
+	})
+}
+
+// Whoever charges a code waits for the answer itself; where there is none that is asked
+// for, and the order service is told.
+func TestPaymentByCode(t *testing.T) {
+	for name, killed := range map[string]bool{"no answer": false, "killed meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(t *testing.T, s *site) {
+				s.weChat.orders["a"] = &wanted{number: "a", fen: 100, state: "SUCCESS", at: time.Now()}
+				r, err := s.Record(t.Context(), shop, wepay.Micropay, wepay.V2, order("a", "100"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if s.weChat.asked > 0 {
+					t.Error("WeChat is asked about what is still to be answered")
+				}
+				if !killed {
+					if err := s.Answer(t.Context(), r, nil, noAnswer); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(10 * time.Second)
+				} else {
+					time.Sleep(2 * time.Minute)
+				}
+				synctest.Wait()
+				if o := s.get(store.Ordered, "a"); o.State != store.OrderPaid || o.Source != store.SourceQuery || len(s.service.told) != 1 {
+					t.Errorf("got %+v, told %v", o, s.service.told)
+				}
+			})
+		})
+	}
+}

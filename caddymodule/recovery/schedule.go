@@ -27,6 +27,10 @@ const (
 	longestLife = 30 * 24 * time.Hour
 )
 
+// codeTime is how long a payment by code may take to be answered, while the payer
+// enters the password: whoever is answered then has no need of an event.
+const codeTime = 2 * time.Minute
+
 // expiryGrace is how long after its expiry an order is asked about for the last time.
 const expiryGrace = time.Minute
 
@@ -38,11 +42,6 @@ func (s Schedule) LongestWait() time.Duration {
 	}
 	return longest + longest/5
 }
-
-// codeTime is how long a payment by code may take, with the questions and the
-// reversal that are part of the call: only then its caller has no answer.
-// Source: WeChat Pay, 付款码支付 (45 s of questions).
-const codeTime = 2 * time.Minute
 
 // postpone sets when an order is due next. Without a schedule nothing more is
 // expected of it than what WeChat notifies of.
@@ -57,10 +56,11 @@ func (s Schedule) postpone(o *store.Order, now time.Time) {
 			wait = min(2*wait, max(longestWait, wait))
 		}
 	}
-	switch code := o.Operation == wepay.Micropay; {
-	case code && o.State == store.OrderPlaced && o.Asked == 0:
+	switch {
+	case o.Operation != wepay.Micropay:
+	case o.State == store.OrderPlaced && o.Asked == 0:
 		wait = max(wait, codeTime)
-	case code && o.State == store.OrderUnknown && o.Asked < 9:
+	case o.State == store.OrderUnknown && o.Asked < 9:
 		wait = askSoon // a code that was not charged within 45 s is reversed
 	}
 	// More by up to a fifth, so that what was placed together is not asked about

@@ -68,7 +68,11 @@ func (w *weChat) Outcome(_ context.Context, op wepay.Operation, number, _ string
 	case "CLOSED":
 		return &wepay.Outcome{State: wepay.Closed, Word: o.state}, nil
 	default:
-		return &wepay.Outcome{State: wepay.Pending, Word: o.state}, nil
+		out := &wepay.Outcome{State: wepay.Pending, Word: o.state}
+		if len(number)%2 == 0 { // not every answer names it
+			out.Fields.Set("total_fee", strconv.FormatInt(o.fen, 10))
+		}
+		return out, nil
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 // What a payment's notification has and the answer has not are nonce_str, sign and
 // sign_type, with which it could be sent to whoever takes notifications, and of an
 // order with version 1.0 promotion_detail and version.
+//
+// A payment at a counter has one as well, though WeChat itself notifies of none: whoever
+// asks about it has had no answer to it.
 func (c *Client) Outcome(ctx context.Context, op wepay.Operation, number, subMchID string) (*wepay.Outcome, error) {
 	begun := calls[op]
 	read, found := outcomes[begun.Ask]
@@ -77,9 +80,7 @@ func orderOutcome(c *Client, about asked, reply wepay.Fields) (*wepay.Outcome, e
 	if err := checkPaid(payment, "transaction_id"); err != nil {
 		return nil, err
 	}
-	if !atCounter(payment) {
-		out.Notification = &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, EventType: paymentEvent(payment), Fields: payment}
-	}
+	out.Notification = &wepay.Notification{Kind: wepay.Payment, Merchant: c.merchant, EventType: paymentEvent(payment), Fields: payment}
 	return out, nil
 }
 

@@ -244,8 +244,16 @@ func TestOutcomeOfCodes(t *testing.T) {
 		if err := c.decide("1900000109", number); err != nil {
 			t.Fatal(err)
 		}
-		if out := s.asks(wepay.Micropay, number, "", c.state, c.word); out.Notification != nil {
-			t.Errorf("%s: got %+v", number, out.Notification)
+		n := s.asks(wepay.Micropay, number, "", c.state, c.word).Notification
+		if c.state != wepay.Succeeded {
+			if n != nil {
+				t.Errorf("%s: got %+v", number, n)
+			}
+			continue
+		}
+		if n == nil || n.Kind != wepay.Payment || n.EventType != "TRANSACTION.SUCCESS" || n.Fields.Get("trade_state") != "" ||
+			n.Fields.Get("out_trade_no") != number || n.Fields.Get("trade_type") != "MICROPAY" || n.Fields.Get("total_fee") != "100" {
+			t.Errorf("%s: got %+v", number, n)
 		}
 	}
 }
