@@ -23,7 +23,7 @@ func init() {
 	caddy.RegisterModule(&adminAPI{})
 }
 
-// adminAPI has the routes under /wepay/events of Caddy's admin endpoint.
+// adminAPI has the routes under /wepay of Caddy's admin endpoint.
 type adminAPI struct {
 	mux *http.ServeMux
 }
@@ -70,6 +70,8 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/wepay/events", Handler: caddy.AdminHandlerFunc(a.serve)},
 		{Pattern: "/wepay/events/", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/orders", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/orders/", Handler: caddy.AdminHandlerFunc(a.serve)},
 	}
 }
 
@@ -80,7 +82,7 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 
 // App is what operators see of the app "wepay".
 type App interface {
-	// Store returns the store of its events; nil: it has none.
+	// Store returns the store of its events and orders; nil: it has none.
 	Store() store.Store
 }
 
@@ -106,6 +108,10 @@ var (
 
 	// errNoMerchant says that there is nothing of a merchant.
 	errNoMerchant = errors.New("the store has no events of it")
+
+	// errNoNumber says that there is nothing of a number.
+	errNoNumber = errors.New("the store has no order, refund or event of this number: if it was placed elsewhere, or longer ago than keep_rows, " +
+		"ask WeChat Pay by the route order_query, or refund_query for a refund; `caddy wepay events list` has what came in")
 )
 
 // liveStore returns the store of the config that is live.
@@ -135,6 +141,8 @@ func routes(find func() (store.Store, error)) *http.ServeMux {
 		"POST /wepay/events/replay":      serveReplayAll,
 		"GET /wepay/events/export":       serveExport,
 		"POST /wepay/events/import":      serveImport,
+		"GET /wepay/orders":              serveOrders,
+		"GET /wepay/orders/counts":       serveOrderCounts,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			s, err := find()
@@ -167,7 +175,7 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &bad), errors.Is(err, store.ErrNoPage):
 		status = http.StatusBadRequest
-	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant):
+	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant), errors.Is(err, errNoNumber):
 		status = http.StatusNotFound
 	case errors.Is(err, store.ErrWrongState), errors.Is(err, store.ErrNoPayload):
 		status = http.StatusConflict

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
@@ -31,7 +32,7 @@ func init() {
 			// Cobra shows its help for a command that it does not know, as if all were well.
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(eventsCommand())
+			cmd.AddCommand(eventsCommand(), orderCommand())
 			for _, command := range commands {
 				cmd.AddCommand(command())
 			}
@@ -56,7 +57,13 @@ func (c *client) root() *cobra.Command {
 Shows how many events the store of the running server has, by merchant and
 state. The commands below look into it, and hand over again or drop events. They
 ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c.counts() })
-	flags := cmd.PersistentFlags()
+	c.serverFlags(cmd.PersistentFlags(), cmd)
+	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
+	return cmd
+}
+
+// serverFlags adds the flags that say what is asked.
+func (c *client) serverFlags(flags *pflag.FlagSet, cmd *cobra.Command) {
 	flags.StringVar(&c.address, "address", "", "Address of the server's admin endpoint (default: that of the config, else localhost:2019)")
 	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")
@@ -64,8 +71,6 @@ ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c
 	for _, other := range []string{"address", "config", "adapter"} {
 		cmd.MarkFlagsMutuallyExclusive("path", other)
 	}
-	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
-	return cmd
 }
 
 // command is a command that has its own flags still to get.
@@ -75,7 +80,7 @@ func (c *client) command(use, short, long string, args cobra.PositionalArgs, run
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
 				if err := c.within(func() error { return run(args) }); err != nil {
-					return caddy.ExitCodeFailedStartup, fmt.Errorf("events: %w", err)
+					return caddy.ExitCodeFailedStartup, fmt.Errorf("%s: %w", cmp.Or(c.name, "events"), err)
 				}
 				return caddy.ExitCodeSuccess, nil
 			})(cmd, args)
@@ -273,24 +278,32 @@ func (c *client) list(filter store.Filter, asJSON bool) error {
 	})
 }
 
-// pages goes through all pages.
+// pages goes through all pages of events.
 func (c *client) pages(filter store.Filter, do func(*store.Event)) error {
-	query := query(filter)
+	return follow("events", query(filter), func(uri string) ([]*store.Event, string, error) {
+		var page eventPage
+		err := c.get(uri, &page)
+		return page.Events, page.Next, err
+	}, do)
+}
+
+// follow goes through all pages that a query asks for.
+func follow[T any](of string, query url.Values, read func(uri string) (page []T, next string, err error), do func(T)) error {
 	query.Set("limit", strconv.Itoa(longestPage))
 	for {
-		var page eventPage
-		if err := c.get("?"+query.Encode(), &page); err != nil {
+		page, next, err := read("?" + query.Encode())
+		if err != nil {
 			return err
 		}
-		if page.Events == nil || page.Next == query.Get("after") && page.Next != "" {
-			return errors.New("the answer is no page of events (is it a Caddy with this module?)")
+		if page == nil || next == query.Get("after") && next != "" {
+			return fmt.Errorf("the answer is no page of %s (is it a Caddy with this module?)", of)
 		}
-		for _, e := range page.Events {
-			do(e)
+		for _, one := range page {
+			do(one)
 		}
-		if page.Next == "" || len(page.Events) == 0 {
+		if next == "" || len(page) == 0 {
 			return nil
 		}
-		query.Set("after", page.Next)
+		query.Set("after", next)
 	}
 }
