@@ -75,6 +75,8 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 		{Pattern: "/wepay/events/", Handler: caddy.AdminHandlerFunc(a.serve)},
 		{Pattern: "/wepay/reconcile", Handler: caddy.AdminHandlerFunc(a.serve)},
 		{Pattern: "/wepay/reconcile/", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/orders", Handler: caddy.AdminHandlerFunc(a.serve)},
+		{Pattern: "/wepay/orders/", Handler: caddy.AdminHandlerFunc(a.serve)},
 	}
 }
 
@@ -85,7 +87,7 @@ func (a *adminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 
 // App is what operators see of the app "wepay".
 type App interface {
-	// Store returns the store of its events; nil: it has none.
+	// Store returns the store of its events and orders; nil: it has none.
 	Store() store.Store
 
 	// Reconciler returns what reconciles bills; nil: no merchant is reconciled.
@@ -114,6 +116,10 @@ var (
 
 	// errNoMerchant says that there is nothing of a merchant.
 	errNoMerchant = errors.New("the store has no events of it")
+
+	// errNoNumber says that there is nothing of a number.
+	errNoNumber = errors.New("the store has no order, refund or event of this number: if it was placed elsewhere, or longer ago than keep_rows, " +
+		"ask WeChat Pay by the route order_query, or refund_query for a refund; `caddy wepay events list` has what came in")
 )
 
 // liveStore returns the store of the config that is live.
@@ -143,6 +149,8 @@ func routes(find func() (store.Store, error)) *http.ServeMux {
 		"POST /wepay/events/replay":      serveReplayAll,
 		"GET /wepay/events/export":       serveExport,
 		"POST /wepay/events/import":      serveImport,
+		"GET /wepay/orders":              serveOrders,
+		"GET /wepay/orders/counts":       serveOrderCounts,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			s, err := find()
@@ -175,7 +183,7 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &bad), errors.Is(err, store.ErrNoPage), errors.Is(err, reconcile.ErrDay), errors.Is(err, wepay.ErrMalformed):
 		status = http.StatusBadRequest
-	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant),
+	case errors.Is(err, store.ErrNoEvent), errors.Is(err, errNoStore), errors.Is(err, errNoMerchant), errors.Is(err, errNoNumber),
 		errors.Is(err, reconcile.ErrNotReconciled), errors.Is(err, reconcile.ErrNoReport):
 		status = http.StatusNotFound
 	case errors.Is(err, store.ErrWrongState), errors.Is(err, store.ErrNoPayload), errors.Is(err, reconcile.ErrBusy):

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,10 +14,11 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// client asks for what the admin API has of events: a running server, or this
-// process, of a file that no server has open.
+// client asks for what the admin API has: a running server, or this process, of a
+// file that no server has open.
 type client struct {
-	name string // of the command; "": events
+	name   string // of the command; "": events
+	routes string // what it asks; "": /wepay/events
 
 	address, config, adapter, path string
 
@@ -42,7 +44,7 @@ func (c *client) ask(method, uri string, body io.Reader) (*http.Response, error)
 	if c.path != "" && method != http.MethodGet {
 		return nil, errors.New("--path is for looking only: start the server to change something")
 	}
-	return c.send(method, "/wepay/events"+uri, body)
+	return c.send(method, cmp.Or(c.routes, "/wepay/events")+uri, body)
 }
 
 // send sends the server a request.

@@ -32,7 +32,7 @@ func init() {
 			// Cobra shows its help for a command that it does not know, as if all were well.
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(eventsCommand(), reconcileCommand())
+			cmd.AddCommand(eventsCommand(), orderCommand(), reconcileCommand())
 			for _, command := range commands {
 				cmd.AddCommand(command())
 			}
@@ -278,24 +278,32 @@ func (c *client) list(filter store.Filter, asJSON bool) error {
 	})
 }
 
-// pages goes through all pages.
+// pages goes through all pages of events.
 func (c *client) pages(filter store.Filter, do func(*store.Event)) error {
-	query := query(filter)
+	return follow("events", query(filter), func(uri string) ([]*store.Event, string, error) {
+		var page eventPage
+		err := c.get(uri, &page)
+		return page.Events, page.Next, err
+	}, do)
+}
+
+// follow goes through all pages that a query asks for.
+func follow[T any](of string, query url.Values, read func(uri string) (page []T, next string, err error), do func(T)) error {
 	query.Set("limit", strconv.Itoa(longestPage))
 	for {
-		var page eventPage
-		if err := c.get("?"+query.Encode(), &page); err != nil {
+		page, next, err := read("?" + query.Encode())
+		if err != nil {
 			return err
 		}
-		if page.Events == nil || page.Next == query.Get("after") && page.Next != "" {
-			return errors.New("the answer is no page of events (is it a Caddy with this module?)")
+		if page == nil || next == query.Get("after") && next != "" {
+			return fmt.Errorf("the answer is no page of %s (is it a Caddy with this module?)", of)
 		}
-		for _, e := range page.Events {
-			do(e)
+		for _, one := range page {
+			do(one)
 		}
-		if page.Next == "" || len(page.Events) == 0 {
+		if next == "" || len(page) == 0 {
 			return nil
 		}
-		query.Set("after", page.Next)
+		query.Set("after", next)
 	}
 }

@@ -48,11 +48,9 @@ func serveEvents(s store.Store, w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit := defaultPage
-	if text := r.FormValue("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > longestPage {
-			return badRequest(fmt.Sprintf("limit must be 1 to %d", longestPage))
-		}
+	limit, err := limitOf(r)
+	if err != nil {
+		return err
 	}
 	events, next, err := list(r.Context(), s, filter, r.FormValue("after"), limit)
 	if err != nil {
@@ -66,6 +64,19 @@ func serveEvents(s store.Store, w http.ResponseWriter, r *http.Request) error {
 	return answer(w, page)
 }
 
+// limitOf is how many a request wants on a page.
+func limitOf(r *http.Request) (int, error) {
+	text := r.FormValue("limit")
+	if text == "" {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > longestPage {
+		return 0, badRequest(fmt.Sprintf("limit must be 1 to %d", longestPage))
+	}
+	return limit, nil
+}
+
 func list(ctx context.Context, s store.Store, filter store.Filter, after string, limit int) (events []*store.Event, next string, err error) {
 	err = look(ctx, func(ctx context.Context) error {
 		events, next, err = s.List(ctx, filter, after, limit)
@@ -74,11 +85,19 @@ func list(ctx context.Context, s store.Store, filter store.Filter, after string,
 	return events, next, err
 }
 
-func filterOf(r *http.Request, others ...string) (store.Filter, error) {
+// checkParameters refuses a request with any parameter but these.
+func checkParameters(r *http.Request, names ...string) error {
 	for name := range r.URL.Query() {
-		if !slices.Contains(append(others, "merchant", "state", "event", "number"), name) {
-			return store.Filter{}, badRequest(fmt.Sprintf("there is no parameter %.64q here", name))
+		if !slices.Contains(names, name) {
+			return badRequest(fmt.Sprintf("there is no parameter %.64q here", name))
 		}
+	}
+	return nil
+}
+
+func filterOf(r *http.Request, others ...string) (store.Filter, error) {
+	if err := checkParameters(r, append(others, "merchant", "state", "event", "number")...); err != nil {
+		return store.Filter{}, err
 	}
 	filter := store.Filter{Merchant: r.FormValue("merchant"), State: store.State(r.FormValue("state")), EventType: r.FormValue("event"), Number: r.FormValue("number")}
 	if filter.State != "" && !slices.Contains(store.States(), filter.State) {

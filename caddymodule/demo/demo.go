@@ -24,6 +24,7 @@ import (
 type options struct {
 	once                         bool
 	api                          wepay.API // that the first merchant's orders go through
+	lose                         bool      // all of WeChat's notifications
 	port, ordersPort, wechatPort int
 }
 
@@ -42,6 +43,7 @@ const (
 // demo is what runs: WeChat Pay, Caddy and the order service.
 type demo struct {
 	api    wepay.API
+	lose   bool
 	dir    string
 	wechat *wepaytest.Server
 	orders *orderService
@@ -53,7 +55,7 @@ type demo struct {
 // run starts everything, walks through it and, unless it is to stop there,
 // serves until the context ends.
 func run(ctx context.Context, options options) (err error) {
-	d := &demo{api: options.api, token: rand.Text(), secret: newSecret()}
+	d := &demo{api: options.api, lose: options.lose, token: rand.Text(), secret: newSecret()}
 	if d.dir, err = os.MkdirTemp("", "wepay-demo-"); err != nil {
 		return err
 	}
@@ -68,6 +70,9 @@ func run(ctx context.Context, options options) (err error) {
 		return err
 	}
 	defer d.wechat.Close()
+	if d.lose {
+		d.wechat.LoseNotifications(1, 0)
+	}
 	if d.orders, err = startOrderService(localAddress(options.ordersPort), d.secret, d.wechat); err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func run(ctx context.Context, options options) (err error) {
 }
 
 var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
-	admin off
+	admin {{.Admin}}
 	persist_config off
 	storage file_system {{.Dir}}/caddy
 	log {
@@ -134,6 +139,11 @@ var caddyfile = template.Must(template.New("Caddyfile").Parse(`{
 			callback_secret {file.{{.Dir}}/callback_secret}
 		}
 		store sqlite {{.Dir}}/store.db
+{{- if .Lose}}
+		recover {
+			schedule 1s 2s
+		}
+{{- end}}
 	}
 }
 {{.Site}} {
@@ -176,13 +186,17 @@ func (d *demo) configure(port int) (string, error) {
 	}
 	d.site = "http://" + address
 	var config strings.Builder
-	err = caddyfile.Execute(&config, map[string]string{
-		"Dir": d.dir, "WeChat": d.wechat.URL, "Site": d.site, "Orders": d.orders.url, "API": string(d.api),
+	err = caddyfile.Execute(&config, map[string]any{
+		"Dir": d.dir, "Admin": d.admin(), "Lose": d.lose, "WeChat": d.wechat.URL, "Site": d.site, "Orders": d.orders.url, "API": string(d.api),
 		"ShopAppID": shopAppID, "ShopMchID": shopMchID,
 		"MiniAppID": miniAppID, "MiniMchID": miniMchID, "MiniSerial": mini.Serial, "PublicKeyID": id,
 	})
 	return config.String(), err
 }
+
+// admin is the address of Caddy's admin endpoint: a socket that this user alone
+// reaches.
+func (d *demo) admin() string { return "unix/" + filepath.Join(d.dir, "admin.sock") }
 
 // register opens an account at WeChat Pay, and gets its certificate.
 func (d *demo) register(merchant wepaytest.Merchant) (wepaytest.Credential, error) {

@@ -38,6 +38,7 @@ type callback struct {
 	body    []byte
 	payment map[string]string
 	event   string // its wepay-event, of what came to /event
+	source  string // its wepay-source: what Caddy knows it from
 }
 
 func startOrderService(address, secret string, wechat *wepaytest.Server) (*orderService, error) {
@@ -97,7 +98,7 @@ func (s *orderService) take(w http.ResponseWriter, r *http.Request, read func(*c
 		err = s.webhook.Verify(body, r.Header)
 	}
 	id := r.Header.Get(standardwebhooks.HeaderWebhookID)
-	told := callback{id: id, body: body}
+	told := callback{id: id, body: body, source: r.Header.Get("wepay-source")}
 	if err == nil {
 		err = read(&told)
 	}
@@ -130,6 +131,10 @@ func (s *orderService) customerPays(w http.ResponseWriter, r *http.Request) {
 	}
 	fmt.Fprintf(w, "WeChat sent\n%s\n\n", delivery.Body())
 	for _, attempt := range delivery.Attempts() {
+		if attempt.Err != nil {
+			fmt.Fprintf(w, "and got no answer: %s\n", attempt.Err)
+			continue
+		}
 		fmt.Fprintf(w, "and got\n%s\n", attempt.Answer)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
@@ -52,6 +53,10 @@ func (d *demo) invite() {
   -d '{"id":"my-order-1","fee":100,"body":"test","openid":"oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"}'`, d.site, d.token))
 	say("Be the customer and pay it; shows the notification and Caddy's answer:")
 	show(fmt.Sprintf(`curl %s/customer_pays -d out_trade_no=my-order-1`, d.orders.url))
+	say("See what became of an order, with all times (the second order is yours):")
+	for _, order := range []string{firstOrder, "my-order-1"} {
+		show(fmt.Sprintf(`%s wepay order %s --address %s`, os.Args[0], order, d.admin()))
+	}
 	say("Ask how it stands:")
 	show(fmt.Sprintf(`curl %s/apis/v1/wepay/order_query -H 'Authorization: Bearer %s' -d '{"out_trade_no":"my-order-1"}'`, d.site, d.token))
 	say("Give it back:")

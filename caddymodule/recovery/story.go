@@ -22,15 +22,23 @@ const mostOfStory = 200
 
 // Stories returns what is known of the orders that have a number, whosever it is: an
 // out_trade_no, a transaction_id, an out_refund_no, or what another call has for one.
-// A number that leads to events alone, of orders that were not placed here, has a
-// story without an Order.
+// Events that belong to none of them, since their order was not placed here or with
+// another account, are a story without an Order, the last one.
 func Stories(ctx context.Context, s store.Store, number string) ([]*Story, error) {
 	found, _, err := s.ListOrders(ctx, store.OrderFilter{Number: number}, "", mostOfStory)
 	if err != nil {
 		return nil, err
 	}
+	events, err := eventsOf(ctx, s, number)
+	if err != nil {
+		return nil, err
+	}
+	toldOf, err := ordersOf(ctx, s, number, events)
+	if err != nil {
+		return nil, err
+	}
 	var stories []*Story
-	for _, o := range found {
+	for _, o := range append(found, toldOf...) {
 		if o.Kind == store.Refund {
 			if o, err = orderOf(ctx, s, o); err != nil {
 				return nil, err
@@ -45,14 +53,33 @@ func Stories(ctx context.Context, s store.Store, number string) ([]*Story, error
 		}
 		stories = append(stories, story)
 	}
-	if len(stories) > 0 {
-		return stories, nil
+	events = slices.DeleteFunc(events, func(e *store.Event) bool {
+		return slices.ContainsFunc(stories, func(story *Story) bool {
+			return slices.ContainsFunc(story.Events, func(told *store.Event) bool { return told.ID == e.ID })
+		})
+	})
+	if len(events) > 0 {
+		stories = append(stories, &Story{Events: events})
 	}
-	events, err := eventsOf(ctx, s, number)
-	if err != nil || len(events) == 0 {
-		return nil, err
+	return stories, nil
+}
+
+// ordersOf returns the orders that events with a number are about by another one: of
+// a payment that is quarantined, the order does not have the transaction_id.
+func ordersOf(ctx context.Context, s store.Store, number string, events []*store.Event) (all []*store.Order, err error) {
+	asked := map[string]bool{"": true, number: true}
+	for _, e := range events {
+		if asked[e.OutTradeNo] {
+			continue
+		}
+		asked[e.OutTradeNo] = true
+		orders, _, err := s.ListOrders(ctx, store.OrderFilter{Kind: store.Ordered, Merchant: e.Merchant, Number: e.OutTradeNo}, "", mostOfStory)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, orders...)
 	}
-	return []*Story{{Events: events}}, nil
+	return all, nil
 }
 
 // refunds reports whether a refund is of an order.
