@@ -177,7 +177,10 @@ func BenchmarkManyOrders(b *testing.B) {
 			return err
 		},
 	} {
-		const times = 20
+		times := 20
+		if what == "count" { // which remembers
+			times = 1
+		}
 		var best time.Duration
 		for range times {
 			began := time.Now()
