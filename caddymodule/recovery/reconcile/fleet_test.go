@@ -29,6 +29,18 @@ func fleet(t *testing.T) (w *world, servers [2]*recovery.Recovery) {
 	return w, servers
 }
 
+// awaitDownload waits until a bill is being downloaded.
+func (w *world) awaitDownload() {
+	w.Helper()
+	for range 1000 {
+		if w.weChat.downloads() > 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	w.Fatal("no bill is downloaded")
+}
+
 // Of two servers on one store one reconciles a bill, also one that takes longer than a
 // claim lasts, and one bill at a time.
 func TestFleet(t *testing.T) {
@@ -47,9 +59,7 @@ func TestFleetTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, servers := fleet(t)
 		w.weChat.takes(4 * time.Minute)
-		for w.weChat.downloads() == 0 {
-			time.Sleep(time.Second)
-		}
+		w.awaitDownload()
 		servers[0].Stop()
 		servers[1].Stop()
 		if w.weChat.downloads() == 0 || w.reported(mchID) != 0 {
@@ -72,9 +82,7 @@ func TestFleetLoses(t *testing.T) {
 		w, servers := fleet(t)
 		servers[1].Stop()
 		w.weChat.takes(4 * time.Minute)
-		for w.weChat.downloads() == 0 {
-			time.Sleep(time.Second)
-		}
+		w.awaitDownload()
 		err := w.store.Transact(t.Context(), func(tx store.Tx) error {
 			rows, err := tx.Orders(store.DailyBill, date)
 			for _, row := range rows {

@@ -15,7 +15,7 @@ import (
 // isTold reports whether the backend knows how an order ended although there is no
 // event of it: by the answer to its call, or by asking, where no order service is told.
 func (m *matching) isTold(o *store.Order) bool {
-	if o == nil || o.Source == store.SourceBill {
+	if o == nil {
 		return false
 	}
 	kind := wepay.Payment

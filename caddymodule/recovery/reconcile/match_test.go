@@ -104,6 +104,9 @@ func TestFindings(t *testing.T) {
 		"refund told, not in it":   {bill: []row{paid}, stored: all(order("A1", 100), event("A1", "T1", 100), refund("R2", "A1", 10), refundEvent("R2", "A1", "T1", 10)), want: []string{"refund_not_in_bill R2 0/10/10 refunded delivered "}},
 		"refund of the day before": {bill: []row{paid}, stored: all(order("A1", 100), event("A1", "T1", 100), refund("R2", "A1", 10, yesterday), refundEvent("R2", "A1", "T1", 10))},
 		"refund not placed here":   {bill: []row{paid}, stored: all(order("A1", 100), event("A1", "T1", 100), refundEvent("R2", "A1", "T1", 10))},
+		"refund heard of, and when it was applied for nobody says": {
+			bill: []row{paid}, stored: all(order("A1", 100), event("A1", "T1", 100), refund("R2", "A1", 10, func(o *store.Order) { o.Operation = "" }), refundEvent("R2", "A1", "T1", 10)),
+		},
 		"refunded, never told": {
 			bill: []row{returned}, stored: all(refund("R1", "A1", 40, as(store.OrderRefunding))),
 			weChat: func(w *weChat) { w.refunds("R1", "5", "A1", "T1", 40) },
