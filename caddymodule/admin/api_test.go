@@ -45,10 +45,14 @@ func stocked(t *testing.T) *storetest.Memory {
 	return o
 }
 
-// asked is what the routes answer for a store.
+// asked is what the routes of events answer for a store.
 func asked(o store.Store, err error, method, uri, body string) (int, string) {
+	return ask(o, err, method, "/wepay/events"+uri, body)
+}
+
+func ask(o store.Store, err error, method, path, body string) (int, string) {
 	w := httptest.NewRecorder()
-	routes(func() (store.Store, error) { return o, err }).ServeHTTP(w, httptest.NewRequest(method, "/wepay/events"+uri, strings.NewReader(body)))
+	routes(func() (store.Store, error) { return o, err }).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 	"github.com/windsome/caddy-wepay/caddymodule/store/sqlstore"
@@ -22,11 +24,21 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
-// run runs a command, and returns what it prints.
+// run runs a command of events, and returns what it prints.
 func run(args ...string) (string, error) {
+	client := &client{in: strings.NewReader(`{"exported":0}`)}
+	return runCommand(client, client.root(), args)
+}
+
+// runOrder runs the command `order`.
+func runOrder(args ...string) (string, error) {
+	client := &client{name: "order", routes: "/wepay/orders"}
+	return runCommand(client, client.order(), args)
+}
+
+func runCommand(client *client, cmd *cobra.Command, args []string) (string, error) {
 	var out bytes.Buffer
-	client := &client{out: &out, in: strings.NewReader(`{"exported":0}`)}
-	cmd := client.root()
+	client.out = &out
 	cmd.SetArgs(args)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	err := cmd.Execute()
@@ -90,7 +102,7 @@ func TestCommands(t *testing.T) {
 }
 
 // serve serves a store as the admin endpoint does, and returns its address.
-func serve(t *testing.T, s store.Store) string {
+func serve(t testing.TB, s store.Store) string {
 	t.Helper()
 	server := httptest.NewServer(routes(func() (store.Store, error) { return s, nil }))
 	t.Cleanup(server.Close)
@@ -252,15 +264,7 @@ func TestCommandsOfFile(t *testing.T) {
 // fill puts events into a file.
 func fill(t *testing.T, path string) {
 	t.Helper()
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-	defer cancel()
-	s := &sqlstore.SQLite{Path: path}
-	if err := s.Provision(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Open(t.Context(), store.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	s := openSQLite(t, path)
 	now := time.Now()
 	for _, e := range []*store.Event{
 		{ID: "evt_dead", State: store.Dead, Ended: now, Reason: "HTTP status 410"},
@@ -276,4 +280,19 @@ func fill(t *testing.T, path string) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// openSQLite opens a file, which the test closes.
+func openSQLite(t *testing.T, path string) store.Store {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	s := &sqlstore.SQLite{Path: path}
+	if err := s.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Open(t.Context(), store.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -21,7 +21,7 @@ type moment struct {
 	rank    rank
 }
 
-// rank orders what happened within the same second: WeChat's times have no finer ones.
+// rank orders what happened at the same time.
 type rank int
 
 const (
@@ -49,7 +49,7 @@ func momentsOf(story *recovery.Story) []moment {
 	}
 	all = slices.DeleteFunc(all, func(m moment) bool { return m.at.IsZero() })
 	slices.SortStableFunc(all, func(a, b moment) int {
-		return cmp.Or(a.at.Truncate(time.Second).Compare(b.at.Truncate(time.Second)), cmp.Compare(a.rank, b.rank))
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.rank, b.rank))
 	})
 	return all
 }
@@ -148,6 +148,10 @@ func endingOf(o *store.Order) moment {
 		}
 		if !o.Paid.IsZero() {
 			end.at = o.Paid
+		}
+		// WeChat's times are whole seconds: what is paid at once is not paid before.
+		if end.at.Truncate(time.Second).Equal(o.Placed.Truncate(time.Second)) {
+			end.at = o.Placed
 		}
 	case store.OrderClosed:
 		end.details = cmp.Or(end.details, closedBy(o))

@@ -11,11 +11,17 @@ import (
 // The walk is the first thing that a newcomer sees: each step fails when what
 // it shows did not happen.
 func TestWalk(t *testing.T) {
-	for _, api := range []wepay.API{wepay.V2, wepay.V3} {
-		t.Run(string(api), func(t *testing.T) {
+	for name, options := range map[string]options{
+		"v2":                  {api: wepay.V2},
+		"v3":                  {api: wepay.V3},
+		"v2, nothing is told": {api: wepay.V2, lose: true},
+		"v3, nothing is told": {api: wepay.V3, lose: true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Setenv("XDG_DATA_HOME", t.TempDir()) // the demo sets both; this puts them back
 			t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-			if err := run(t.Context(), options{once: true, api: api}); err != nil {
+			options.once = true
+			if err := run(t.Context(), options); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	_ "github.com/windsome/caddy-wepay/caddymodule"
+	_ "github.com/windsome/caddy-wepay/caddymodule/demo"
 )
 
 // asCaddy, set in the environment, makes of the tests' binary a Caddy with the

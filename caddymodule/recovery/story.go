@@ -25,6 +25,9 @@ const mostOfStory = 200
 // Events that belong to none of them, since their order was not placed here or with
 // another account, are a story without an Order, the last one.
 func Stories(ctx context.Context, s store.Store, number string) ([]*Story, error) {
+	if number == "" {
+		return nil, nil
+	}
 	found, _, err := s.ListOrders(ctx, store.OrderFilter{Number: number}, "", mostOfStory)
 	if err != nil {
 		return nil, err
