@@ -104,7 +104,7 @@ func benchStore(b *testing.B, file string) store.Store {
 // each with its event.
 func fillOrders(b *testing.B, s store.Store, n int) {
 	b.Helper()
-	const each = 500
+	const each = 100
 	var parts errgroup.Group
 	parts.SetLimit(8)
 	began := time.Now()
