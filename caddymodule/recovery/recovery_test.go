@@ -1,6 +1,7 @@
 package recovery_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,9 @@ type site struct {
 	recovery   *recovery.Recovery
 	dispatcher *delivery.Dispatcher
 	logged     *observer.ObservedLogs
-	learned    []recovery.Taken
+
+	mu      sync.Mutex
+	learned []recovery.Taken
 }
 
 // newSite starts one in a place that others may have used before.
@@ -46,8 +49,12 @@ func newSite(t testing.TB, place *storetest.Memory, w *weChat, s *shopService) *
 		Accounts: map[string]*recovery.Account{"shop": {
 			Merchant: shop, Asker: func(wepay.API) (wepay.Asker, error) { return w, nil }, Close: w.close,
 		}},
-		Asked:   func(*store.Order, string) {},
-		Learned: func(taken recovery.Taken) { site.learned = append(site.learned, taken) },
+		Asked: func(*store.Order, string) {},
+		Learned: func(taken recovery.Taken) {
+			site.mu.Lock()
+			defer site.mu.Unlock()
+			site.learned = append(site.learned, taken)
+		},
 	})
 	site.dispatcher = delivery.New(delivery.Config{
 		Store: b.Memory, Clock: clock.System(), Logger: zap.NewNop(), Attempted: func(*store.Event, string) {}, Dead: func(*store.Event) {},
