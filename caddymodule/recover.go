@@ -117,15 +117,15 @@ func (a *App) callbackURL(merchant string, kind wepay.Kind) string {
 	return ""
 }
 
-// provisionBooks reads what is done with a merchant's orders.
+// provisionBooks reads what is done with a merchant's orders, once the store is loaded.
 func (a *App) provisionBooks(c *MerchantConfig, m *wepay.Merchant) error {
 	after := time.Duration(c.CloseAfter)
 	switch {
-	case c.Reconcile && a.StoreRaw == nil:
+	case c.Reconcile && a.store == nil:
 		return &wepay.FieldError{Field: "reconcile", Reason: "needs a store"}
 	case after == 0:
 		return nil
-	case a.StoreRaw == nil:
+	case a.store == nil:
 		return &wepay.FieldError{Field: "close_after", Reason: "needs a store"}
 	case a.ledger.Schedule == nil:
 		return &wepay.FieldError{Field: "close_after", Reason: "does not go with recover off: an order is asked about before it is closed"}

@@ -315,6 +315,7 @@ func TestOrderState(t *testing.T) {
 		{object{"out_trade_no": "order-1", "merchant": "partner", "sub_mch_id": subFirst}, 0, `"sub_mch_id":"` + subFirst + `"`},
 		{object{"out_trade_no": "order-1", "fresh": true}, 0, `"asked":1`},
 		{object{"out_trade_no": "order-1", "fresh": "false"}, 0, `"asked":1`},
+		{object{"out_trade_no": "order-1", "fresh": 1}, 40003, "fresh"},
 		{object{"out_trade_no": "order-2"}, 40003, unknown},
 		{object{"out_trade_no": "order-2", "fresh": true}, 40003, unknown},
 		{object{"out_trade_no": "order-1", "merchant": "nobody"}, 40004, ""},
@@ -352,6 +353,15 @@ func TestOrderState(t *testing.T) {
 	}
 }
 
+// withBooks is a layout with a store, how orders are asked about, and further lines of
+// a merchant.
+func (env *environment) withBooks(m *merchant, recover string, lines ...string) layout {
+	env.t.Helper()
+	l := env.stalls(stall{m, lines})
+	l.options += env.store() + recover
+	return l
+}
+
 // With recover off nothing is asked by itself; what is said is still recorded.
 func TestRecoverOff(t *testing.T) {
 	env, shop := newEnvironment(t), newFollower("API v3")
@@ -375,14 +385,23 @@ func TestRecoverOff(t *testing.T) {
 	if s := env.state("order-1", "fresh", "true"); s.State != "paid" || s.Source != "query" {
 		t.Errorf("got %+v", s)
 	}
+	if err := env.load(env.withBooks(shop, asksSoon, "close_after 30m", "reconcile")); err != nil {
+		t.Error(err)
+	}
+	env.wechat.Behave("/v3/pay/transactions/jsapi")
+	env.get("get_pay_request_params", shop.order3("order-3"))
+	if s := env.state("order-3"); s.CloseAt == "" || s.NextAsked == "" {
+		t.Errorf("got %+v", s)
+	}
+	if err := env.load(env.withBooks(shop, asksSoon, "close_after 4m59s")); err == nil || !strings.Contains(err.Error(), "close_after: must be 5m or more") {
+		t.Error(err)
+	}
 	for lines, want := range map[string]string{
 		"close_after 30m":           "close_after: does not go with recover off",
 		"close_after 4m59s":         "close_after: ",
 		"close_after 5m\nreconcile": "close_after: does not go with recover off",
 	} {
-		refused := env.stalls(stall{shop, strings.Split(lines, "\n")})
-		refused.options += env.store() + "\nrecover off\n"
-		if err := env.load(refused); err == nil || !strings.Contains(err.Error(), want) {
+		if err := env.load(env.withBooks(shop, "\nrecover off\n", strings.Split(lines, "\n")...)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", lines, err)
 		}
 	}
