@@ -117,7 +117,7 @@ func (a *App) callbackURL(merchant string, kind wepay.Kind) string {
 	return ""
 }
 
-// provisionBooks reads what is done with a merchant's orders.
+// provisionBooks reads what is done with a merchant's orders, once the store is loaded.
 func (a *App) provisionBooks(c *MerchantConfig, m *wepay.Merchant) error {
 	after := time.Duration(c.CloseAfter)
 	if c.Reconcile {

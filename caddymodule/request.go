@@ -184,7 +184,7 @@ func parseValue(name string, value jsontext.Value) (string, error) {
 	case 'n':
 		return "", nil
 	case 't', 'f':
-		if name == "native" {
+		if name == "native" || name == "fresh" {
 			return string(value), nil
 		}
 		return "", errors.New("must be text or a number")

@@ -59,6 +59,7 @@ type orderState struct {
 	NextAsked     string `json:"next_asked"`
 	Paid          string `json:"paid"`
 	Ended         string `json:"ended"`
+	CloseAt       string `json:"close_at"`
 	Reason        string `json:"reason"`
 	Refunds       []struct {
 		OutRefundNo string `json:"out_refund_no"`

@@ -292,3 +292,33 @@ func TestRefunds(t *testing.T) {
 		t.Errorf("another amount: got %+v", taken.Event)
 	}
 }
+
+// An order that was placed with two amounts is paid with either, whatever else was
+// heard of it before, and once it is paid with that one alone.
+func TestEitherAmount(t *testing.T) {
+	for name, before := range map[string]func(*books){
+		"nothing": func(*books) {},
+		"a refund is accepted": func(b *books) {
+			b.place(shop, wepay.Refund, wepay.NewFields(map[string]string{"out_refund_no": "r", "out_trade_no": "a", "refund_fee": "1", "total_fee": "200"}), nil, nil)
+		},
+		"it has expired": func(b *books) {
+			b.now = b.now.Add(3 * time.Hour)
+			if _, err := b.Learn(b.Context(), shop, b.get(store.Ordered, "a"), &wepay.Outcome{State: wepay.Pending}, store.SourceQuery); err != nil {
+				b.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBooks(t)
+			b.place(shop, wepay.PlaceOrder, order("a", "100"), nil, noAnswer)
+			b.place(shop, wepay.PlaceOrder, order("a", "200"), nil, noAnswer)
+			before(b)
+			if taken := b.notify(payment("a", "200")); taken.Event.State != store.Waiting || taken.Order.Amount != 200 || taken.Order.Also != 100 {
+				t.Errorf("got %+v, %+v", taken.Event, taken.Order)
+			}
+			if taken := b.notify(payment("a", "100")); taken.Event.State != store.Quarantined {
+				t.Errorf("got %+v, %+v", taken.Event, taken.Order)
+			}
+		})
+	}
+}

@@ -126,7 +126,7 @@ func contradiction(o *store.Order, n *wepay.Notification) string {
 		}
 	}
 	differsFen := func(name string, theirs int64) {
-		if theirs != o.Amount && !(o.State == store.OrderUnknown && theirs == o.Also) {
+		if theirs != o.Amount && !(theirs == o.Also && hasEitherAmount(o)) {
 			differ = append(differ, fmt.Sprintf("%s: WeChat says %d, and the order %d", name, theirs, o.Amount))
 		}
 	}
@@ -150,6 +150,12 @@ func contradiction(o *store.Order, n *wepay.Notification) string {
 		}
 	}
 	return strings.Join(differ, "; ")
+}
+
+// hasEitherAmount reports whether WeChat may have an order with the other amount that
+// it was placed with. What a refund says of the order does not tell.
+func hasEitherAmount(o *store.Order) bool {
+	return o.State != store.OrderPlaced && o.State != store.OrderQuarantined && o.EventID == ""
 }
 
 // quarantine has an event kept and not handed over. It gets a webhook-id of its own,

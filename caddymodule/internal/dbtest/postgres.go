@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -33,12 +34,26 @@ func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *Postgres) launch(t testing.TB, settings []string) {
 	t.Helper()
-	p.Port = freePort(t)
+	if p.Port == 0 {
+		p.Port = freePort(t)
+	}
 	args := []string{"-D", p.data(), "-p", strconv.Itoa(p.Port), "-k", p.dir, "-c", "listen_addresses=127.0.0.1"}
 	for _, setting := range settings {
 		args = append(args, "-c", setting)
 	}
 	p.start(t, func(ctx context.Context) error { return p.do(ctx, "SELECT 1") }, p.bin+"/postgres", args...)
+}
+
+// Restart stops the server as an operator does, and starts it again at the same
+// address once something is done.
+func (p *Postgres) Restart(t testing.TB, while func()) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+	while()
+	p.launch(t, nil)
 }
 
 // do runs a statement.
