@@ -55,10 +55,14 @@ func checkClaim(s *stage) {
 		s.Errorf("claimed: %q", got)
 	}
 	o = s.reopen()
-	if got := s.claim(o, 10, long); len(got) == 0 || got[0] != "third" && got[0] != "whole" || s.Failed() {
+	got := s.claim(o, 10, long) // the first of them may be due again by now
+	if len(got) == 0 || got[0] != "third" || s.Failed() {
 		s.Fatalf("claimed: %q", got)
 	}
-	s.until("it is due again", func() bool { return slices.Contains(s.claim(o, 10, long), "whole") })
+	s.until("it is due again", func() bool {
+		got = append(got, s.claim(o, 10, long)...)
+		return slices.Contains(got, "whole")
+	})
 	if time.Now().Before(whole.Due) {
 		s.Error("it is claimed again before the term has passed")
 	}
