@@ -18,6 +18,9 @@ func (l *Ledger) Learn(ctx context.Context, m *wepay.Merchant, asked *store.Orde
 	var taken Taken
 	err := l.Store.Transact(ctx, func(tx store.Tx) error {
 		taken = Taken{}
+		if err := lock(tx, asked.Kind, cmp.Or(asked.OutTradeNo, out.Fields.Get("out_trade_no"))); err != nil {
+			return err
+		}
 		o, err := find(tx, asked)
 		if err != nil || o == nil {
 			return err

@@ -115,6 +115,9 @@ func (l *Ledger) Answer(ctx context.Context, r *Recording, reply wepay.Fields, f
 // What is final stays.
 func (l *Ledger) update(ctx context.Context, o *store.Order, change func(now *store.Order)) error {
 	return l.Store.Transact(ctx, func(tx store.Tx) error {
+		if err := lock(tx, o.Kind, o.OutTradeNo); err != nil {
+			return err
+		}
 		now, err := find(tx, o)
 		if err != nil || now == nil {
 			return err
@@ -125,6 +128,16 @@ func (l *Ledger) update(ctx context.Context, o *store.Order, change func(now *st
 		change(now)
 		return set(tx, now, l.Now())
 	})
+}
+
+// lock reads the order that a refund gives back before the refund itself: two servers
+// that change refunds of one order do so one after the other.
+func lock(tx store.Tx, kind store.OrderKind, outTradeNo string) error {
+	if kind != store.Refund || outTradeNo == "" {
+		return nil
+	}
+	_, err := tx.Orders(store.Ordered, outTradeNo)
+	return err
 }
 
 // settled reports whether what is known of an order came from WeChat and is final,

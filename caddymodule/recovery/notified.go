@@ -81,6 +81,9 @@ func (l *Ledger) orderOf(tx store.Tx, n *wepay.Notification, e *store.Event) (*s
 	for _, name := range about.numbers {
 		number = cmp.Or(number, n.Fields.Get(name))
 	}
+	if err := lock(tx, about.kind, n.Fields.Get("out_trade_no")); err != nil {
+		return nil, err
+	}
 	all, err := tx.Orders(about.kind, number)
 	if err != nil {
 		return nil, err
