@@ -147,8 +147,8 @@ func (a *App) take(ctx context.Context, n *wepay.Notification, header http.Heade
 		return endpoint.Deliver(ctx, event)
 	}
 	var taken recovery.Taken
-	err = a.inStore(ctx, func(ledger *recovery.Ledger) (err error) {
-		taken, err = ledger.Notified(ctx, n, event)
+	err = a.inStore(ctx, func(live *App) (err error) {
+		taken, err = live.ledger.Notified(ctx, n, event)
 		return err
 	})
 	if err != nil {

@@ -26,8 +26,7 @@ var errNoStore = errors.New("this needs a store: see the option store of the glo
 // askOrderState says what the store knows of an order; with fresh, once WeChat was
 // asked.
 func askOrderState(ctx context.Context, h *Handler, o operation) (any, error) {
-	a := h.app
-	if a.store == nil {
+	if h.app.store == nil {
 		return nil, &wepay.MerchantError{Merchant: o.merchant.Name, Err: errors.Join(wepay.ErrNotAble, errNoStore)}
 	}
 	if err := orderStateRules.Check(o.fields); err != nil {
@@ -35,17 +34,21 @@ func askOrderState(ctx context.Context, h *Handler, o operation) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stateTime)
 	defer cancel()
-	story, err := a.storyOf(ctx, o)
-	if err != nil || o.fields.Get("fresh") != "true" {
-		return story, err
-	}
-	if story.order.Operation == "" {
-		return nil, &wepay.FieldError{Field: "fresh", Reason: "the order was not placed here, so that WeChat is asked with order_query"}
-	}
-	if _, err := a.asking.Ask(ctx, story.order); err != nil {
-		return nil, err
-	}
-	return a.storyOf(ctx, o)
+	var story *stateAnswer
+	err := h.app.inStore(ctx, func(live *App) (err error) {
+		story, err = live.storyOf(ctx, o)
+		if err != nil || o.fields.Get("fresh") != "true" {
+			return err
+		}
+		if story.order.Operation == "" {
+			return &wepay.FieldError{Field: "fresh", Reason: "the order was not placed here, so that WeChat is asked with order_query"}
+		}
+		if _, err = live.asking.Ask(ctx, story.order); err == nil {
+			story, err = live.storyOf(ctx, o)
+		}
+		return err
+	})
+	return story, err
 }
 
 // stateTime bounds how long order_state takes, also where WeChat is asked.

@@ -236,8 +236,8 @@ func (a *App) record(api wepay.API) func(context.Context, *wepay.Merchant, wepay
 		}
 		ctx, cancel := context.WithTimeout(ctx, recordTime)
 		defer cancel()
-		return a.inStore(ctx, func(ledger *recovery.Ledger) error {
-			r.call, err = ledger.Record(ctx, m, op, api, request, r.header)
+		return a.inStore(ctx, func(live *App) error {
+			r.call, err = live.ledger.Record(ctx, m, op, api, request, r.header)
 			return err
 		})
 	}
@@ -255,7 +255,7 @@ func (a *App) recordAnswer(ctx context.Context, r *recording, o operation, resul
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
-	err := a.inStore(ctx, func(ledger *recovery.Ledger) error { return ledger.Answer(ctx, r.call, replyFields(result), failed) })
+	err := a.inStore(ctx, func(live *App) error { return live.ledger.Answer(ctx, r.call, replyFields(result), failed) })
 	if err != nil {
 		a.logger.Warn("WeChat Pay's answer is not recorded: it is asked for again", o.logged(zap.Error(err))...)
 	}
@@ -281,8 +281,8 @@ func (a *App) recordClosing(ctx context.Context, o operation, failed error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
-	err := a.inStore(ctx, func(ledger *recovery.Ledger) error {
-		return ledger.Touch(ctx, o.merchant, closing.kind, o.fields.Get(closing.number), o.fields.Get("sub_mch_id"))
+	err := a.inStore(ctx, func(live *App) error {
+		return live.ledger.Touch(ctx, o.merchant, closing.kind, o.fields.Get(closing.number), o.fields.Get("sub_mch_id"))
 	})
 	if err != nil {
 		a.logger.Warn("the closing is not recorded: WeChat Pay is asked for it later", o.logged(zap.Error(err))...)
@@ -311,16 +311,17 @@ func replyFields(result any) wepay.Fields {
 	}
 }
 
-// inStore runs something on the ledger. Caddy starts its apps in no order, so that
-// sites may serve before the store is open: it will be in a moment. A request that a
-// reload overtakes works on the ledger of the config that is live by then.
-func (a *App) inStore(ctx context.Context, run func(*recovery.Ledger) error) error {
+// inStore runs something that needs the store, on the app whose store is open. Caddy
+// starts its apps in no order, so that sites may serve before the store is open: it
+// will be in a moment. A request that a reload overtakes works with the config that is
+// live by then.
+func (a *App) inStore(ctx context.Context, run func(live *App) error) error {
 	select {
 	case <-a.opened:
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", store.ErrClosed, context.Cause(ctx))
 	}
-	err := run(a.ledger)
+	err := run(a)
 	if !errors.Is(err, store.ErrClosed) {
 		return err
 	}
@@ -328,7 +329,7 @@ func (a *App) inStore(ctx context.Context, run func(*recovery.Ledger) error) err
 	if liveErr != nil || live == a || live.store == nil {
 		return err
 	}
-	return run(live.ledger)
+	return run(live)
 }
 
 // emit tells the events app, where scripts and alarms are.

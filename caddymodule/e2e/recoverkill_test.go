@@ -73,38 +73,69 @@ func (s *shopper) shopping(name string, over <-chan struct{}) {
 // does the order service: each payment and each refund once, under one webhook-id, with
 // the amount that it has.
 func TestRecoveryKilled(t *testing.T) {
-	for _, kind := range []string{"API v2", "API v3"} {
-		t.Run(kind, func(t *testing.T) {
-			env := newEnvironment(t)
-			s := &shopper{environment: env, shop: newFollower(kind), asked: make(chan struct{}), placed: make(map[string]bool), refunds: make(map[string]int)}
-			env.write("Caddyfile", []byte(env.caddyfile(env.followed(stall{s.shop, nil}))))
-			env.wechat.LoseNotifications(0.3, rand.Uint64())
-			for round := range 5 {
-				server := env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
-				over := make(chan struct{})
-				var shoppers sync.WaitGroup
-				for n := range 3 {
-					shoppers.Go(func() { s.shopping(fmt.Sprintf("%d-%d", round, n), over) })
-				}
-				for range 10 + rand.IntN(100) {
-					<-s.asked
-				}
-				if err := server.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-				_ = server.Wait() // it was killed
-				close(over)
-				shoppers.Wait()
+	env := newEnvironment(t)
+	var shoppers []*shopper
+	for _, m := range []*merchant{newMerchant("old", 1), moving("new", 2, "v3")} {
+		shoppers = append(shoppers, &shopper{environment: env, shop: m, asked: make(chan struct{}), placed: make(map[string]bool), refunds: make(map[string]int)})
+	}
+	env.write("Caddyfile", []byte(env.caddyfile(env.followed(stall{shoppers[0].shop, nil}, stall{shoppers[1].shop, nil}))))
+	env.wechat.LoseNotifications(0.3, rand.Uint64())
+	for round := range 5 {
+		server := env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
+		over := make(chan struct{})
+		var all sync.WaitGroup
+		for _, s := range shoppers {
+			for n := range 2 {
+				all.Go(func() { s.shopping(fmt.Sprintf("%s-%d-%d", s.shop.name, round, n), over) })
 			}
-			env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
-			s.check()
-		})
+		}
+		for range 5 + rand.IntN(60) {
+			<-shoppers[0].asked
+		}
+		if err := server.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = server.Wait() // it was killed
+		close(over)
+		all.Wait()
+	}
+	env.runCaddy(filepath.Join(env.dir, "Caddyfile"))
+	told := env.orders.tally()
+	for _, s := range shoppers {
+		s.check(told)
+	}
+}
+
+// tally is what an order service was told, and tells of what does not agree.
+type tally struct {
+	*orderService
+	ids, fees map[string]string // by out_trade_no and out_refund_no
+}
+
+func (s *orderService) tally() *tally {
+	return &tally{orderService: s, ids: make(map[string]string), fees: make(map[string]string)}
+}
+
+// count adds what was told since it last was counted.
+func (y *tally) count(t *testing.T) {
+	t.Helper()
+	for _, got := range y.forget() {
+		var fields map[string]string
+		if err := json.Unmarshal(got.body, &fields); err != nil {
+			t.Fatal(err)
+		}
+		number, fee := cmp.Or(fields["out_refund_no"], fields["out_trade_no"]), cmp.Or(fields["refund_fee"], fields["total_fee"])
+		id := got.header.Get("webhook-id")
+		if before, again := y.ids[number]; again && (before != id || y.fees[number] != fee) {
+			t.Errorf("%s of %s is told as %s, and was of %s as %s", number, fee, id, y.fees[number], before)
+		}
+		y.ids[number], y.fees[number] = id, fee
 	}
 }
 
 // check waits until the shop knows what WeChat knows, and demands that it was told no
 // more than that.
-func (s *shopper) check() {
+func (s *shopper) check(told *tally) {
 	s.t.Helper()
 	want := make(map[string]string) // amounts by numbers
 	for id := range s.placed {
@@ -118,23 +149,23 @@ func (s *shopper) check() {
 		}
 		s.checkState(id, placed)
 	}
-	told := make(map[string]string) // webhook-ids by numbers
 	s.until("all is told", func() bool {
-		for _, got := range s.orders.forget() {
-			var fields map[string]string
-			if err := json.Unmarshal(got.body, &fields); err != nil {
-				s.t.Fatal(err)
+		told.count(s.t)
+		for number := range want {
+			if told.ids[number] == "" {
+				return false
 			}
-			number, fee := cmp.Or(fields["out_refund_no"], fields["out_trade_no"]), cmp.Or(fields["refund_fee"], fields["total_fee"])
-			id := got.header.Get("webhook-id")
-			if before, again := told[number]; again && before != id || want[number] != fee {
-				s.t.Errorf("%s of %s is told as %s, and was as %s; WeChat has %s", number, fee, id, before, want[number])
-			}
-			told[number] = id
 		}
-		return len(told) == len(want)
+		return true
 	})
-	s.t.Logf("%d orders, %d refunds: %d are told", len(s.placed), len(s.refunds), len(told))
+	for number, fee := range told.fees {
+		if strings.Contains(number, "-"+s.shop.name+"-") && want[number] != fee {
+			s.t.Errorf("%s of %s is told, and WeChat has %q", number, fee, want[number])
+		}
+	}
+	if len(want) == 0 {
+		s.t.Error("nothing was paid")
+	}
 }
 
 // checkState waits until an order is known as WeChat has it.
@@ -147,7 +178,12 @@ func (s *shopper) checkState(id string, placed wepaytest.Order) {
 	case placed.Refunded > 0:
 		state = "partly_refunded"
 	}
-	if got := s.awaitState(id, state); got.TransactionID != placed.TransactionID || got.RefundFee != placed.Refunded || got.TotalFee != placed.Total {
+	var got orderState
+	s.until(fmt.Sprintf("%s is as %+v at WeChat", id, placed), func() bool {
+		got = s.state(id, "merchant", s.shop.name)
+		return got.State == state && got.TransactionID == placed.TransactionID && got.RefundFee == placed.Refunded
+	})
+	if got.TotalFee != placed.Total {
 		s.t.Errorf("%s is %+v, and %+v at WeChat", id, got, placed)
 	}
 }

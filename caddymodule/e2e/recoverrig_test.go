@@ -92,11 +92,6 @@ func (env *environment) state(id string, more ...string) (s orderState) {
 // awaitState waits until an order is in a state.
 func (env *environment) awaitState(id, state string) (s orderState) {
 	env.t.Helper()
-	defer func() {
-		if env.t.Failed() {
-			env.t.Logf("%s is %+v", id, s)
-		}
-	}()
 	env.until(id+" is "+state, func() bool {
 		s = env.state(id)
 		return s.State == state

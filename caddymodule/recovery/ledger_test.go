@@ -322,3 +322,25 @@ func TestEitherAmount(t *testing.T) {
 		})
 	}
 }
+
+// What WeChat has told of an order an answer that comes later does not take back.
+func TestAnswerAfterNotification(t *testing.T) {
+	for name, failed := range map[string]error{
+		"done": nil, "no answer": noAnswer, "refused": &wepay.Error{Code: "INVALID_REQUEST", Verdict: wepay.Fix},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBooks(t)
+			r, err := b.Record(t.Context(), shop, wepay.PlaceOrder, wepay.V2, order("a", "100"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.notify(payment("a", "100"))
+			if err := b.Answer(t.Context(), r, nil, failed); err != nil {
+				t.Fatal(err)
+			}
+			if o := b.get(store.Ordered, "a"); o.State != store.OrderPaid || o.Source != store.SourceNotify || !o.Due.IsZero() || o.Reason != "" {
+				t.Errorf("got %+v", o)
+			}
+		})
+	}
+}
