@@ -135,13 +135,22 @@ func checkOneReading(fields wepay.Fields, known func(name string) bool) error {
 	return nil
 }
 
-// notification is what a merchant is told by a notice whose signature is right.
+// notification is what a merchant is told by a notice whose signature is right. Of what
+// failed it is another event than of what was done.
 func (n *notice) notification(merchant *wepay.Merchant, fields wepay.Fields) (*wepay.Notification, error) {
 	if err := n.check(fields); err != nil {
 		return nil, err
 	}
-	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: cmp.Or(n.event(fields), wepay.UnknownEvent), Fields: fields}
-	for _, name := range n.unique {
+	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: n.event(fields), Fields: fields}
+	unique := n.unique
+	if result := fields.Get("result_code"); result != "" && result != "SUCCESS" {
+		unique = append(slices.Clone(unique), "result_code", "err_code")
+		if told.EventType != "" {
+			told.EventType = word(told.EventType + "_FAIL")
+		}
+	}
+	told.EventType = cmp.Or(told.EventType, wepay.UnknownEvent)
+	for _, name := range unique {
 		told.ID += name + "\x00" + fields.Get(name) + "\x00" // which no field can hold
 	}
 	return told, nil

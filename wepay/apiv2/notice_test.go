@@ -43,6 +43,20 @@ func TestNotices(t *testing.T) {
 		"another of these":   {noticed(aLocker, map[string]string{"locker_no": "8", "return_code": "SUCCESS", "result_code": "SUCCESS"}), wepay.UnknownEvent, map[string]string{"nonce_str": "2"}},
 		"signed once more":   {noticed(aContract, map[string]string{"operate_time": "2026-08-01 10:00:00"}), "ENTRUST.SIGN", nil},
 		"another's contract": {noticed(aContract, map[string]string{"contract_id": "Wx2", "return_code": "SUCCESS", "appid": "wx00112233445566aa", "contract_display_account": "R&D"}), "ENTRUST.SIGN", nil},
+		"not signed":         {noticed(aContract, map[string]string{"result_code": "FAIL", "err_code": "X"}), "ENTRUST.SIGN_FAIL", map[string]string{"err_code_des": "y"}},
+		"not signed since":   {noticed(aContract, map[string]string{"result_code": "FAIL", "err_code": "Y"}), "ENTRUST.SIGN_FAIL", nil},
+		"not ended":          {noticed(aContract, map[string]string{"change_type": "DELETE", "result_code": "FAIL"}), "ENTRUST.TERMINATE_FAIL", nil},
+		"not paused":         {noticed(aContract, map[string]string{"change_type": "PAUSE", "result_code": "FAIL"}), "ENTRUST.PAUSE_FAIL", nil},
+		"not changed oddly":  {noticed(aContract, map[string]string{"change_type": "暂 停", "result_code": "FAIL"}), wepay.UnknownEvent, nil},
+		"no car": {noticed(map[string]string{
+			"mch_id": "1900000109", "appid": "wx00112233445566aa", "plate_number": "粤A00000", "vehicle_event_type": "BLOCKED", "vehicle_event_createtime": "20180101100000", "result_code": "FAIL",
+		}, nil), "VEHICLE.ENTRANCE_STATE_CHANGE_FAIL", nil},
+		"no risk": {noticed(map[string]string{
+			"mch_id": "1900000109", "event_code": "E1", "risk_level": "LOW", "transaction_id_list": `{"data":{"transaction_id":["4"]}}`, "result_code": "FAIL",
+		}, nil), "RISKTRADE.IDENTIFICATION_FAIL", nil},
+		"no room": {noticed(map[string]string{
+			"mch_id": "1900000109", "event_id": "EV-1", "event_type": "CHECK.SUCCESS", "event_ciphertext": "AAAA", "result_code": "FAIL",
+		}, nil), "CHECK.SUCCESS_FAIL", nil},
 		"a car": {noticed(map[string]string{
 			"mch_id": "1900000109", "appid": "wx00112233445566aa", "nonce_str": "1", "plate_number": "粤A00000", "vehicle_event_type": "BLOCKED", "vehicle_event_createtime": "20180101100000",
 		}, nil), "VEHICLE.ENTRANCE_STATE_CHANGE", map[string]string{"nonce_str": "2"}},
