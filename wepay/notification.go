@@ -89,7 +89,9 @@ func (n *Notification) EventID() string {
 		return n.event(n.Kind, n.Fields.Get("transfer_bill_no"), n.Fields.Get("state"), n.Fields.Get("batch_id"), n.Fields.Get("batch_status"))
 	case ProfitShared:
 		return n.event(n.Kind, n.Fields.Get("order_id"), n.Fields.Get("out_order_no"), n.Fields.Get("event_type"),
-			n.Fields.Get("receiver_type"), n.Fields.Get("receiver_account"), n.Fields.Get("receiver_amount"), n.Fields.Get("success_time"))
+			n.Fields.Get("receiver_type"), n.Fields.Get("receiver_account"), n.Fields.Get("receiver_amount"), n.Fields.Get("success_time"),
+			n.Fields.Get("receiver_description"), n.Fields.Get("summary"),
+			n.Fields.Get("out_return_no"), n.Fields.Get("return_no"), n.Fields.Get("return_id"))
 	default:
 		number, state := cmp.Or(n.Fields.Get("transaction_id"), n.Fields.Get("out_trade_no")), n.Fields.Get("trade_state")
 		if state == "SUCCESS" { // which not every notification says of the same

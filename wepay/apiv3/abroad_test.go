@@ -102,6 +102,8 @@ func TestRefundAbroad(t *testing.T) {
 		"settled as it is":       {changes{"amount.settlement_refund": nil}, map[string]string{"settlement_refund_fee": "528800"}},
 		"paid in another money":  {changes{"amount.payer_currency": "CNY", "amount.payer_refund": 480000}, map[string]string{"cash_fee_type": "CNY", "cash_refund_fee": "480000"}},
 		"settled, in another":    {changes{"amount.payer_currency": "CNY", "amount.payer_refund": nil, "amount.settlement_refund": nil}, map[string]string{"cash_fee_type": "CNY", "settlement_refund_fee": ""}},
+		"its number alone":       {changes{"refund_id": nil, "id": "5"}, nil},
+		"by both numbers":        {changes{"id": "6"}, nil},
 		"to an account by names": {changes{"user_received_account": "零钱"}, map[string]string{"refund_recv_accout": "零钱"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -274,6 +275,25 @@ func TestProfitSharingFromWeChat(t *testing.T) {
 	}
 	if len(ids) != 5 {
 		t.Errorf("%d events, want 5", len(ids))
+	}
+	for _, returned := range []object{{}, {"out_return_no": "R1"}, {"out_return_no": "R2"}, {"return_no": "3"}, {"return_no": "4"}, {"return_id": "4"}, {"out_return_no": "4"}} {
+		changed := maps.Clone(resource)
+		maps.Copy(changed, returned)
+		n := c.told(c.wechat.Notify(c.merchant.MchID, wepaytest.Event{Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "分账回退", Resource: changed}, wepaytest.Held()))
+		for name, value := range returned {
+			if n.Fields.Get(name) != value {
+				t.Errorf("%s is %q, want %q", name, n.Fields.Get(name), value)
+			}
+		}
+		ids[n.EventID()] = true
+	}
+	if len(ids) != 12 {
+		t.Errorf("%d events, want 12", len(ids))
+	}
+	resource["receiver"].(object)["description"] = "另"
+	n := c.told(c.wechat.Notify(c.merchant.MchID, wepaytest.Event{Type: "TRANSACTION.SUCCESS", OriginalType: "transaction", Summary: "分账", Resource: resource}, wepaytest.Held()))
+	if ids[n.EventID()] {
+		t.Error("with another description it is the same event")
 	}
 }
 

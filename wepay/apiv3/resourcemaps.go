@@ -90,7 +90,8 @@ func numbered(name string, n int) string {
 }
 
 // refundMap has the fields of a refund.
-// Source: WeChat Pay, 退款结果通知 (API v3), and for abroad 退款通知 (Global).
+// Source: WeChat Pay, 退款结果通知 (API v3), and for abroad 退款通知 (Global), where id is
+// the refund's.
 var refundMap = fieldMap{
 	{"mch_id", "mchid", text},
 	{"mch_id", "sp_mchid", text},
@@ -98,6 +99,7 @@ var refundMap = fieldMap{
 	{"out_trade_no", "out_trade_no", text},
 	{"transaction_id", "transaction_id", text},
 	{"out_refund_no", "out_refund_no", text},
+	{"refund_id", "id", text},
 	{"refund_id", "refund_id", text},
 	{"success_time", "success_time", second},
 	{"refund_recv_accout", "recv_account", text}, // sic; abroad
@@ -146,6 +148,9 @@ var shareMap = fieldMap{
 	{"transaction_id", "transaction_id", text},
 	{"order_id", "order_id", text},
 	{"out_order_no", "out_order_no", text},
+	{"out_return_no", "out_return_no", text},
+	{"return_no", "return_no", text},
+	{"return_id", "return_id", text},
 	{"receiver_type", "receiver.type", text},
 	{"receiver_account", "receiver.account", text},
 	{"receiver_amount", "receiver.amount", fee},
