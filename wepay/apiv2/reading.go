@@ -30,7 +30,7 @@ const (
 	undocumented form = iota // text, of a field that WeChat may have added
 	text                     // anything that reads as no further field
 	token                    // numbers, words and times: neither & nor = stands in them
-	digits                   // amounts and counts
+	digits                   // the amount that an order service compares
 	jsonText                 // may read as unknown fields, within its strings
 	attached                 // the order's attach: see checkAttach
 )
@@ -39,11 +39,11 @@ const (
 // Source: WeChat Pay, 支付结果通知 and 扣款结果通知.
 func formOf(name string) form {
 	switch name {
-	case "appid", "bank_type", "cash_fee_type", "contract_id", "coupon_id", "coupon_type", "fee_type", "is_subscribe", "mch_id",
-		"nonce_str", "openid", "out_trade_no", "rate_value", "result_code", "return_code", "sign_type", "sub_appid",
+	case "appid", "bank_type", "cash_fee", "cash_fee_type", "contract_id", "coupon_count", "coupon_fee", "coupon_id", "coupon_type", "fee_type", "is_subscribe", "mch_id",
+		"nonce_str", "openid", "out_trade_no", "rate_value", "result_code", "return_code", "settlement_total_fee", "sign_type", "sub_appid",
 		"sub_is_subscribe", "sub_mch_id", "sub_openid", "time_end", "trade_state", "trade_type", "transaction_id", "user_repaid", "version":
 		return token
-	case "cash_fee", "coupon_count", "coupon_fee", "settlement_total_fee", "total_fee":
+	case "total_fee":
 		return digits
 	case "device_info", "err_code", "err_code_des", "return_msg":
 		return text
@@ -64,9 +64,7 @@ func couponForm(rest string) form {
 	switch {
 	case !numbered || number == "" || wepay.Digits(number) != nil:
 		return undocumented
-	case kind == "fee":
-		return digits
-	case kind == "id" || kind == "type":
+	case kind == "fee" || kind == "id" || kind == "type":
 		return token
 	default:
 		return undocumented

@@ -361,6 +361,7 @@ func TestOrderText(t *testing.T) {
 func TestOddForms(t *testing.T) {
 	for _, changes := range []map[string]string{
 		{"time_end": "2020-01-01 10:00:00"}, {"time_end": "2020-01-01T10:00:00+0800"}, {"bank_type": "招商银行 DEBIT"}, {"openid": "oUpF８"}, {"is_subscribe": "?"},
+		{"cash_fee": "12.00"}, {"cash_fee": "1,00"}, {"coupon_fee": "-1"}, {"coupon_fee_0": "x"}, {"coupon_count": "?"}, {"settlement_total_fee": "1.5"},
 	} {
 		if n, err := read(encoded(t, payment(changes), wepay.MD5), key); err != nil || n == nil {
 			t.Errorf("%v: got %v", changes, err)
@@ -373,9 +374,10 @@ func TestForms(t *testing.T) {
 	for name, changes := range map[string]map[string]string{
 		"a field in a number":                {"out_trade_no": "A1&result_code=FAIL"},
 		"an ampersand in a number":           {"out_trade_no": "A&1"},
-		"an amount that is none":             {"cash_fee": "1,00"},
-		"an amount with a sign":              {"coupon_fee": "-1"},
-		"a coupon's amount that is none":     {"coupon_fee_0": "x"},
+		"an amount that is none":             {"total_fee": "1,00"},
+		"an amount with a field":             {"cash_fee": "1&fee_type=HKD"},
+		"an amount with an equals sign":      {"coupon_fee": "=1"},
+		"a coupon's amount with a field":     {"coupon_fee_0": "1&coupon_id_0=1"},
 		"a coupon's number that is none":     {"coupon_id_0": "1&coupon_type_0=CASH"},
 		"an equals sign in a time":           {"time_end": "20200101=1"},
 		"a field in a device":                {"device_info": "x&fee_type=HKD"},
