@@ -110,6 +110,7 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 	}
 	total, _ := strconv.Atoi(all.Get("total_refund_count")) // absent: these are all
 	have, _ := strconv.Atoi(all.Get("refund_count"))
+	pages := []wepay.Fields{all.Clone()}
 	for have < total {
 		next := in.Clone()
 		next.Set("offset", strconv.Itoa(have))
@@ -122,8 +123,9 @@ func queryRefunds(ctx context.Context, c *Client, op wepay.Operation, in wepay.F
 			break // there are fewer than WeChat said
 		}
 		addPage(&all, page, have)
+		pages = append(pages, page)
 		have += got
-		if err := totalRefunds(&all); err != nil {
+		if err := totalRefunds(&all, pages); err != nil {
 			call := calls[op]
 			return nil, call.Unanswered(call.Failure(c.merchant, op), fmt.Errorf("%w: %w", wepay.ErrNoAnswer, err))
 		}

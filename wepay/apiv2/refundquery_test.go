@@ -89,6 +89,21 @@ func TestQueryRefundsTotals(t *testing.T) {
 			}
 		})
 	}
+	for name, change := range map[string]func(offset int, page map[string]string){
+		"1300": func(int, map[string]string) {},
+		// of the order, on each page
+		"": func(_ int, page map[string]string) { page["refund_fee"], page["cash_refund_fee"] = "1300", "1300" },
+	} {
+		all := refunds{there: 13, told: 13, change: func(offset int, page map[string]string) {
+			page["refund_fee"] = page["refund_count"] + "00"
+			page["cash_refund_fee"] = page["refund_fee"]
+			change(offset, page)
+		}}
+		got, err := client(t, able(t, serve(t, all.answer).URL)).Do(t.Context(), wepay.QueryRefund, wepay.NewFields(rows[wepay.QueryRefund].in))
+		if err != nil || got.Get("cash_refund_fee") != name || got.Get("refund_fee") != "1300" {
+			t.Errorf("what pages alone say: got %v, %v, want %q", got, err, name)
+		}
+	}
 	odd := refunds{there: 13, told: 13, change: with(func(offset int, page map[string]string) { page["refund_fee_1"] = "1.5" })}
 	_, err := client(t, able(t, serve(t, odd.answer).URL)).Do(t.Context(), wepay.QueryRefund, wepay.NewFields(rows[wepay.QueryRefund].in))
 	if wantError(t, err, wepay.Again); !errors.Is(err, wepay.ErrMalformed) || !errors.Is(err, wepay.ErrNoAnswer) {
