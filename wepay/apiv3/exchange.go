@@ -206,7 +206,8 @@ func (c *Client) verify(ctx context.Context, answer *reply) error {
 }
 
 // refused fills in WeChat's reason. An unsigned refusal ends the call and proves
-// nothing, such as that an order does not exist.
+// nothing, such as that an order does not exist; that a query is wrong may be true, and
+// to hold it for true moves nothing.
 func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) error {
 	quote := x.client.quoter.Quote
 	failed.Code, failed.V3Code, failed.Message = quote(codeInV2(x.op, told.code)), quote(told.code), quote(told.text())
@@ -214,7 +215,8 @@ func (x *exchange) refused(failed *wepay.Error, answer *reply, told refusal) err
 	if answer.unsigned && !provesItself(answer.status) {
 		failed.Err = fmt.Errorf("%w: an unsigned refusal, HTTP status %d", wepay.ErrNoAnswer, answer.status)
 		failed.Verdict = x.call.Unknown
-		if x.call.tests && answer.status < http.StatusInternalServerError {
+		wrong := x.call.method == http.MethodGet && answer.status != http.StatusNotFound && x.call.verdict(answer.status, told.code) == wepay.Fix
+		if answer.status < http.StatusInternalServerError && (x.call.tests || wrong) {
 			failed.Verdict = wepay.Fix
 		}
 		return failed

@@ -76,7 +76,7 @@ func (c *Client) Pass(ctx context.Context, in PassRequest) (*Passed, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{Row: row.Row{Unknown: wepay.Query}}}
+	x := &exchange{client: c, op: Pass, merchant: c.merchant, call: call{method: r.method, Row: row.Row{Unknown: wepay.Query}}}
 	if r.repeatable {
 		x.call.Unknown = wepay.Again
 	}

@@ -17,7 +17,7 @@ type refusal struct {
 // refusal reads the reply as one that tells why not. WeChat's code and words count
 // whatever shape the rest has: detail comes as a text as well, and its field as an
 // array, a member of it may be there twice, the code may be null, and words may be cut
-// within a character. What has no member code is not WeChat's.
+// within a character. What has no member code is not WeChat's, unless it is signed.
 func (r *reply) refusal() (refusal, bool) {
 	if r.succeeded() {
 		return refusal{}, false
@@ -27,7 +27,7 @@ func (r *reply) refusal() (refusal, bool) {
 		return refusal{}, false
 	}
 	body := whole.index()
-	if !body.has("code") || body.repeats() {
+	if !body.has("code") && !IsSigned(r.header) || body.repeats() {
 		return refusal{}, false
 	}
 	told := refusal{code: body.text("code"), message: body.text("message"), detail: body.text("detail")}

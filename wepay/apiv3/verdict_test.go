@@ -80,8 +80,12 @@ func TestUnsignedRefusalKeepsWords(t *testing.T) {
 					if signed {
 						continue
 					}
-					if want := map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query}[op]; failed.Verdict != cmp.Or(want, wepay.Again) {
-						t.Errorf("%s: the verdict is %s", op, failed.Verdict)
+					want := map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.QueryOrder: wepay.Fix, wepay.CloseOrder: wepay.Again}[op]
+					if op == wepay.QueryOrder && name == "not there" {
+						want = wepay.Again
+					}
+					if failed.Verdict != want {
+						t.Errorf("%s: the verdict is %s, want %s", op, failed.Verdict, want)
 					}
 					if !strings.Contains(err.Error(), "refused without a signature: "+cmp.Or(test.v3code, test.words)) {
 						t.Errorf("%s: got %v", op, err)
@@ -89,6 +93,59 @@ func TestUnsignedRefusalKeepsWords(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Words that WeChat signed are its own, also without a code: the status decides. Nobody
+// knows whose unsigned ones are, and none are no reason.
+func TestRefusalWithoutCode(t *testing.T) {
+	for op, in := range map[wepay.Operation]wepay.Fields{wepay.PlaceOrder: order("ORDER-0001", "1200"), wepay.QueryOrder: aQuery} {
+		for _, test := range []struct {
+			says    answer
+			verdict map[wepay.Operation]wepay.Verdict
+			words   string
+		}{
+			{answer{status: 400, body: `{"message":"参数错误"}`}, map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.QueryOrder: wepay.Fix}, "参数错误"},
+			{answer{status: 500, body: `{"message":"x"}`}, map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.QueryOrder: wepay.Again}, "x"},
+			{answer{status: 400, body: `{"message":"x"}`, bare: true}, map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.QueryOrder: wepay.Again}, ""},
+			{answer{status: 400, body: `{}`}, map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.QueryOrder: wepay.Again}, ""},
+		} {
+			w := newWechat(t, func(http.ResponseWriter, *http.Request) answer { return test.says })
+			_, err := w.client(t, w.merchant(t)).Do(t.Context(), op, in)
+			if failed := wantError(t, err, test.verdict[op]); failed.Message != test.words || errors.Is(err, wepay.ErrNoAnswer) != (test.words == "") {
+				t.Errorf("%s, %d %s: got %+v", op, test.says.status, test.says.body, failed)
+			}
+		}
+	}
+}
+
+// What nobody signed never ends a query but as wrong.
+func TestUnsignedRefusalOfQuery(t *testing.T) {
+	for _, test := range []struct {
+		op     wepay.Operation
+		status int
+		code   string
+		want   wepay.Verdict
+	}{
+		{wepay.QueryOrder, 400, "NEW_CODE", wepay.Fix},
+		{wepay.QueryOrder, 500, "PARAM_ERROR", wepay.Again},
+		{wepay.QueryOrder, 403, "RULE_LIMIT", wepay.Again},
+		{wepay.QueryRefund, 404, "RESOURCE_NOT_EXISTS", wepay.Again},
+		{wepay.DownloadBill, 400, "NO_STATEMENT_EXIST", wepay.Again},
+		{wepay.DownloadBill, 400, "INVALID_REQUEST", wepay.Fix},
+	} {
+		w := newWechat(t, func(http.ResponseWriter, *http.Request) answer {
+			return answer{status: test.status, body: `{"code":"` + test.code + `"}`, bare: true}
+		})
+		c, err := w.client(t, w.merchant(t)), error(nil)
+		if test.op == wepay.DownloadBill {
+			_, err = c.Download(t.Context(), test.op, fields("bill_date", "20200101"))
+		} else {
+			_, err = c.Do(t.Context(), test.op, map[wepay.Operation]wepay.Fields{wepay.QueryOrder: aQuery, wepay.QueryRefund: fields("out_refund_no", "R1")}[test.op])
+		}
+		if failed := wantError(t, err, test.want); !failed.Unsigned {
+			t.Errorf("%s %s: got %+v", test.op, test.code, failed)
+		}
 	}
 }
 
