@@ -31,6 +31,8 @@ var billVerdicts = map[string]wepay.Verdict{
 	"20001": wepay.Fix,   // a parameter, by many texts: invalid bill_date, invalid appid …
 	"20002": wepay.Done,  // No Bill Exist
 	"20003": wepay.Later, // Bill Creating; a system error, others say
+	"2000":  wepay.Later, // UnCompressGZip Error
+	"20004": wepay.Later, // CompressGZip Error
 	"20007": wepay.Fix,   // the account may not download bills
 	"20100": wepay.Again, // SYSTEMERROR
 }

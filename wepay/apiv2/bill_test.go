@@ -95,6 +95,8 @@ func TestBillRefused(t *testing.T) {
 		"<xml><return_code>FAIL</return_code><return_msg>invalid bill_date</return_msg></xml>": wepay.Fix,
 		// And what is in none is not asked for without end.
 		talk("a message of 2031", "20099"): wepay.Fix,
+		talk("No Bill Exist", "20099"):     wepay.Fix,
+		talk("SYSTEMERROR", "20099"):       wepay.Fix,
 	} {
 		for _, op := range []wepay.Operation{wepay.DownloadBill, wepay.DownloadFundFlow} {
 			t.Run(string(op)+" "+text, func(t *testing.T) {

@@ -17,26 +17,28 @@ func (c *call) refusalVerdict(code, message string) wepay.Verdict {
 	return c.Unlisted()
 }
 
-// listed is the verdict of the tables, if they know the code or the words.
+// listed is the verdict of the tables, if they know the code, or the words where there
+// is none.
 func (c *call) listed(code, message string) (verdict wepay.Verdict, known bool) {
 	if isNumberUsed(code, message) {
 		code = "OUT_TRADE_NO_USED"
 	}
-	words := []string{code, message}
-	if c.Bill {
-		// The message of a bill says more than its number: of 20002 some documents
-		// say that it also stands for a bill in the making.
-		words = []string{message, code}
+	verdict, known = c.verdict(code)
+	// The message of a bill says more than its number: of 20002 some documents say that
+	// it also stands for a bill in the making. What stands with an unknown code may be
+	// about anything.
+	if code != "" && !(known && c.Bill) {
+		return verdict, known
 	}
-	for _, word := range words {
-		if verdict, known := c.verdict(word); known {
-			return verdict, true
-		}
+	if told, found := c.verdict(message); found {
+		return told, true
 	}
 	switch {
+	case known:
+		return verdict, true
 	case strings.Contains(message, "系统繁忙"):
 		return c.verdict("SYSTEMERROR") // every call knows it
-	case code == "" && !c.MovesMoney():
+	case !c.MovesMoney():
 		// Nobody signed that, and where money leaves the account it proves nothing of
 		// what happened to it.
 		return wepay.Fix, slices.ContainsFunc(notProcessed, func(words string) bool { return strings.Contains(message, words) })

@@ -87,6 +87,19 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// What a text says with a code that nobody knows may be about anything.
+func TestTextOfUnknownCode(t *testing.T) {
+	for _, text := range []string{"SYSTEMERROR", "系统繁忙，请稍后重试", "ORDERPAID", "NOTENOUGH", "签名错误"} {
+		for op, want := range map[wepay.Operation]wepay.Verdict{wepay.PlaceOrder: wepay.Query, wepay.Refund: wepay.Query, wepay.QueryOrder: wepay.Fix} {
+			server := serve(t, says(signed(reply(map[string]string{"result_code": "FAIL", "err_code": "A_CODE_OF_2031", "err_code_des": text}), wepay.MD5, key)))
+			_, err := client(t, withCertificate(t, merchant(server.URL), "wechat.p12")).Do(t.Context(), op, requests[op].in)
+			if failed := wantError(t, err, want); failed.Message != text {
+				t.Errorf("%s, %s: got %+v", op, text, failed)
+			}
+		}
+	}
+}
+
 // With return_code FAIL WeChat signs nothing and mostly gives no code.
 func TestVerdictsOfTalk(t *testing.T) {
 	for text, want := range map[string]struct {
