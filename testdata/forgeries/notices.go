@@ -114,6 +114,21 @@ func unknown() {
 	add("a kind that is not known, with a payment's amount", no, tomorrow("total_fee", "1"))
 	add("a kind that is not known, with a contract", no, tomorrow("contract_id", "1"))
 	add("a kind that is not known, with a request's body", no, tomorrow("body", "x"))
+	add("a kind that is not known, with a word of its own", "taken", tomorrow("event_type", "TRANSACTION.SUCCESS", "return_code", "", "result_code", ""))
+	add("nothing but a word of its own", no, tomorrow("locker_no", "", "locker_opened", "", "event_type", "FOO.BAR"))
+	for _, name := range []string{"amount", "contract_id", "desc", "device_info", "plan_id", "status", "time_end", "total_fee"} {
+		add("a kind that is not known, without return_code and with "+name, no, tomorrow("return_code", "", "result_code", "", name, "1"))
+	}
+	add("a payment without return_code", no, payment("return_code", ""))
+	add("the request of an order", no, fields(map[string]string{
+		"appid": appID, "mch_id": mchID, "nonce_str": "1", "body": "x", "out_trade_no": "MINE-0001", "total_fee": "1", "spbill_create_ip": "192.0.2.1",
+		"notify_url": "https://m.example.cn/", "trade_type": "JSAPI", "openid": "o1",
+	}))
+	add("the request of a query", no, fields(map[string]string{"appid": appID, "mch_id": mchID, "nonce_str": "1", "out_trade_no": "MINE-0001"}))
+	add("a contract without its id", no, contract("contract_id", ""))
+	add("a contract without what became of it", no, contract("change_type", ""))
+	add("the answer to a call that is not known, without an appid", no, tomorrow("return_msg", "OK", "appid", ""))
+	add("a contract that could not be signed", "taken", contract("result_code", "FAIL", "err_code", "X"))
 	add("nothing but numbers", no, tomorrow("locker_no", "", "locker_opened", ""))
 	add("a kind that is not known, whose field holds another", "ambiguous", tomorrow("locker_no", "7&mch_new=1"))
 	reread("a link to sign a contract by, whose account is a kind that is not known",
@@ -122,7 +137,7 @@ func unknown() {
 			"timestamp": "1", "contract_display_account": "x&locker_no=1",
 		}),
 		"appid, contract_code, contract_display_account, locker_no, mch_id, notify_url, plan_id, request_serial, timestamp, version")
-	catalogue[len(catalogue)-1].Result = "malformed" // it has no return_code, and is no notice
+	catalogue[len(catalogue)-1].Result = no
 	reread("a link to pay by, whose product is a kind that is not known",
 		fields(map[string]string{
 			"appid": appID, "mch_id": mchID, "nonce_str": "1", "time_stamp": "1415949957", "product_id": "x&result_code=SUCCESS&return_code=SUCCESS&shelf=1",

@@ -78,6 +78,20 @@ func word(text string) string {
 	return text
 }
 
+// isUndone reports whether a notice says that what it is about failed.
+func isUndone(fields wepay.Fields) bool {
+	result := fields.Get("result_code")
+	return result != "" && result != "SUCCESS"
+}
+
+// eventType is the word for a notice, or for its failure.
+func eventType(done string, fields wepay.Fields) string {
+	if done != "" && isUndone(fields) {
+		done = word(done + "_FAIL")
+	}
+	return cmp.Or(done, wepay.UnknownEvent)
+}
+
 // noticeFields are those that any notice may have as well as its own.
 var noticeFields = []string{
 	"appid", "err_code", "err_code_des", "mch_id", "nonce_str", "openid", "result_code", "return_code", "return_msg", "sign", "sign_type",
@@ -141,15 +155,11 @@ func (n *notice) notification(merchant *wepay.Merchant, fields wepay.Fields) (*w
 	if err := n.check(fields); err != nil {
 		return nil, err
 	}
-	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: n.event(fields), Fields: fields}
+	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: eventType(n.event(fields), fields), Fields: fields}
 	unique := n.unique
-	if result := fields.Get("result_code"); result != "" && result != "SUCCESS" {
+	if isUndone(fields) {
 		unique = append(slices.Clone(unique), "result_code", "err_code")
-		if told.EventType != "" {
-			told.EventType = word(told.EventType + "_FAIL")
-		}
 	}
-	told.EventType = cmp.Or(told.EventType, wepay.UnknownEvent)
 	for _, name := range unique {
 		told.ID += name + "\x00" + fields.Get(name) + "\x00" // which no field can hold
 	}

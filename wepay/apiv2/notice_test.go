@@ -40,6 +40,9 @@ func TestNotices(t *testing.T) {
 		"its pause":          {noticed(aContract, map[string]string{"change_type": "PAUSE"}), "ENTRUST.PAUSE", nil},
 		"its odd change":     {noticed(aContract, map[string]string{"change_type": "暂 停"}), wepay.UnknownEvent, nil},
 		"of tomorrow":        {noticed(aLocker, nil), wepay.UnknownEvent, map[string]string{"nonce_str": "2"}},
+		"of its own word":    {noticed(aLocker, map[string]string{"event_type": "TRANSACTION.SUCCESS"}), "UNKNOWN.TRANSACTION.SUCCESS", nil},
+		"of it, not done":    {noticed(aLocker, map[string]string{"event_type": "FOO.BAR", "result_code": "FAIL"}), "UNKNOWN.FOO.BAR_FAIL", nil},
+		"of an odd word":     {noticed(aLocker, map[string]string{"event_type": "暂 停"}), wepay.UnknownEvent, nil},
 		"another of these":   {noticed(aLocker, map[string]string{"locker_no": "8", "return_code": "SUCCESS", "result_code": "SUCCESS"}), wepay.UnknownEvent, map[string]string{"nonce_str": "2"}},
 		"signed once more":   {noticed(aContract, map[string]string{"operate_time": "2026-08-01 10:00:00"}), "ENTRUST.SIGN", nil},
 		"another's contract": {noticed(aContract, map[string]string{"contract_id": "Wx2", "return_code": "SUCCESS", "appid": "wx00112233445566aa", "contract_display_account": "R&D"}), "ENTRUST.SIGN", nil},
@@ -111,6 +114,10 @@ func TestRecipientOfNotice(t *testing.T) {
 		"a contract with an appid":  {noticed(aContract, map[string]string{"appid": "wx1", "sub_mch_id": "2"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109", AppID: "wx1", SubMchID: "2"}},
 		"of no known kind":          {noticed(aLocker, nil), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
 		"an appid by its old name":  {noticed(aContract, map[string]string{"app_id": "wx1"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109", AppID: "wx1"}},
+		"of a kind, refused":        {noticed(aLocker, map[string]string{"total_fee": "1"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
+		"a contract half told":      {noticed(aContract, map[string]string{"change_type": ""}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
+		"a reply without an appid":  {replied(map[string]string{"appid": "", "recall": "N"}), wepay.Recipient{Kind: wepay.OtherEvent, MchID: "1900000109", Account: "1900000109"}},
+		"a payment without one":     {payment(map[string]string{"appid": ""}), wepay.Recipient{MchID: "1900000109", TradeType: "JSAPI"}},
 		"a payment":                 {payment(map[string]string{"appid": "wx1"}), wepay.Recipient{MchID: "1900000109", AppID: "wx1", TradeType: "JSAPI"}},
 		"a refund with a contract":  {noticed(aContract, map[string]string{"req_info": "AAAA"}), wepay.Recipient{MchID: "1900000109"}},
 		"half a contract: no event": {payment(map[string]string{"appid": "wx1", "contract_id": "1"}), wepay.Recipient{MchID: "1900000109", AppID: "wx1", TradeType: "JSAPI"}},
@@ -130,11 +137,18 @@ func TestRecipientOfNotice(t *testing.T) {
 // Only what WeChat documents without a return_code may lack it.
 func TestReturnCodeOfNotices(t *testing.T) {
 	for name, fields := range map[string]wepay.Fields{
-		"a payment without":    payment(map[string]string{"return_code": ""}),
-		"a contract that FAIL": noticed(aContract, map[string]string{"return_code": "FAIL"}),
-		"half a contract":      noticed(aContract, map[string]string{"change_type": ""}),
+		"a payment without":        payment(map[string]string{"return_code": ""}),
+		"a failed payment without": payment(map[string]string{"return_code": "", "result_code": "FAIL"}),
+		"a contract that FAIL":     noticed(aContract, map[string]string{"return_code": "FAIL"}),
+		"half a contract":          noticed(aContract, map[string]string{"change_type": ""}),
+		"a locker with a payment":  noticed(aLocker, map[string]string{"total_fee": "1"}),
+		"a refund without":         noticed(aLocker, map[string]string{"req_info": "AAAA"}),
 	} {
-		if n, err := read(encoded(t, fields, wepay.MD5), key); !errors.Is(err, wepay.ErrMalformed) || n != nil {
+		want := wepay.ErrNotPayment
+		if name == "a contract that FAIL" || name == "a refund without" {
+			want = wepay.ErrMalformed
+		}
+		if n, err := read(encoded(t, fields, wepay.MD5), key); !errors.Is(err, want) || n != nil {
 			t.Errorf("%s: got %v, %v", name, n, err)
 		}
 	}

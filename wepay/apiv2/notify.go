@@ -18,14 +18,15 @@ type Unverified struct {
 // ReadNotification reads the body of a notification. What it is of is told by what
 // it says, as all may be sent to one URL. An element without a value is left out, as
 // it is of the signature. The error wraps wepay.ErrMalformed, also for one with
-// return_code FAIL, which WeChat does not sign and which says nothing; some notices
-// have none.
+// return_code FAIL, which WeChat does not sign and which says nothing. Some notices
+// have none; what else has none is verified and then refused, so that it is known
+// whose it is.
 func ReadNotification(body []byte) (*Unverified, error) {
 	fields, err := Decode("xml", body)
 	if err != nil {
 		return nil, err
 	}
-	if code, found := fields.Lookup("return_code"); code != "SUCCESS" && (found || !isEvent(fields)) {
+	if code, found := fields.Lookup("return_code"); code != "SUCCESS" && (found || fields.Get("req_info") != "") {
 		return nil, fmt.Errorf("%w: return_code is not SUCCESS", wepay.ErrMalformed)
 	}
 	// The signature leaves them out, so that their presence is not authenticated.
@@ -41,7 +42,9 @@ func (u *Unverified) Recipient() wepay.Recipient {
 		SubMchID:  u.fields.Get("sub_mch_id"),
 		TradeType: u.fields.Get("trade_type"),
 	}
-	if isEvent(u.fields) && u.fields.Get("req_info") == "" {
+	// What is no payment either way need not say of which app it is to be refused.
+	anyApp := (r.AppID == "" || r.TradeType == "") && checkPayment(u.fields) != nil
+	if (anyApp || isEvent(u.fields)) && u.fields.Get("req_info") == "" {
 		r.Kind, r.Account, r.AppID, r.TradeType = wepay.OtherEvent, r.MchID, cmp.Or(r.AppID, u.fields.Get("app_id")), ""
 	}
 	return r
@@ -125,6 +128,9 @@ func checkPayment(fields wepay.Fields) error {
 		if fields.Get(name) != "" {
 			return fmt.Errorf("%w: it has %s, which is of a reply", wepay.ErrNotPayment, name)
 		}
+	}
+	if fields.Get("return_code") != "SUCCESS" {
+		return fmt.Errorf("%w: it has no return_code", wepay.ErrNotPayment)
 	}
 	for _, name := range []string{"mch_id", "out_trade_no"} {
 		if fields.Get(name) == "" {

@@ -133,7 +133,7 @@ func TestForgeries(t *testing.T) {
 		{"sign_type NONE with an empty sign", func(s string) string { return within("<sign_type>NONE</sign_type>")(instead("")(s)) }, unsigned},
 
 		{"return_code FAIL", replace("<return_code><![CDATA[SUCCESS]]>", "<return_code><![CDATA[FAIL]]>"), malformed},
-		{"return_code missing", replace("<return_code><![CDATA[SUCCESS]]></return_code>", ""), malformed},
+		{"return_code missing", replace("<return_code><![CDATA[SUCCESS]]></return_code>", ""), wrong},
 		{"return_code in lower case", replace("<return_code><![CDATA[SUCCESS]]>", "<return_code><![CDATA[success]]>"), malformed},
 
 		{"document type", before("<!DOCTYPE xml>"), malformed},

@@ -23,7 +23,7 @@ import (
 //     pass-through.
 //   - Some replies lack one of them. So nothing that a reply known here says may be
 //     there, nor anything of a payment or of another notice but the numbers of the
-//     order: what has that and is none was refused as such.
+//     order and event_type: what has that and is none was refused as such.
 //   - Nothing that a request, a link or client parameters say may be there. That only
 //     WeChat says return_code does not help: the text of a shop's own field, such as
 //     product_id, may be read as one.
@@ -39,7 +39,7 @@ func checkUnknown(fields wepay.Fields) error {
 	unknown := false
 	for _, field := range fields {
 		switch name := field.Name; {
-		case slices.Contains(noticeFields, name) || slices.Contains(orderNumbers, name):
+		case slices.Contains(noticeFields, name) || slices.Contains(orderNumbers, name) || name == ownWord:
 		case isOfReply(name):
 			return fmt.Errorf("%w: it has %s, which is of a reply", wepay.ErrNotPayment, name)
 		case isDocumented(name) || slices.ContainsFunc(notices, func(n notice) bool { return n.has(name) }):
@@ -58,6 +58,9 @@ func checkUnknown(fields wepay.Fields) error {
 
 // replyHead are the fields that every signed reply begins with.
 var replyHead = []string{"nonce_str", "result_code", "return_code", "return_msg"}
+
+// ownWord is what a notice says its kind by; no reply, request or link has it.
+const ownWord = "event_type"
 
 // orderNumbers are those that any notification may name an order by.
 var orderNumbers = []string{"out_trade_no", "transaction_id"}
@@ -110,6 +113,9 @@ func unknownNotice(merchant *wepay.Merchant, fields wepay.Fields) (*wepay.Notifi
 		return nil, err
 	}
 	told := &wepay.Notification{Kind: wepay.OtherEvent, Merchant: merchant, EventType: wepay.UnknownEvent, Fields: fields}
+	if own := fields.Get(ownWord); own != "" { // which may be the word for something that is known
+		told.EventType = eventType(word(wepay.UnknownEvent+"."+own), fields)
+	}
 	for _, field := range fields {
 		if field.Name != "nonce_str" && field.Name != "sign" { // which may differ when it is sent again
 			told.ID += field.Name + "\x00" + field.Value + "\x00"
