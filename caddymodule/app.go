@@ -196,7 +196,7 @@ func liveApp() (*App, error) {
 // UnmarshalJSON reads the app as MerchantConfig.UnmarshalJSON does a merchant.
 func (a *App) UnmarshalJSON(text []byte) error {
 	type plain App
-	return strictjson.Unmarshal(text, (*plain)(a), strictjson.RejectUnknownMembers(true))
+	return strictjson.Unmarshal(text, (*plain)(a), strictConfig)
 }
 
 // Start opens the store and hands over what waits in it, and begins to keep

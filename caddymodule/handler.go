@@ -54,7 +54,7 @@ type Handler struct {
 // UnmarshalJSON reads the directive as MerchantConfig.UnmarshalJSON does a merchant.
 func (h *Handler) UnmarshalJSON(text []byte) error {
 	type plain Handler
-	return strictjson.Unmarshal(text, (*plain)(h), strictjson.RejectUnknownMembers(true))
+	return strictjson.Unmarshal(text, (*plain)(h), strictConfig)
 }
 
 const defaultPathPrefix = "/apis/v1/wepay"

@@ -21,6 +21,9 @@ func TestJSONMembers(t *testing.T) {
 		"a merchant's, twice":     {app + shop + `,"cb_notify_url":"http://events/"}]}`, site + "}", "cb_notify_url"},
 		"a merchant's, no text":   {app + strings.Replace(shop, `"`+testKey+`"`, "12345678901234567890123456789012", 1) + `}]}`, site + "}", "partner_key"},
 		"a merchant's, an object": {app + strings.Replace(shop, `"`+testKey+`"`, `{"`+testKey+`":"`+testKey+`"}`, 1) + `}]}`, site + "}", "partner_key"},
+		"a merchant's, no time":   {app + shop + `,"close_after":"` + testKey + `"}]}`, site + "}", "close_after"},
+		"the app's, no time":      {`{"call_timeout":"` + testKey + `","merchants":[` + shop + `}]}`, site + "}", "call_timeout"},
+		"deep in it, no time":     {`{"deliver":{"retry":["1s","` + testKey + `"]},"merchants":[` + shop + `}]}`, site + "}", "retry"},
 		"the app's":               {`{"Call_Timeout":"3s","merchants":[` + shop + `}]}`, site + "}", "Call_Timeout"},
 		"the directive's":         {app + shop + `}]}`, site + `,"Merchants":["shop"]}`, "Merchants"},
 		"the directive's, odd":    {app + shop + `}]}`, strings.Replace(site, `["`+testToken+`"]`, `[["`+testToken+`"]]`, 1) + "}", "token"},
@@ -35,6 +38,9 @@ func TestJSONMembers(t *testing.T) {
 			}
 			if err == nil {
 				return
+			}
+			if strings.Contains(err.Error(), "parsing") {
+				t.Errorf("the error shows a part of a time: %v", err)
 			}
 			for _, secret := range []string{testKey, testToken, "1234567890123456"} {
 				if strings.Contains(err.Error(), secret) {

@@ -280,7 +280,7 @@ func (values *oneOrMore) UnmarshalJSON(data []byte) error {
 // encoding/json takes them in any case, and of two the last.
 func (c *MerchantConfig) UnmarshalJSON(text []byte) error {
 	type plain MerchantConfig
-	return strictjson.Unmarshal(text, (*plain)(c), strictjson.RejectUnknownMembers(true))
+	return strictjson.Unmarshal(text, (*plain)(c), strictConfig)
 }
 
 // directive is a directive with one value.

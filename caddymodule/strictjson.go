@@ -6,7 +6,21 @@ import (
 	"io"
 	"unicode/utf8"
 
+	"github.com/caddyserver/caddy/v2"
+	strictjson "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+)
+
+// strictConfig refuses members that are not documented, and times that are none without
+// a part of what stands there, which may be a secret.
+var strictConfig = strictjson.JoinOptions(
+	strictjson.RejectUnknownMembers(true),
+	strictjson.WithUnmarshalers(strictjson.UnmarshalFunc(func(text []byte, into *caddy.Duration) error {
+		if into.UnmarshalJSON(text) != nil {
+			return errors.New("must be a time such as 5m (not shown here, as it does not look like one)")
+		}
+		return nil
+	})),
 )
 
 // newMemberReader reads JSON for eachMember, which sees itself to what the
