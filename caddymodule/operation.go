@@ -70,6 +70,9 @@ func (h *Handler) operate(w http.ResponseWriter, r *http.Request, op wepay.Opera
 			return o, nil, err
 		}
 	}
+	if err := route.checkSpelling(request.values); err != nil {
+		return o, nil, err
+	}
 	if o.merchant, err = h.merchants.Select(request.selector); err != nil {
 		return o, nil, err
 	}
@@ -139,6 +142,26 @@ func refuseAccess(w http.ResponseWriter, err error) error {
 		status = http.StatusTooEarly
 	}
 	return statusError{status, codeUnauthorized, err}
+}
+
+// checkSpelling refuses names that are almost one of ours, or of what the route takes.
+func (route route) checkSpelling(values map[string]string) error {
+	known := slices.Concat(selectorNames, []string{"native"}, slices.Collect(maps.Keys(route.names)))
+	switch {
+	case route.bill:
+		known = append(known, "format")
+	case route.path:
+		known = append(known, passedNames...)
+	}
+	for _, rule := range route.only {
+		known = append(known, rule.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := checkSpelling(name, known...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fields gives WeChat's names to what a request says.

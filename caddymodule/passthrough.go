@@ -154,6 +154,11 @@ func splitQuery(query string) (q passQuery, err error) {
 		escaped, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(escaped)
 		place := ours[name]
+		if err == nil {
+			if err := checkSpelling(name, append(slices.Concat(selectorNames, passedNames), "decrypt")...); err != nil {
+				return q, err
+			}
+		}
 		if err != nil || place == nil {
 			theirs = append(theirs, pair)
 			continue

@@ -93,17 +93,32 @@ func readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name := range values {
-		// Among what an order has besides it would be left out, and the first merchant asked.
-		if name != "merchant" && strings.EqualFold(name, "merchant") {
-			return nil, &wepay.FieldError{Field: name, Reason: "is written merchant"}
-		}
-	}
 	req := &request{values: values, structured: structured}
 	req.selector = wepay.Selector{
 		Name: req.take("merchant"), MchID: req.take("mchId"), AppID: req.take("appId"), Env: wepay.Env(req.take("env")),
 	}
 	return req, nil
+}
+
+// selectorNames are what a request says which merchant it means by.
+var selectorNames = []string{"merchant", "mchId", "appId", "env"}
+
+// passedNames are WeChat's own, which a call that is passed on may have.
+var passedNames = []string{"appid", "mchid"}
+
+// checkSpelling refuses a name that differs from a known one by case or blanks alone:
+// it would be left out, and something else asked for than was meant.
+func checkSpelling(name string, known ...string) error {
+	if slices.Contains(known, name) {
+		return nil
+	}
+	plain := strings.Join(strings.Fields(name), "")
+	for _, right := range known {
+		if strings.EqualFold(plain, right) {
+			return &wepay.FieldError{Field: name, Reason: "is written " + right}
+		}
+	}
+	return nil
 }
 
 // readAsked is readBody of a request for an operation.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/windsome/caddy-wepay/wepay"
+	"github.com/windsome/caddy-wepay/wepay/apiv2"
 )
 
 // deadlines is an answer whose connection remembers by when it is to be read.
@@ -57,5 +58,44 @@ func TestReadBodyInTime(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A name that is one of ours but for case or blanks is refused with the right one, and
+// not left out.
+func TestSpelling(t *testing.T) {
+	for _, test := range []struct {
+		op          wepay.Operation
+		name, right string // "": it is left to the rules
+	}{
+		{wepay.PlaceOrder, "Attach", "attach"},
+		{wepay.PlaceOrder, "Time_Expire", "time_expire"},
+		{wepay.PlaceOrder, "ID", "id"},
+		{wepay.PlaceOrder, "Fee", "fee"},
+		{wepay.PlaceOrder, "merchant ", "merchant"},
+		{wepay.PlaceOrder, "\u00a0merchant", "merchant"},
+		{wepay.PlaceOrder, "MERCHANT", "merchant"},
+		{wepay.PlaceOrder, "Env ", "env"},
+		{wepay.PlaceOrder, "appid", "appId"},
+		{wepay.PlaceOrder, "mchid", "mchId"},
+		{wepay.PlaceOrder, "Native", "native"},
+		{wepay.PlaceOrder, "attach", ""},
+		{wepay.PlaceOrder, "appId", ""},
+		{wepay.PlaceOrder, "of_the_shop", ""},
+		{wepay.Refund, "mchID", "mchId"},
+		{wepay.DownloadBill, "Format", "format"},
+		{orderState, "Merchant", "merchant"},
+		{apiv2.Pass, "Env", "env"},
+		{apiv2.Pass, "merchant\n", "merchant"},
+		{apiv2.Pass, "appid", ""},
+		{apiv2.Pass, "mchid", ""},
+		{apiv2.Pass, "ID", ""},
+	} {
+		route, _ := routeOf(test.op)
+		err := route.checkSpelling(map[string]string{test.name: "x"})
+		var field *wepay.FieldError
+		if errors.As(err, &field) != (test.right != "") || field != nil && (field.Field != test.name || field.Reason != "is written "+test.right) {
+			t.Errorf("%s, %q: got %v, want %q", test.op, test.name, err, test.right)
+		}
 	}
 }
