@@ -358,7 +358,7 @@ func TestOutcomeWithoutNotification(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", outcome, taken, err)
 		}
 		o := b.get(store.Transfer, "a")
-		if o.State != want || o.Due.IsZero() != (outcome != wepay.Pending) || (o.Paid.IsZero()) != (outcome != wepay.Succeeded) || outcome == wepay.Failed && o.Reason != "WORD: text" {
+		if o.State != want || o.Due.IsZero() != (outcome != wepay.Pending) || o.Paid.IsZero() != (outcome != wepay.Succeeded) || outcome == wepay.Failed && o.Reason != "WORD: text" {
 			t.Errorf("%s: got %+v", outcome, o)
 		}
 	}

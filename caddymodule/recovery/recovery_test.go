@@ -1,6 +1,7 @@
 package recovery_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -359,4 +360,26 @@ func TestPaymentByCode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// No more orders are claimed than there are workers to ask about: another server may
+// have the rest, and a claim ends after the question does.
+func TestClaimsAreAskedAbout(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		s.weChat.hangs = true
+		for n := range 40 {
+			s.order(fmt.Sprintf("order-%d", n), 100)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		claimed := 0
+		for n := range 40 {
+			if s.get(store.Ordered, fmt.Sprintf("order-%d", n)).Due.After(time.Now()) {
+				claimed++
+			}
+		}
+		if claimed != 16 || s.weChat.asked != 16 {
+			t.Errorf("%d are claimed, and WeChat was asked %d times", claimed, s.weChat.asked)
+		}
+	})
 }
