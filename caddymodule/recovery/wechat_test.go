@@ -37,6 +37,13 @@ type wanted struct {
 	at         time.Time
 }
 
+// questions returns how often it was asked.
+func (w *weChat) questions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}
+
 func newWeChat() *weChat {
 	return &weChat{orders: make(map[string]*wanted), refunds: make(map[string]*wanted)}
 }
