@@ -344,3 +344,22 @@ func TestAnswerAfterNotification(t *testing.T) {
 		})
 	}
 }
+
+// An answer that WeChat notifies nobody of, such as to a question about a transfer of
+// API v2, is what the record says, and nobody is told.
+func TestOutcomeWithoutNotification(t *testing.T) {
+	for outcome, want := range map[wepay.OutcomeState]store.OrderState{
+		wepay.Succeeded: store.OrderPaid, wepay.Failed: store.OrderFailed, wepay.Closed: store.OrderClosed, wepay.Pending: store.OrderPlaced,
+	} {
+		b := newBooks(t)
+		b.place(shop, wepay.Transfer, wepay.NewFields(map[string]string{"partner_trade_no": "a", "amount": "1"}), nil, noAnswer)
+		taken, err := b.Learn(t.Context(), shop, b.get(store.Transfer, "a"), &wepay.Outcome{State: outcome, Word: "WORD", Text: "text"}, store.SourceQuery)
+		if err != nil || taken.Event != nil || !taken.Changed {
+			t.Errorf("%s: got %+v, %v", outcome, taken, err)
+		}
+		o := b.get(store.Transfer, "a")
+		if o.State != want || o.Due.IsZero() != (outcome != wepay.Pending) || o.Paid.IsZero() != (outcome != wepay.Succeeded) || outcome == wepay.Failed && o.Reason != "WORD: text" {
+			t.Errorf("%s: got %+v", outcome, o)
+		}
+	}
+}

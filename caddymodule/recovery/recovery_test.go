@@ -1,6 +1,7 @@
 package recovery_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -120,8 +121,8 @@ func TestLostNotification(t *testing.T) {
 			t.Errorf("the late notification is no repeat: %+v", late.Event)
 		}
 		time.Sleep(24 * time.Hour)
-		if s.weChat.asked != 1 {
-			t.Errorf("asked %d times", s.weChat.asked)
+		if s.weChat.questions() != 1 {
+			t.Errorf("asked %d times", s.weChat.questions())
 		}
 	})
 }
@@ -143,8 +144,8 @@ func TestUnpaid(t *testing.T) {
 		} {
 			time.Sleep(step.wait)
 			synctest.Wait()
-			if s.weChat.asked < step.least || s.weChat.asked > step.most {
-				t.Errorf("after %v: asked %d times, want %d to %d", step.wait, s.weChat.asked, step.least, step.most)
+			if s.weChat.questions() < step.least || s.weChat.questions() > step.most {
+				t.Errorf("after %v: asked %d times, want %d to %d", step.wait, s.weChat.questions(), step.least, step.most)
 			}
 		}
 		if o := s.get(store.Ordered, "a"); o.State != store.OrderClosed || o.Ended.IsZero() || !o.Due.IsZero() {
@@ -257,8 +258,8 @@ func TestAway(t *testing.T) {
 				}
 				time.Sleep(59 * time.Minute)
 				synctest.Wait()
-				if s.weChat.asked > 60 || s.weChat.asked < 10 {
-					t.Errorf("asked %d times in an hour", s.weChat.asked)
+				if s.weChat.questions() > 60 || s.weChat.questions() < 10 {
+					t.Errorf("asked %d times in an hour", s.weChat.questions())
 				}
 				errorsLogged := func() int { return s.logged.FilterLevelExact(zapcore.ErrorLevel).Len() }
 				if errorsLogged() > 0 {
@@ -289,8 +290,8 @@ func TestAnswerContradicts(t *testing.T) {
 		s.weChat.pay("a")
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		if o := s.get(store.Ordered, "a"); o.State != store.OrderQuarantined || s.weChat.asked != 1 || !o.Due.IsZero() {
-			t.Errorf("got %+v, asked %d times", o, s.weChat.asked)
+		if o := s.get(store.Ordered, "a"); o.State != store.OrderQuarantined || s.weChat.questions() != 1 || !o.Due.IsZero() {
+			t.Errorf("got %+v, asked %d times", o, s.weChat.questions())
 		}
 		if len(s.service.told) > 0 {
 			t.Errorf("told %v", s.service.told)
@@ -341,7 +342,7 @@ func TestPaymentByCode(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if s.weChat.asked > 0 {
+				if s.weChat.questions() > 0 {
 					t.Error("WeChat is asked about what is still to be answered")
 				}
 				if !killed {
@@ -359,4 +360,26 @@ func TestPaymentByCode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// No more orders are claimed than there are workers to ask about: another server may
+// have the rest, and a claim ends after the question does.
+func TestClaimsAreAskedAbout(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		s.weChat.hangs = true
+		for n := range 40 {
+			s.order(fmt.Sprintf("order-%d", n), 100)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		claimed := 0
+		for n := range 40 {
+			if s.get(store.Ordered, fmt.Sprintf("order-%d", n)).Due.After(time.Now()) {
+				claimed++
+			}
+		}
+		if claimed != 16 || s.weChat.questions() != 16 {
+			t.Errorf("%d are claimed, and WeChat was asked %d times", claimed, s.weChat.questions())
+		}
+	})
 }

@@ -23,6 +23,7 @@ type weChat struct {
 	refunds  map[string]*wanted
 	away     bool
 	limited  bool
+	hangs    bool // it gives no answer at all
 	asked    int
 	closings int
 	onClose  func(*wanted) // what happens in the same moment
@@ -36,6 +37,13 @@ type wanted struct {
 	at         time.Time
 }
 
+// questions returns how often it was asked.
+func (w *weChat) questions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}
+
 func newWeChat() *weChat {
 	return &weChat{orders: make(map[string]*wanted), refunds: make(map[string]*wanted)}
 }
@@ -46,10 +54,16 @@ var (
 )
 
 // Outcome implements [wepay.Asker].
-func (w *weChat) Outcome(_ context.Context, op wepay.Operation, number, _ string) (*wepay.Outcome, error) {
+func (w *weChat) Outcome(ctx context.Context, op wepay.Operation, number, _ string) (*wepay.Outcome, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
+	if w.hangs {
+		w.mu.Unlock()
+		<-ctx.Done()
+		w.mu.Lock()
+		return nil, errAway
+	}
 	switch {
 	case w.away:
 		return nil, errAway
