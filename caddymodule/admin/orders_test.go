@@ -193,4 +193,3 @@ func TestOrdersOfHangingStore(t *testing.T) {
 		})
 	}
 }
-
