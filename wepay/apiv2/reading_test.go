@@ -360,8 +360,17 @@ func TestOrderText(t *testing.T) {
 // it has one reading.
 func TestOddForms(t *testing.T) {
 	for _, changes := range []map[string]string{
-		{"time_end": "2020-01-01 10:00:00"}, {"time_end": "2020-01-01T10:00:00+0800"}, {"bank_type": "招商银行 DEBIT"}, {"openid": "oUpF８"}, {"is_subscribe": "?"},
-		{"cash_fee": "12.00"}, {"cash_fee": "1,00"}, {"coupon_fee": "-1"}, {"coupon_fee_0": "x"}, {"coupon_count": "?"}, {"settlement_total_fee": "1.5"},
+		{"time_end": "2020-01-01 10:00:00"},
+		{"time_end": "2020-01-01T10:00:00+0800"},
+		{"bank_type": "招商银行 DEBIT"},
+		{"openid": "oUpF８"},
+		{"is_subscribe": "?"},
+		{"cash_fee": "12.00"},
+		{"cash_fee": "1,00"},
+		{"coupon_fee": "-1"},
+		{"coupon_fee_0": "x"},
+		{"coupon_count": "?"},
+		{"settlement_total_fee": "1.5"},
 	} {
 		if n, err := read(encoded(t, payment(changes), wepay.MD5), key); err != nil || n == nil {
 			t.Errorf("%v: got %v", changes, err)
