@@ -204,6 +204,7 @@ func TestEventIDsOfV3(t *testing.T) {
 		{Kind: wepay.OtherEvent, Merchant: m, EventType: "COMPLAINT.CREATE", ID: "2"},
 		{Kind: wepay.OtherEvent, Merchant: m, EventType: "COMPLAINT.STATE_CHANGE", ID: "1"},
 		changed("order_id", "9"), changed("event_type", "PROFITSHARING.RETURN"), changed("receiver_account", "9"), changed("receiver_amount", "9"), changed("success_time", "9"),
+		changed("summary", "分账回退"), changed("receiver_description", "9"), changed("out_return_no", "9"), changed("return_no", "9"), changed("return_id", "9"),
 	}
 	seen := make(map[string]int)
 	for i, event := range events {
@@ -213,7 +214,7 @@ func TestEventIDsOfV3(t *testing.T) {
 		}
 		seen[id] = i
 		again := &wepay.Notification{Kind: event.Kind, Merchant: event.Merchant, EventType: event.EventType, ID: event.ID, Fields: event.Fields.Clone()}
-		again.Fields.Set("summary", "told again")
+		again.Fields.Set("told", "again")
 		if again.EventID() != id {
 			t.Errorf("%d has another ID when it is told again", i)
 		}
