@@ -43,9 +43,12 @@ func askOrderState(ctx context.Context, h *Handler, o operation) (any, error) {
 		if story.order.Operation == "" {
 			return &wepay.FieldError{Field: "fresh", Reason: "the order was not placed here, so that WeChat is asked with order_query"}
 		}
-		if _, err = live.asking.Ask(ctx, story.order); err == nil {
-			story, err = live.storyOf(ctx, o)
+		for _, asked := range append([]*store.Order{story.order}, story.open...) {
+			if _, err := live.asking.Ask(ctx, asked); err != nil {
+				return err
+			}
 		}
+		story, err = live.storyOf(ctx, o)
 		return err
 	})
 	return story, err
@@ -99,6 +102,7 @@ type stateAnswer struct {
 	Refunds       []refundAnswer   `json:"refunds"`
 	Events        []eventAnswer    `json:"events"`
 	order         *store.Order
+	open          []*store.Order // its refunds that have not ended
 }
 
 type refundAnswer struct {
@@ -133,9 +137,19 @@ func newStateAnswer(story *recovery.Story) *stateAnswer {
 		Refunds: []refundAnswer{}, Events: []eventAnswer{}, order: o,
 	}
 	for _, r := range story.Refunds {
-		answer.Refunds = append(answer.Refunds, refundAnswer{
-			OutRefundNo: r.Number, RefundID: r.TransactionID, RefundFee: r.Amount, State: r.State, Placed: beijing(r.Placed), Refunded: beijing(r.Paid), Reason: r.Reason,
-		})
+		switch r.State {
+		case store.OrderPlaced, store.OrderUnknown, store.OrderRefunding, store.OrderAbnormal:
+			if r.Operation != "" {
+				answer.open = append(answer.open, r)
+			}
+		}
+		refund := refundAnswer{
+			OutRefundNo: r.Number, RefundID: r.TransactionID, RefundFee: r.Amount, State: r.State, Placed: beijing(r.Placed), Reason: r.Reason,
+		}
+		if r.State == store.OrderRefunded {
+			refund.Refunded = beijing(r.Paid)
+		}
+		answer.Refunds = append(answer.Refunds, refund)
 	}
 	for _, e := range story.Events {
 		answer.Events = append(answer.Events, eventAnswer{

@@ -98,6 +98,9 @@ func (l *Ledger) refused(r *Recording, refusal *wepay.Error) func(*store.Order) 
 // end has an order be in its last state.
 func (l *Ledger) end(o *store.Order, state store.OrderState, source store.Source) {
 	o.State, o.Source, o.Ended, o.Due = state, source, l.Now(), time.Time{}
+	if state == store.OrderAbnormal && l.Schedule != nil && !over(o, o.Ended) {
+		o.Due = o.Ended.Add(longestWait) // until a person has settled it
+	}
 	if state != store.OrderFailed && state != store.OrderQuarantined {
 		o.Reason = ""
 	}

@@ -26,7 +26,7 @@ func (l *Ledger) Learn(ctx context.Context, m *wepay.Merchant, asked *store.Orde
 			return err
 		}
 		o.Asked, o.LastAsked = o.Asked+1, l.Now()
-		if n := out.Notification; n != nil && !(settled(o) && out.State != wepay.Abnormal && o.EventID != "") {
+		if n := out.Notification; n != nil && !(settled(o) && o.State != store.OrderAbnormal && o.EventID != "") {
 			if err := tx.SetOrder(o); err != nil {
 				return err
 			}
@@ -68,8 +68,10 @@ func (l *Ledger) takeAnswer(tx store.Tx, m *wepay.Merchant, o *store.Order, n *w
 	if err != nil || taken.Changed || taken.Order == nil {
 		return taken, err
 	}
-	// WeChat says nothing new: it is not asked again.
-	taken.Order.Due = time.Time{}
+	// WeChat says nothing new: it is not asked again, unless a person is to do something.
+	if taken.Order.State != store.OrderAbnormal {
+		taken.Order.Due = time.Time{}
+	}
 	return taken, set(tx, taken.Order, l.Now())
 }
 
@@ -114,8 +116,15 @@ func (l *Ledger) missing(o *store.Order, source store.Source) {
 		l.Schedule.postpone(o, now)
 		return
 	}
+	before := o.Reason
 	l.end(o, store.OrderFailed, source)
-	o.Reason = cmp.Or(o.Reason, "WeChat Pay has no such number")
+	const missing = "WeChat Pay has no such number"
+	if before != "" && before != missing {
+		o.Reason = missing + "; its call: " + before
+		o.Reason = o.Reason[:min(len(o.Reason), mostOfReason)]
+	} else {
+		o.Reason = missing
+	}
 }
 
 // pending is for an order that has not ended at WeChat.
@@ -134,7 +143,9 @@ func (l *Ledger) pending(o *store.Order, out *wepay.Outcome, source store.Source
 	case o.State != store.OrderUnknown || hasOneAmount(o, out.Fields):
 		o.State = store.OrderPlaced
 	}
-	o.Ended = time.Time{}
+	if o.Ended = (time.Time{}); o.State != store.OrderUnknown {
+		o.Reason = ""
+	}
 	l.Schedule.postpone(o, now)
 }
 

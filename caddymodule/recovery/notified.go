@@ -180,6 +180,8 @@ func (l *Ledger) learn(o *store.Order, n *wepay.Notification, e *store.Event) bo
 		}
 		l.end(o, store.OrderQuarantined, e.Source)
 		o.Reason = e.Reason
+	case n.Kind == wepay.Refunded && n.Fields.Get("refund_status") == "CHANGE" && (o.State == store.OrderRefunded || o.State == store.OrderClosed):
+		return false // what came later is known already
 	case n.Kind == wepay.Refunded:
 		l.end(o, refundStates[n.Fields.Get("refund_status")], e.Source)
 		o.TransactionID = cmp.Or(n.Fields.Get("refund_id"), o.TransactionID)

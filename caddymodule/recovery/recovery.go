@@ -197,11 +197,15 @@ func (r *Recovery) resolve(o *store.Order, pace *pace) {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, questionTime)
 	defer cancel()
-	if err := pace.wait(ctx); err != nil {
-		return // it is due again soon
+	err := pace.wait(ctx)
+	if err == nil {
+		_, err = r.Ask(ctx, o)
 	}
-	_, err := r.Ask(ctx, o)
-	if err == nil || r.ctx.Err() != nil {
+	switch {
+	case err == nil:
+		return
+	case r.ctx.Err() != nil:
+		r.giveBack(o)
 		return
 	}
 	level := zap.DebugLevel
@@ -212,6 +216,24 @@ func (r *Recovery) resolve(o *store.Order, pace *pace) {
 	r.Logger.Log(level, "asking about an order failed, and is tried again", append(fields(o), zap.Error(err))...)
 	if err := r.postpone(ctx, o); err != nil && r.ctx.Err() == nil {
 		r.Logger.Warn("an order is asked about again sooner than it should", append(fields(o), zap.Error(err))...)
+	}
+}
+
+// giveBackTime is how long the store may take to hear that an order is not asked about
+// after all.
+const giveBackTime = time.Second
+
+// giveBack leaves an order to the next recovery at once, as this one stops.
+func (r *Recovery) giveBack(o *store.Order) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveBackTime)
+	defer cancel()
+	err := r.Ledger.update(ctx, o, func(now *store.Order) {
+		if now.Due.Equal(o.Due) {
+			now.Due = r.Ledger.Now()
+		}
+	})
+	if err != nil {
+		r.Logger.Debug("an order is asked about once its claim has ended", append(fields(o), zap.Error(err))...)
 	}
 }
 

@@ -383,3 +383,56 @@ func TestClaimsAreAskedAbout(t *testing.T) {
 		}
 	})
 }
+
+// A refund that needs a person is asked about until that person has settled it, and
+// what is notified late of it changes nothing then.
+func TestAbnormalRefund(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		s.order("a", 100)
+		s.weChat.pay("a")
+		time.Sleep(time.Minute)
+		request := wepay.NewFields(map[string]string{"out_refund_no": "r", "out_trade_no": "a", "refund_fee": "100", "total_fee": "100"})
+		s.place(shop, wepay.Refund, request, wepay.Fields{{Name: "refund_id", Value: "50r"}}, nil)
+		refund := &wanted{number: "r", of: "a", fen: 100, state: "CHANGE", at: time.Now()}
+		s.weChat.mu.Lock()
+		s.weChat.refunds["r"] = refund
+		late := s.weChat.refundNotification(refund)
+		s.weChat.mu.Unlock()
+		time.Sleep(25 * time.Hour)
+		synctest.Wait()
+		if o := s.get(store.Refund, "r"); o.State != store.OrderAbnormal || o.Due.IsZero() {
+			t.Errorf("got %+v", o)
+		}
+		s.weChat.mu.Lock()
+		refund.state = "SUCCESS"
+		s.weChat.mu.Unlock()
+		time.Sleep(8 * time.Hour)
+		synctest.Wait()
+		s.notify(late)
+		if o := s.get(store.Refund, "r"); o.State != store.OrderRefunded || !o.Due.IsZero() {
+			t.Errorf("got %+v", o)
+		}
+		if o := s.get(store.Ordered, "a"); o.State != store.OrderRefunded || o.Refunded != 100 {
+			t.Errorf("got %+v", o)
+		}
+	})
+}
+
+// What is being asked about as the recovery stops is left to the next at once.
+func TestGivenBack(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		s.weChat.mu.Lock()
+		s.weChat.hangs = true
+		s.weChat.mu.Unlock()
+		s.order("a", 100)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if o := s.get(store.Ordered, "a"); !o.Due.After(time.Now()) {
+			t.Fatalf("it is not being asked about: %+v", o)
+		}
+		s.recovery.Stop()
+		if o := s.get(store.Ordered, "a"); o.Due.After(time.Now()) {
+			t.Errorf("got %+v", o)
+		}
+	})
+}
