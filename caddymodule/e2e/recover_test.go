@@ -333,3 +333,20 @@ func TestWholeRefund(t *testing.T) {
 		})
 	}
 }
+
+// An order that a caller closes is known as closed soon, whenever it is due.
+func TestClosingIsFollowed(t *testing.T) {
+	for _, kind := range []string{"API v2", "API v3"} {
+		t.Run(kind, func(t *testing.T) {
+			env, shop := newEnvironment(t), newFollower(kind)
+			l := env.followed(stall{shop, nil})
+			l.options = strings.Replace(l.options, "schedule 1s 1s 2s", "schedule 1h", 1)
+			env.serve(l)
+			env.get("get_pay_request_params", shop.order3("order-1"))
+			env.done("close_order", map[string]any{"out_trade_no": "order-1"})
+			if s := env.awaitState("order-1", "closed"); s.Source != "query" || s.NextAsked != "" || s.Asked != 1 {
+				t.Errorf("got %+v", s)
+			}
+		})
+	}
+}
