@@ -18,7 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
@@ -57,13 +56,14 @@ func (c *client) root() *cobra.Command {
 Shows how many events the store of the running server has, by merchant and
 state. The commands below look into it, and hand over again or drop events. They
 ask the server's admin endpoint.`, cobra.NoArgs, func([]string) error { return c.counts() })
-	c.serverFlags(cmd.PersistentFlags(), cmd)
+	c.serverFlags(cmd)
 	cmd.AddCommand(c.listCommand(), c.showCommand(), c.replayCommand(), c.dropCommand(), c.exportCommand(), c.importCommand())
 	return cmd
 }
 
-// serverFlags adds the flags that say what is asked.
-func (c *client) serverFlags(flags *pflag.FlagSet, cmd *cobra.Command) {
+// serverFlags adds the flags that say what is asked, to a command and those below it.
+func (c *client) serverFlags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.address, "address", "", "Address of the server's admin endpoint (default: that of the config, else localhost:2019)")
 	flags.StringVarP(&c.config, "config", "c", "", "Config file of the server, to find its admin endpoint")
 	flags.StringVarP(&c.adapter, "adapter", "a", "", "Adapter of the config file")

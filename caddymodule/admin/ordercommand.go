@@ -47,7 +47,7 @@ many there are. It asks the server's admin endpoint.`,
 			}
 			return c.tell(args[0], uri)
 		})
-	c.serverFlags(cmd.Flags(), cmd)
+	c.serverFlags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Merchant, "merchant", "", "List the orders of this merchant alone")
 	flags.StringVar((*string)(&filter.Kind), "kind", "", "List orders of this kind alone: "+oneOf(store.OrderKinds()))

@@ -39,7 +39,7 @@ and never told, and shows the report. With --stored it shows the report that was
 made before, with --bill it compares a bill from a file, text or gzip, and hands
 nothing over. It asks the server's admin endpoint; with --bill and --path it reads
 the SQLite file of a server that is stopped.`, cobra.NoArgs, func([]string) error { return r.run() })
-	c.serverFlags(cmd.Flags(), cmd)
+	c.serverFlags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&r.date, "date", "", "The day of the bill in Beijing, such as 2026-11-29")
 	flags.StringVar(&r.merchant, "merchant", "", "The merchant's name in the config, or its mch_id; with --path all names that share the account, with commas between them")
