@@ -184,7 +184,7 @@ func TestOperationsOfOneAPI(t *testing.T) {
 }
 
 // A refusal that WeChat did not sign says what it says, whatever its shape, and
-// that nobody signed it; nothing is concluded from it.
+// that nobody signed it; nothing is concluded from it where something is changed.
 func TestUnsignedRefusal(t *testing.T) {
 	env, shop := newV3Shop(t, "")
 	env.declines("order_query", map[string]any{"out_trade_no": "order-1"}, "ORDERNOTEXIST", "AGAIN") // has the certificates fetched
@@ -194,8 +194,8 @@ func TestUnsignedRefusal(t *testing.T) {
 			verdict string
 		}{
 			"get_pay_request_params": {shop.order3("order-1"), "QUERY"},
-			"order_query":            {map[string]any{"out_trade_no": "order-1"}, "AGAIN"},
-			"download_bill":          {map[string]any{"bill_date": "20260101"}, "AGAIN"},
+			"order_query":            {map[string]any{"out_trade_no": "order-1"}, "FIX"},
+			"download_bill":          {map[string]any{"bill_date": "20260101"}, "FIX"},
 		} {
 			env.wechat.Misbehave("", wepaytest.Fault{Kind: wepaytest.Failed, Status: 403, Code: "NO_AUTH", Message: "商户无权限", Detail: detail})
 			a := env.ask(route, test.request)

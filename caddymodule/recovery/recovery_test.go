@@ -156,7 +156,8 @@ func TestUnpaid(t *testing.T) {
 		if taken := s.notify(paidNotification(s.weChat.orders["a"])); taken.Order.State != store.OrderPaid {
 			t.Errorf("got %+v", taken.Order)
 		}
-		if len(s.service.told) > 1 {
+		synctest.Wait()
+		if len(s.service.told) != 1 {
 			t.Errorf("told %v", s.service.told)
 		}
 	})
