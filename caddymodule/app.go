@@ -1,4 +1,4 @@
-// Package caddymodule ends WeChat Pay (微信支付) inside a Caddy web server: the
+// Package caddymodule handles WeChat Pay (微信支付) inside a Caddy web server: the
 // app "wepay" holds the merchants, the handler "http.handlers.wepay" offers
 // their operations to the site's own services and takes WeChat's
 // notifications. Package wepay has what is WeChat's; here is what is Caddy's.

@@ -78,7 +78,7 @@ func (h *Handler) logRefused(merchant string, o outcome, verified bool, err erro
 }
 
 // logTaken is quiet, unless the order service misses something that WeChat may
-// have wanted it to know, or somebody waits for WeChat's test.
+// have wanted it to know, or the operator waits for WeChat's test.
 func (h *Handler) logTaken(n *wepay.Notification) {
 	level, more := zap.DebugLevel, zap.Skip()
 	switch {

@@ -50,7 +50,7 @@ var outcomes = []struct {
 	{wepay.ErrAPIv3Key, outcome{"apiv3_key", http.StatusInternalServerError}},
 	{wepay.ErrAmbiguous, outcome{"ambiguous", http.StatusBadRequest}},
 	{wepay.ErrNotPayment, outcome{"not_a_payment", http.StatusBadRequest}},
-	{wepay.ErrUnreadable, outcome{"unreadable", http.StatusBadRequest}}, // WeChat's, so that somebody has to look
+	{wepay.ErrUnreadable, outcome{"unreadable", http.StatusBadRequest}}, // WeChat's, so that the operator has to look
 	{wepay.ErrMalformed, outcome{"malformed", http.StatusBadRequest}},
 	{delivery.ErrNoURL, outcome{"no_cb_notify_url", http.StatusInternalServerError}},
 	{delivery.ErrNoEventURL, outcome{"no_cb_event_url", http.StatusInternalServerError}},

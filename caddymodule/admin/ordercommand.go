@@ -39,7 +39,7 @@ many there are. It asks the server's admin endpoint.`,
 			case len(args) == 0:
 				return c.listOrders(filter, asJSON)
 			case filter != (store.OrderFilter{}):
-				return errors.New("a number is told of whosever it is: leave --merchant, --kind and --state out")
+				return errors.New("a number is looked up among all merchants: leave out --merchant, --kind and --state")
 			}
 			uri := "?" + url.Values{"number": args}.Encode()
 			if asJSON {

@@ -50,7 +50,7 @@ BEIJING TIME         OF       WHAT     DETAILS
 		{"unknown", "order-3", "", `order: asking the server at ADDRESS: number "order-3": the store has no order`},
 		{"unknown as JSON", "order-3 --json", "", "ask WeChat Pay by the route order_query"},
 		{"two numbers", "order-1 order-2", "", "accepts at most 1 arg"},
-		{"a number and a state", "order-1 --state paid", "", "leave --merchant, --kind and --state out"},
+		{"a number and a state", "order-1 --state paid", "", "leave out --merchant, --kind and --state"},
 		{"counts", "", "mini      order   placed           1\n", ""},
 		{"list", "--state unknown", "order-2  shop      order  unknown  1200 fen  2026-11-30 12:00:00  -      0      -           SYSTEMERROR: 系统超时\n", ""},
 		{"list as JSON", "--merchant mini --json", `"sub_mch_id":"1900000999"`, ""},

@@ -197,7 +197,7 @@ func refunded(order *store.Order, refunds []*store.Order, now time.Time) bool {
 	if order.State == state && order.Refunded == sum {
 		return false
 	}
-	// As long as nobody was told of the payment WeChat is asked about it.
+	// WeChat is asked about the payment until it has been handed over.
 	order.State, order.Refunded = state, sum
 	if order.Ended.IsZero() {
 		order.Ended = now

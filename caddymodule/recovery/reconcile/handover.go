@@ -40,7 +40,7 @@ type result struct {
 	taken   recovery.Taken
 }
 
-// handOver has WeChat asked about trades that nobody was told of.
+// handOver has WeChat asked about trades that were not handed over.
 func (m *matching) handOver(ctx context.Context, unheard []*trade, record func(*trade) *store.Order) (map[*trade]result, error) {
 	results := make([]result, len(unheard))
 	var asking errgroup.Group

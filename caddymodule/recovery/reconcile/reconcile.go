@@ -1,5 +1,5 @@
 // Package reconcile holds WeChat's bill of each day against what was placed and handed
-// over here. What was paid and nobody was told of is handed over; everything else that
+// over here. What was paid and not handed over is handed over now; everything else that
 // differs is reported.
 package reconcile
 

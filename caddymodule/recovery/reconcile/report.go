@@ -104,7 +104,7 @@ func FindingKinds() []FindingKind {
 	return []FindingKind{PaidNotHandedOver, HandedOverNotInBill, AmountDiffers, RefundNotHandedOver, RefundNotInBill, RefundAmountDiffers}
 }
 
-// Outcome is what came of handing over what the bill has and nobody was told of.
+// Outcome is what came of handing over what the bill has and the order service had not.
 type Outcome string
 
 // The outcomes.

@@ -93,7 +93,7 @@ var words = map[string]map[Language]string{
 	},
 	"todo.recorded": {
 		Chinese: "没有订单服务接收这类通知：请用 order_state 查询并自行入账。",
-		English: "No order service is told of such a thing: read it with order_state, and book it.",
+		English: "This is not handed over to an order service: read it with order_state, and book it.",
 	},
 	"todo.quarantined": {
 		Chinese: "通知与订单矛盾，没有送达。用 caddy wepay events show 查看原因，核对后可用 caddy wepay events replay 送达；不该收的钱请退款。",
