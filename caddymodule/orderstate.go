@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/windsome/caddy-wepay/caddymodule/recovery"
@@ -27,7 +28,7 @@ var errNoStore = errors.New("this needs a store: see the option store of the glo
 // asked.
 func askOrderState(ctx context.Context, h *Handler, o operation) (any, error) {
 	if h.app.store == nil {
-		return nil, &wepay.MerchantError{Merchant: o.merchant.Name, Err: errors.Join(wepay.ErrNotAble, errNoStore)}
+		return nil, &wepay.MerchantError{Merchant: o.merchant.Name, Err: fmt.Errorf("%w: %w", wepay.ErrNotAble, errNoStore)}
 	}
 	if err := orderStateRules.Check(o.fields); err != nil {
 		return nil, err
