@@ -56,7 +56,7 @@ func (r *Recovery) AskForBill(ctx context.Context, o *store.Order) (Taken, error
 // adopt records an order that was not placed here.
 func (l *Ledger) adopt(ctx context.Context, o *store.Order) error {
 	return l.Store.Transact(ctx, func(tx store.Tx) error {
-		if was, err := find(tx, o); err != nil || was != nil {
+		if was, err := store.FindOrder(tx, o.Key()); err != nil || was != nil {
 			return err
 		}
 		return tx.SetOrder(o)

@@ -21,7 +21,7 @@ func (l *Ledger) Learn(ctx context.Context, m *wepay.Merchant, asked *store.Orde
 		if err := lock(tx, asked.Kind, cmp.Or(asked.OutTradeNo, out.Fields.Get("out_trade_no"))); err != nil {
 			return err
 		}
-		o, err := find(tx, asked)
+		o, err := store.FindOrder(tx, asked.Key())
 		if err != nil || o == nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (l *Ledger) Record(ctx context.Context, m *wepay.Merchant, op wepay.Operati
 	o.Trace = store.TraceOf(header)
 	var r *Recording
 	err := l.Store.Transact(ctx, func(tx store.Tx) error {
-		was, err := find(tx, o)
+		was, err := store.FindOrder(tx, o.Key())
 		if err != nil {
 			return err
 		}
@@ -58,20 +58,6 @@ func (l *Ledger) Record(ctx context.Context, m *wepay.Merchant, op wepay.Operati
 		return nil, fmt.Errorf("recording it in the store: %w", err)
 	}
 	return r, nil
-}
-
-// find returns what there is of an order's number at its account; nil: nothing.
-func find(tx store.Tx, o *store.Order) (*store.Order, error) {
-	all, err := tx.Orders(o.Kind, o.Number)
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range all {
-		if other.MchID == o.MchID && other.SubMchID == o.SubMchID {
-			return other, nil
-		}
-	}
-	return nil, nil
 }
 
 // again returns an order whose number is placed once more: WeChat decides whether
@@ -118,7 +104,7 @@ func (l *Ledger) update(ctx context.Context, o *store.Order, change func(now *st
 		if err := lock(tx, o.Kind, o.OutTradeNo); err != nil {
 			return err
 		}
-		now, err := find(tx, o)
+		now, err := store.FindOrder(tx, o.Key())
 		if err != nil || now == nil {
 			return err
 		}
@@ -158,7 +144,7 @@ func set(tx store.Tx, o *store.Order, now time.Time) error {
 	if err := tx.SetOrder(o); err != nil || o.Kind != store.Refund || o.OutTradeNo == "" {
 		return err
 	}
-	order, err := find(tx, &store.Order{Kind: store.Ordered, Number: o.OutTradeNo, MchID: o.MchID, SubMchID: o.SubMchID})
+	order, err := store.FindOrder(tx, store.OrderKey{Kind: store.Ordered, Number: o.OutTradeNo, MchID: o.MchID, SubMchID: o.SubMchID})
 	if err != nil || order == nil {
 		return err
 	}

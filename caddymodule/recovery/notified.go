@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,10 +91,9 @@ func (l *Ledger) orderOf(tx store.Tx, n *wepay.Notification, e *store.Event) (*s
 	}
 	m := n.Merchant
 	subMchID := cmp.Or(n.Fields.Get("sub_mch_id"), m.SubMchID)
-	for _, o := range all {
-		if o.MchID == m.MchID && o.SubMchID == subMchID {
-			return o, nil
-		}
+	own := store.OrderKey{Kind: about.kind, Number: number, MchID: m.MchID, SubMchID: subMchID}
+	if i := slices.IndexFunc(all, func(o *store.Order) bool { return o.Key() == own }); i >= 0 {
+		return all[i], nil
 	}
 	switch {
 	case n.Kind == wepay.Refunded:

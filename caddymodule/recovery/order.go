@@ -27,12 +27,6 @@ var recorded = map[wepay.Operation]struct {
 	wepay.SendGroupRedPacket: {store.Transfer, "mch_billno", "total_amount"},
 }
 
-// Records reports whether an operation is recorded.
-func Records(op wepay.Operation) bool {
-	_, found := recorded[op]
-	return found
-}
-
 // How long an order that names no time_expire can be paid.
 // Source: WeChat Pay, 统一下单 (a prepay_id lives for two hours, and placing the order
 // again renews it), JSAPI下单 (API v3, time_expire: seven days).

@@ -47,7 +47,7 @@ func Stories(ctx context.Context, s store.Store, number string) ([]*Story, error
 				return nil, err
 			}
 		}
-		if slices.ContainsFunc(stories, func(story *Story) bool { return keyOf(story.Order) == keyOf(o) }) {
+		if slices.ContainsFunc(stories, func(story *Story) bool { return story.Order.Key() == o.Key() }) {
 			continue
 		}
 		story, err := storyOf(ctx, s, o)
@@ -107,14 +107,6 @@ func orderOf(ctx context.Context, s store.Store, refund *store.Order) (*store.Or
 	}
 	return refund, nil
 }
-
-// key is what an order is known by.
-type key struct {
-	kind                    store.OrderKind
-	number, mchID, subMchID string
-}
-
-func keyOf(o *store.Order) key { return key{o.Kind, o.Number, o.MchID, o.SubMchID} }
 
 func storyOf(ctx context.Context, s store.Store, o *store.Order) (*Story, error) {
 	story := &Story{Order: o}

@@ -163,6 +163,29 @@ func (o *Order) Check() error {
 	return nil
 }
 
+// OrderKey is what an order is known by.
+type OrderKey struct {
+	Kind                    OrderKind
+	Number, MchID, SubMchID string
+}
+
+// Key returns what the order is known by.
+func (o *Order) Key() OrderKey { return OrderKey{o.Kind, o.Number, o.MchID, o.SubMchID} }
+
+// FindOrder returns the order of a key; nil: there is none.
+func FindOrder(tx Tx, key OrderKey) (*Order, error) {
+	orders, err := tx.Orders(key.Kind, key.Number)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range orders {
+		if o.Key() == key {
+			return o, nil
+		}
+	}
+	return nil, nil
+}
+
 // OrderKind is what an order is about.
 type OrderKind string
 

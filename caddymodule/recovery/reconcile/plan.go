@@ -116,14 +116,5 @@ func (r *Reconciler) plan(ctx context.Context, a *account, today time.Time, know
 
 // rowOf returns the row of an account's bill of a day; nil: there is none.
 func rowOf(tx store.Tx, mchID, date string) (*store.Order, error) {
-	rows, err := tx.Orders(store.DailyBill, date)
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		if row.MchID == mchID {
-			return row, nil
-		}
-	}
-	return nil, nil
+	return store.FindOrder(tx, store.OrderKey{Kind: store.DailyBill, Number: date, MchID: mchID})
 }

@@ -28,12 +28,6 @@ var (
 	updateOrder = "UPDATE wepay_order SET " + strings.Join(strings.Split(orderColumns, ", ")[keyColumns:], " = ?, ") + " = ? WHERE seq = ?"
 )
 
-// orderKey is what an order is known by.
-type orderKey struct {
-	kind                    store.OrderKind
-	number, mchID, subMchID string
-}
-
 // timeArg writes a time that is zero as NULL.
 func timeArg(t time.Time) any {
 	if t.IsZero() {

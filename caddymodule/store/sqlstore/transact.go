@@ -22,7 +22,7 @@ func (i *instance) Transact(ctx context.Context, run func(store.Tx) error) error
 func (d *database) transact(ctx context.Context, run func(store.Tx) error) error {
 	j := &job{ctx: ctx, transaction: true}
 	j.apply = func(s session) (err error) {
-		t := &tx{session: s, db: d, rows: make(map[orderKey]int64)}
+		t := &tx{session: s, db: d, rows: make(map[store.OrderKey]int64)}
 		j.puts, err = t.run(run)
 		return err
 	}
@@ -62,8 +62,8 @@ type tx struct {
 	session
 	db *database
 
-	asked []orderNumber      // whose orders are all in rows
-	rows  map[orderKey]int64 // the orders that were read or set
+	asked []orderNumber            // whose orders are all in rows
+	rows  map[store.OrderKey]int64 // the orders that were read or set
 	puts  []*job
 	saved bool
 	err   error // of the tx itself
@@ -171,7 +171,7 @@ func (t *tx) find(where string, args ...any) (orders []*store.Order, err error) 
 	err = t.query(selectOrder+"wepay_order"+where+" ORDER BY placed DESC, seq DESC"+t.db.dialect.forUpdate, func(scan func(...any) error) error {
 		o, err := scanOrder(scan)
 		if err == nil {
-			t.rows[orderKey{o.Kind, o.Number, o.MchID, o.SubMchID}] = o.seq
+			t.rows[o.Key()] = o.seq
 			orders = append(orders, o.Order)
 		}
 		return err
@@ -196,7 +196,7 @@ func (t *tx) SetOrder(o *store.Order) error {
 	if err := t.save(); err != nil {
 		return err
 	}
-	key := orderKey{o.Kind, o.Number, o.MchID, o.SubMchID}
+	key := o.Key()
 	if seq, ok := t.rows[key]; ok {
 		_, err = t.exec(updateOrder, append(args[keyColumns:], seq)...)
 		return t.failed(err)

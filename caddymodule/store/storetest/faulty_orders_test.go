@@ -72,7 +72,7 @@ var orderFaults = []fault{
 	{"does not see what it wrote", "transaction", func(m *Memory) store.Store { return seesOld{m} }},
 	{"sets an order once", "transaction", func(m *Memory) store.Store {
 		return alters{m, alteredTx{set: func(tx store.Tx, o *store.Order) error {
-			if known, err := tx.Orders(o.Kind, o.Number); err != nil || slices.ContainsFunc(known, func(k *store.Order) bool { return keyOf(k) == keyOf(o) }) {
+			if known, err := tx.Orders(o.Kind, o.Number); err != nil || slices.ContainsFunc(known, func(k *store.Order) bool { return k.Key() == o.Key() }) {
 				return err
 			}
 			return tx.SetOrder(o)
@@ -161,7 +161,7 @@ func (f sharesOrders) Transact(ctx context.Context, run func(store.Tx) error) er
 	return f.Memory.Transact(ctx, func(tx store.Tx) error {
 		return run(alteredTx{Tx: tx, set: func(tx store.Tx, o *store.Order) error {
 			err := tx.SetOrder(o)
-			tx.(*memoryTx).changed[keyOf(o)] = o
+			tx.(*memoryTx).changed[o.Key()] = o
 			return err
 		}})
 	})
@@ -183,14 +183,14 @@ func (f keepsUndone) Transact(ctx context.Context, run func(store.Tx) error) err
 
 type undoesAll struct {
 	*Memory
-	before map[orderKey]*store.Order
+	before map[store.OrderKey]*store.Order
 }
 
 func (f *undoesAll) Transact(ctx context.Context, run func(store.Tx) error) error {
 	err := f.Memory.Transact(ctx, func(tx store.Tx) error {
 		err := run(tx)
 		if err != nil && f.before != nil {
-			maps.DeleteFunc(f.orders, func(k orderKey, _ *store.Order) bool { return f.before[k] == nil })
+			maps.DeleteFunc(f.orders, func(k store.OrderKey, _ *store.Order) bool { return f.before[k] == nil })
 		}
 		f.before = maps.Clone(f.orders)
 		return err
@@ -209,7 +209,7 @@ func (f isolatesNothing) Transact(ctx context.Context, run func(store.Tx) error)
 	if err != nil {
 		return err
 	}
-	tx := &memoryTx{place: before, changed: make(map[orderKey]*store.Order), added: make(map[string]*store.Event)}
+	tx := &memoryTx{place: before, changed: make(map[store.OrderKey]*store.Order), added: make(map[string]*store.Event)}
 	if err := run(tx); err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func (f claimsEnded) Transact(ctx context.Context, run func(store.Tx) error) err
 	return f.Memory.Transact(ctx, func(tx store.Tx) error {
 		return run(alteredTx{Tx: tx, set: func(tx store.Tx, o *store.Order) error {
 			own := copyOrder(o)
-			if known := f.orders[keyOf(o)]; known != nil && o.Due.IsZero() {
+			if known := f.orders[o.Key()]; known != nil && o.Due.IsZero() {
 				own.Due = known.Due
 			}
 			return tx.SetOrder(own)

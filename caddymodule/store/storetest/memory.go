@@ -26,7 +26,7 @@ type place struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when something has changed
 	events  map[string]*kept
-	orders  map[orderKey]*store.Order
+	orders  map[store.OrderKey]*store.Order
 	options store.Options
 }
 
@@ -40,7 +40,7 @@ type kept struct {
 
 // NewMemory returns an empty store, which is not open yet.
 func NewMemory() *Memory {
-	return &Memory{place: &place{changed: make(chan struct{}), events: make(map[string]*kept), orders: make(map[orderKey]*store.Order)}}
+	return &Memory{place: &place{changed: make(chan struct{}), events: make(map[string]*kept), orders: make(map[store.OrderKey]*store.Order)}}
 }
 
 // Another returns another instance that has the same events, which is not open

@@ -12,14 +12,6 @@ import (
 	"github.com/windsome/caddy-wepay/caddymodule/store"
 )
 
-// orderKey is what an order is known by.
-type orderKey struct {
-	kind                    store.OrderKind
-	number, mchID, subMchID string
-}
-
-func keyOf(o *store.Order) orderKey { return orderKey{o.Kind, o.Number, o.MchID, o.SubMchID} }
-
 // copyOrder returns an order that shares nothing with another.
 func copyOrder(o *store.Order) *store.Order {
 	own := *o
@@ -31,7 +23,7 @@ func copyOrder(o *store.Order) *store.Order {
 type memoryTx struct {
 	*place
 
-	changed map[orderKey]*store.Order
+	changed map[store.OrderKey]*store.Order
 	added   map[string]*store.Event
 	err     error // of SetOrder's
 }
@@ -39,7 +31,7 @@ type memoryTx struct {
 // Transact runs something in one transaction.
 func (m *Memory) Transact(ctx context.Context, run func(store.Tx) error) error {
 	return m.do(ctx, func() error {
-		tx := &memoryTx{place: m.place, changed: make(map[orderKey]*store.Order), added: make(map[string]*store.Event)}
+		tx := &memoryTx{place: m.place, changed: make(map[store.OrderKey]*store.Order), added: make(map[string]*store.Event)}
 		if err := cmp.Or(run(tx), tx.err); err != nil {
 			return err
 		}
@@ -53,7 +45,7 @@ func (m *Memory) Transact(ctx context.Context, run func(store.Tx) error) error {
 }
 
 // all returns the orders as the transaction has them.
-func (tx *memoryTx) all() map[orderKey]*store.Order {
+func (tx *memoryTx) all() map[store.OrderKey]*store.Order {
 	all := maps.Clone(tx.orders)
 	maps.Copy(all, tx.changed)
 	return all
@@ -79,7 +71,7 @@ func (tx *memoryTx) SetOrder(o *store.Order) error {
 	}
 	own := copyOrder(o)
 	own.Reason = store.Text(o.Reason)
-	tx.changed[keyOf(o)] = own
+	tx.changed[o.Key()] = own
 	return nil
 }
 
@@ -93,7 +85,7 @@ func (tx *memoryTx) Put(e *store.Event) (added bool, err error) {
 }
 
 // sorted returns copies of the orders that are wanted, the latest placed first.
-func sorted(all map[orderKey]*store.Order, wanted func(*store.Order) bool) (orders []*store.Order) {
+func sorted(all map[store.OrderKey]*store.Order, wanted func(*store.Order) bool) (orders []*store.Order) {
 	for _, o := range all {
 		if wanted(o) {
 			orders = append(orders, copyOrder(o))
@@ -143,7 +135,7 @@ func (m *Memory) Claim(ctx context.Context, merchant string, limit int, term tim
 		claimed = claimed[:min(limit, len(claimed))]
 		for _, o := range claimed {
 			o.Due = now.Add(term)
-			m.orders[keyOf(o)] = copyOrder(o)
+			m.orders[o.Key()] = copyOrder(o)
 		}
 		return nil
 	})
