@@ -106,9 +106,6 @@ func (l *Ledger) end(o *store.Order, state store.OrderState, source store.Source
 	}
 }
 
-// mostOfReason bounds what is recorded of WeChat's words, in bytes.
-const mostOfReason = 300
-
 // reasonOf is WeChat's word and text for a refusal, or why there is none.
 func reasonOf(refusal *wepay.Error) string {
 	text := refusal.Message
@@ -118,7 +115,7 @@ func reasonOf(refusal *wepay.Error) string {
 	if text == "" && refusal.Err != nil {
 		text = refusal.Err.Error()
 	}
-	return text[:min(len(text), mostOfReason)]
+	return store.Reason(text)
 }
 
 // timeOf reads a time of API v2; zero: it is none.

@@ -120,8 +120,7 @@ func (l *Ledger) missing(o *store.Order, source store.Source) {
 	l.end(o, store.OrderFailed, source)
 	const missing = "WeChat Pay has no such number"
 	if before != "" && before != missing {
-		o.Reason = missing + "; its call: " + before
-		o.Reason = o.Reason[:min(len(o.Reason), mostOfReason)]
+		o.Reason = store.Reason(missing + "; its call: " + before)
 	} else {
 		o.Reason = missing
 	}
@@ -167,7 +166,7 @@ func textOf(out *wepay.Outcome) string {
 	if out.Text != "" {
 		text += ": " + out.Text
 	}
-	return text[:min(len(text), mostOfReason)]
+	return store.Reason(text)
 }
 
 // OrderClosed is the event type of an order that was closed since it was not paid in

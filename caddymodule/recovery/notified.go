@@ -43,7 +43,7 @@ func (l *Ledger) take(tx store.Tx, n *wepay.Notification, e *store.Event) (Taken
 		return taken, err
 	}
 	if o != nil && own.State != store.Quarantined {
-		if reason := contradiction(o, n); reason != "" {
+		if reason := contradiction(o, n, &own); reason != "" {
 			l.quarantine(&own, n, reason)
 		}
 	}
@@ -120,36 +120,31 @@ func account(mchID, subMchID string) string {
 }
 
 // contradiction says in what a notification differs from its order; "": in nothing.
-func contradiction(o *store.Order, n *wepay.Notification) string {
-	get := n.Fields.Get
+func contradiction(o *store.Order, n *wepay.Notification, e *store.Event) string {
 	var differ []string
 	differs := func(name, theirs, ours string) {
 		if theirs != "" && ours != "" && theirs != ours {
 			differ = append(differ, fmt.Sprintf("%s: WeChat says %s, and the order %s", name, theirs, ours))
 		}
 	}
-	differsFen := func(name string, theirs int64) {
-		if theirs != o.Amount && !(theirs == o.Also && hasEitherAmount(o)) {
-			differ = append(differ, fmt.Sprintf("%s: WeChat says %d, and the order %d", name, theirs, o.Amount))
+	differsFen := func(name string) {
+		if e.Amount != o.Amount && !(e.Amount == o.Also && hasEitherAmount(o)) {
+			differ = append(differ, fmt.Sprintf("%s: WeChat says %d, and the order %d", name, e.Amount, o.Amount))
 		}
 	}
 	switch n.Kind {
 	case wepay.Payment:
-		if get("result_code") != "SUCCESS" {
+		if n.Fields.Get("result_code") != "SUCCESS" {
 			return "" // nothing was paid
 		}
-		differsFen("total_fee", wholeFen(get("total_fee")))
-		differs("fee_type", cmp.Or(get("fee_type"), "CNY"), o.Currency)
-		differs("appid", get("appid"), o.AppID)
+		differsFen("total_fee")
+		differs("fee_type", e.Currency, o.Currency)
+		differs("appid", n.Fields.Get("appid"), o.AppID)
 	case wepay.CombinedPayment:
-		var sum int64
-		for _, part := range n.Fields.Numbered() {
-			sum += wholeFen(part.Get("total_fee"))
-		}
-		differsFen("total_fee", sum)
+		differsFen("total_fee")
 	case wepay.Refunded:
 		if o.Operation != "" {
-			differsFen("refund_fee", wholeFen(get("refund_fee")))
+			differsFen("refund_fee")
 		}
 	}
 	return strings.Join(differ, "; ")
@@ -198,8 +193,8 @@ func (l *Ledger) learn(o *store.Order, n *wepay.Notification, e *store.Event) bo
 			o.State = state
 		}
 		o.TransactionID = n.Fields.Get("transaction_id")
-		if amount := wholeFen(n.Fields.Get("total_fee")); n.Kind == wepay.Payment && amount == o.Also {
-			o.Also, o.Amount = o.Amount, amount
+		if n.Kind == wepay.Payment && e.Amount == o.Also {
+			o.Also, o.Amount = o.Amount, e.Amount
 		}
 	}
 	if o.State == "" { // a word that is not known

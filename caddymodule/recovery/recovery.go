@@ -201,51 +201,44 @@ func (r *Recovery) resolve(o *store.Order, pace *pace) {
 	if err == nil {
 		_, err = r.Ask(ctx, o)
 	}
-	switch {
-	case err == nil:
-		return
-	case r.ctx.Err() != nil:
-		r.giveBack(o)
+	if err == nil {
 		return
 	}
-	level := zap.DebugLevel
-	var failed *wepay.Error
-	if !errors.As(err, &failed) && r.failed.Log(o.Merchant) {
-		level = zap.WarnLevel
+	unleft := zap.DebugLevel
+	if r.ctx.Err() == nil {
+		level := zap.DebugLevel
+		var failed *wepay.Error
+		if !errors.As(err, &failed) && r.failed.Log(o.Merchant) {
+			level = zap.WarnLevel
+		}
+		r.Logger.Log(level, "asking about an order failed, and is tried again", append(fields(o), zap.Error(err))...)
+		unleft = zap.WarnLevel
 	}
-	r.Logger.Log(level, "asking about an order failed, and is tried again", append(fields(o), zap.Error(err))...)
-	if err := r.postpone(ctx, o); err != nil && r.ctx.Err() == nil {
-		r.Logger.Warn("an order is asked about again sooner than it should", append(fields(o), zap.Error(err))...)
+	if err := r.leave(o); err != nil {
+		r.Logger.Log(unleft, "an order is asked about again when its claim has ended", append(fields(o), zap.Error(err))...)
 	}
 }
 
-// giveBackTime is how long the store may take to hear that an order is not asked about
-// after all.
-const giveBackTime = time.Second
+// leaveTime is how long the store may take to hear that an order had no answer.
+const leaveTime = time.Second
 
-// giveBack leaves an order to the next recovery at once, as this one stops.
-func (r *Recovery) giveBack(o *store.Order) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), giveBackTime)
+// leave has an order wait that WeChat gave no answer about: by the schedule, or as this
+// recovery stops, for the next one, at once.
+func (r *Recovery) leave(o *store.Order) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), leaveTime)
 	defer cancel()
-	err := r.Ledger.update(ctx, o, func(now *store.Order) {
-		if now.Due.Equal(o.Due) {
-			now.Due = r.Ledger.Now()
-		}
-	})
-	if err != nil {
-		r.Logger.Debug("an order is asked about once its claim has ended", append(fields(o), zap.Error(err))...)
-	}
-}
-
-// postpone has an order wait that WeChat gave no answer about.
-func (r *Recovery) postpone(ctx context.Context, o *store.Order) error {
 	return r.Ledger.update(ctx, o, func(now *store.Order) {
-		if now.Due.Equal(o.Due) { // else something else has become of it meanwhile
-			again := *now
-			again.Asked = max(again.Asked, 1)
-			r.Ledger.Schedule.postpone(&again, r.Ledger.Now())
-			now.Due = again.Due
+		if !now.Due.Equal(o.Due) {
+			return // something else has become of it meanwhile
 		}
+		if r.ctx.Err() != nil {
+			now.Due = r.Ledger.Now()
+			return
+		}
+		again := *now
+		again.Asked = max(again.Asked, 1)
+		r.Ledger.Schedule.postpone(&again, r.Ledger.Now())
+		now.Due = again.Due
 	})
 }
 

@@ -123,6 +123,12 @@ func Text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }
 
+// mostOfReason bounds a Reason that is made by [Reason], in bytes.
+const mostOfReason = 300
+
+// Reason returns the first of a text as a row has it for its Reason.
+func Reason(text string) string { return Text(text[:min(len(text), mostOfReason)]) }
+
 // Filter selects events. Its zero value selects all.
 type Filter struct {
 	Merchant string

@@ -199,8 +199,7 @@ func (h *held) giveUp(ctx context.Context, cause error) error {
 // say logs why a bill is not reconciled, loudly the first time, and returns what the row
 // has of it.
 func (h *held) say(level zapcore.Level, text string, cause error) (reason string) {
-	reason = cause.Error()
-	reason = store.Text(reason[:min(len(reason), mostOfReason)])
+	reason = store.Reason(cause.Error())
 	refused, ok := errors.AsType[*wepay.Error](cause)
 	switch {
 	case reason == h.row.Reason:
@@ -211,9 +210,6 @@ func (h *held) say(level zapcore.Level, text string, cause error) (reason string
 	h.Logger.Log(level, text, h.fields(zap.Error(cause))...)
 	return reason
 }
-
-// mostOfReason bounds what a row has of an error, in bytes.
-const mostOfReason = 300
 
 // endRow has the row of a bill, if there is one, say that it was reconciled.
 func (r *Reconciler) endRow(ctx context.Context, a *account, date string) error {
