@@ -31,47 +31,36 @@ type metrics struct {
 
 func newMetrics() *metrics {
 	return &metrics{
-		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "notifications_total",
-			Help: "Notifications received, by merchant (empty when none was found) and by what came of them.",
-		}, []string{"merchant", "result"}),
-		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "operations_total",
-			Help: "Operations asked for, by merchant and errcode (0: done).",
-		}, []string{"merchant", "operation", "errcode"}),
-		noRoutes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "no_route_total",
-			Help: "Requests under the path prefix that no route is for, by the route that they resemble most (empty: none).",
-		}, []string{"nearest"}),
-		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "deliveries_total",
-			Help: "Attempts to hand over an event of the store, by merchant and by what came of it: delivered, failed, refused, dead.",
-		}, []string{"merchant", "result"}),
-		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "order_questions_total",
-			Help: "Questions to WeChat Pay about orders that nothing was heard of, by merchant and by what it said: pending, succeeded, closed, failed, abnormal, missing, no_answer.",
-		}, []string{"merchant", "result"}),
-		recovered: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "orders_recovered_total",
-			Help: "Payments that WeChat Pay did not notify of and that were found by asking, by merchant.",
-		}, []string{"merchant"}),
-		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "quarantined_total",
-			Help: "Events that contradict their order and are not handed over, by merchant.",
-		}, []string{"merchant"}),
-		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "reconciliation_findings",
-			Help: "Differences between the bill that was reconciled last and what is known here, by the first merchant of the account and by what differs.",
-		}, []string{"merchant", "finding"}),
-		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "certificate_expiry_timestamp_seconds",
-			Help: "When a merchant's certificate expires.",
-		}, []string{"merchant"}),
-		keyRing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "caddy", Subsystem: "wepay", Name: "platform_certificate_expiry_timestamp_seconds",
-			Help: "When the last of the platform certificates in force expires by which a merchant knows WeChat Pay.",
-		}, []string{"merchant"}),
+		notifications: counter("notifications_total",
+			"Notifications received, by merchant (empty when none was found) and by what came of them.", "merchant", "result"),
+		operations: counter("operations_total",
+			"Operations asked for, by merchant and errcode (0: done).", "merchant", "operation", "errcode"),
+		noRoutes: counter("no_route_total",
+			"Requests under the path prefix that no route is for, by the route that they resemble most (empty: none).", "nearest"),
+		deliveries: counter("deliveries_total",
+			"Attempts to hand over an event of the store, by merchant and by what came of it: delivered, failed, refused, dead.", "merchant", "result"),
+		questions: counter("order_questions_total",
+			"Questions to WeChat Pay about orders that nothing was heard of, by merchant and by what it said: pending, succeeded, closed, failed, abnormal, missing, no_answer.", "merchant", "result"),
+		recovered: counter("orders_recovered_total",
+			"Payments that WeChat Pay did not notify of and that were found by asking, by merchant.", "merchant"),
+		quarantined: counter("quarantined_total",
+			"Events that contradict their order and are not handed over, by merchant.", "merchant"),
+		findings: gauge("reconciliation_findings",
+			"Differences between the bill that was reconciled last and what is known here, by the first merchant of the account and by what differs.", "merchant", "finding"),
+		expiry: gauge("certificate_expiry_timestamp_seconds",
+			"When a merchant's certificate expires.", "merchant"),
+		keyRing: gauge("platform_certificate_expiry_timestamp_seconds",
+			"When the last of the platform certificates in force expires by which a merchant knows WeChat Pay.", "merchant"),
 	}
+}
+
+// counter and gauge are metrics of this module.
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "caddy", Subsystem: "wepay", Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "caddy", Subsystem: "wepay", Name: name, Help: help}, labels)
 }
 
 func (m *metrics) collectors() []prometheus.Collector {

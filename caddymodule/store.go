@@ -246,11 +246,25 @@ func reportWaiting(logger *zap.Logger, endpoint *delivery.Endpoint) {
 	}
 }
 
-// emitDead tells of an event that was given up.
-func (a *App) emitDead(e *store.Event) {
-	a.emit("event_dead", map[string]any{
-		"merchant": e.Merchant, "event": e.ID, "kind": string(e.Kind), "attempts": e.Attempts, "reason": e.Reason,
-	})
+// inStore runs something that needs the store, on the app whose store is open. Caddy
+// starts its apps in no order, so that sites may serve before the store is open: it
+// will be in a moment. A request that a reload overtakes works with the config that is
+// live by then.
+func (a *App) inStore(ctx context.Context, run func(live *App) error) error {
+	select {
+	case <-a.opened:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrClosed, context.Cause(ctx))
+	}
+	err := run(a)
+	if !errors.Is(err, store.ErrClosed) {
+		return err
+	}
+	live, liveErr := liveApp()
+	if liveErr != nil || live == a || live.store == nil {
+		return err
+	}
+	return run(live)
 }
 
 // Interface guard
