@@ -11,6 +11,11 @@ const timeLayout = "20060102150405"
 // Beijing is the zone of all times of API v2: UTC+8, without daylight saving.
 var Beijing = time.FixedZone("", 8*60*60)
 
+// ParseTime reads a time of API v2, such as time_end or time_expire.
+func ParseTime(value string) (time.Time, error) {
+	return time.ParseInLocation(timeLayout, value, Beijing)
+}
+
 // CheckExpiry refuses an order that could not be paid any more: its time_expire,
 // where it has one, is past, as UTC in the place of Beijing time is. It says nothing
 // of an order of this number that was placed before. What is later
@@ -24,7 +29,7 @@ func CheckExpiry(in Fields, now time.Time) error {
 	if err := Time(given); err != nil {
 		return &FieldError{Field: "time_expire", Reason: err.Error()}
 	}
-	expires, err := time.ParseInLocation(timeLayout, given, Beijing)
+	expires, err := ParseTime(given)
 	if err != nil {
 		return fmt.Errorf("reading time_expire: %w", err)
 	}

@@ -112,6 +112,16 @@ func ParseFen(value string) (int64, error) {
 	return fen, nil
 }
 
+// WholeFen reads an amount of whole fen that WeChat says, which may be 0; ok: it is
+// one.
+func WholeFen(value string) (fen int64, ok bool) {
+	fen, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || fen < 0 {
+		return 0, false
+	}
+	return fen, true
+}
+
 // Number is the form of the numbers that merchants give to orders and refunds.
 // Some of WeChat's pages allow @ in both.
 func Number(value string) error {

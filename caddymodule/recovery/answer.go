@@ -46,7 +46,10 @@ func (l *Ledger) accepted(r *Recording, reply wepay.Fields) func(*store.Order) {
 		return func(o *store.Order) {
 			settle(o)
 			l.end(o, store.OrderPaid, store.SourceReply)
-			o.TransactionID, o.Paid = reply.Get("transaction_id"), cmp.Or(timeOf(reply.Get("time_end")), o.Ended)
+			o.TransactionID, o.Paid = reply.Get("transaction_id"), o.Ended
+			if at, err := wepay.ParseTime(reply.Get("time_end")); err == nil {
+				o.Paid = at
+			}
 		}
 	case r.order.Kind == store.Refund:
 		return func(o *store.Order) {
@@ -116,13 +119,4 @@ func reasonOf(refusal *wepay.Error) string {
 		text = refusal.Err.Error()
 	}
 	return store.Reason(text)
-}
-
-// timeOf reads a time of API v2; zero: it is none.
-func timeOf(text string) time.Time {
-	at, err := time.ParseInLocation("20060102150405", text, wepay.Beijing)
-	if err != nil {
-		return time.Time{}
-	}
-	return at
 }

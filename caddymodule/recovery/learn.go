@@ -151,7 +151,7 @@ func (l *Ledger) pending(o *store.Order, out *wepay.Outcome, source store.Source
 // hasOneAmount reports whether it is known with which amount WeChat has an order, which
 // may have been placed with two. Not every answer about an unpaid one names it.
 func hasOneAmount(o *store.Order, answer wepay.Fields) bool {
-	switch fen := wholeFen(answer.Get("total_fee")); {
+	switch fen, _ := wepay.WholeFen(answer.Get("total_fee")); {
 	case o.Also == 0:
 	case fen == o.Also:
 		o.Also, o.Amount = o.Amount, fen

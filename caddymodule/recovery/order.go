@@ -3,7 +3,6 @@ package recovery
 import (
 	"cmp"
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/windsome/caddy-wepay/caddymodule/store"
@@ -42,10 +41,11 @@ func (l *Ledger) newOrder(m *wepay.Merchant, op wepay.Operation, api wepay.API, 
 		return nil
 	}
 	now := l.Now()
+	amount, _ := wepay.WholeFen(request.Get(row.amount))
 	o := &store.Order{
 		Kind: row.kind, Number: request.Get(row.number), MchID: m.MchID, SubMchID: cmp.Or(request.Get("sub_mch_id"), m.SubMchID),
 		Merchant: m.Name, AppID: m.AppID, Operation: op, API: api, State: store.OrderPlaced, Placed: now,
-		Amount: wholeFen(request.Get(row.amount)), Currency: cmp.Or(request.Get("fee_type"), request.Get("refund_fee_type"), "CNY"),
+		Amount: amount, Currency: cmp.Or(request.Get("fee_type"), request.Get("refund_fee_type"), "CNY"),
 	}
 	switch row.kind {
 	case store.Refund:
@@ -66,7 +66,7 @@ func (l *Ledger) newOrder(m *wepay.Merchant, op wepay.Operation, api wepay.API, 
 
 // expiry is when an order can no longer be paid.
 func expiry(timeExpire string, api wepay.API, now time.Time) time.Time {
-	if at, err := time.ParseInLocation("20060102150405", timeExpire, wepay.Beijing); err == nil {
+	if at, err := wepay.ParseTime(timeExpire); err == nil {
 		return at
 	}
 	if api == wepay.V3 {
@@ -85,15 +85,8 @@ func sumOf(subOrders string) (fen int64, currency string) {
 		return 0, ""
 	}
 	for _, order := range orders {
-		fen, currency = fen+wholeFen(order.TotalFee.String()), order.FeeType
+		part, _ := wepay.WholeFen(order.TotalFee.String())
+		fen, currency = fen+part, order.FeeType
 	}
 	return fen, currency
-}
-
-func wholeFen(text string) int64 {
-	fen, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || fen < 0 {
-		return 0
-	}
-	return fen
 }

@@ -47,23 +47,16 @@ func amount(n *wepay.Notification) (fen int64) {
 			if !found {
 				return fen
 			}
-			fen += wholeFen(text)
+			part, _ := wepay.WholeFen(text)
+			fen += part
 		}
 	}
 	for _, name := range amounts[n.Kind] {
-		if fen = wholeFen(n.Fields.Get(name)); fen != 0 {
+		if fen, _ = wepay.WholeFen(n.Fields.Get(name)); fen != 0 {
 			return fen
 		}
 	}
 	return 0
-}
-
-func wholeFen(text string) int64 {
-	fen, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || fen < 0 {
-		return 0
-	}
-	return fen
 }
 
 // times are the fields that say when something happened, in the forms that

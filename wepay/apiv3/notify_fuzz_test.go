@@ -99,8 +99,8 @@ func checkOpened(t *testing.T, o *Opened) {
 		if err != nil || n.Fields.Get("transaction_id") == "" || n.Fields.Get("result_code") != "SUCCESS" {
 			t.Fatalf("a payment of nothing: %v", n.Fields)
 		}
-		if coupons, found := fen(n.Fields.Get("coupon_fee")); found {
-			if cash, _ := fen(n.Fields.Get("cash_fee")); cash+coupons != total {
+		if coupons, found := wepay.WholeFen(n.Fields.Get("coupon_fee")); found {
+			if cash, _ := wepay.WholeFen(n.Fields.Get("cash_fee")); cash+coupons != total {
 				t.Fatalf("the coupons do not add up: %v", n.Fields)
 			}
 		}

@@ -54,8 +54,8 @@ type coupon struct {
 // as they add up: what the payer paid and the coupons are the total. Otherwise
 // it says why they are left out.
 func addCoupons[promotion interface{ text(path string) string }](of values, promotions []promotion, out *wepay.Fields) (omitted string) {
-	total, haveTotal := fen(out.Get("total_fee"))
-	cash, haveCash := fen(out.Get("cash_fee"))
+	total, haveTotal := wepay.WholeFen(out.Get("total_fee"))
+	cash, haveCash := wepay.WholeFen(out.Get("cash_fee"))
 	abroad := isAbroad(*out)
 	switch {
 	case len(promotions) > 0:
@@ -74,7 +74,7 @@ func addCoupons[promotion interface{ text(path string) string }](of values, prom
 	coupons := make([]coupon, len(promotions))
 	var sum, notCash int64
 	for i, used := range promotions {
-		amount, whole := fen(used.text("amount"))
+		amount, whole := wepay.WholeFen(used.text("amount"))
 		if !whole || amount > total {
 			return "coupon_*, as one has no amount, or more than the total"
 		}
@@ -147,10 +147,4 @@ func insert(fields wepay.Fields, out *wepay.Fields) {
 		return strings.Compare(f.Name, name)
 	})
 	*out = slices.Insert(*out, i, fields...)
-}
-
-// fen reads an amount of whole fen, which may be none.
-func fen(value string) (int64, bool) {
-	amount, err := strconv.ParseInt(value, 10, 64)
-	return amount, err == nil && amount >= 0
 }
