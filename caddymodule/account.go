@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/windsome/caddy-wepay/caddymodule/delivery"
+	"github.com/windsome/caddy-wepay/caddymodule/recovery"
 	"github.com/windsome/caddy-wepay/wepay"
 	"github.com/windsome/caddy-wepay/wepay/apiv2"
 	"github.com/windsome/caddy-wepay/wepay/apiv3"
@@ -86,13 +87,16 @@ func (a *account) api(op wepay.Operation) wepay.API {
 	}
 }
 
-// gateway returns what carries an operation. The error wraps wepay.ErrNotAble
-// and names what the merchant lacks for that.
-func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) {
+// gateway returns what carries an operation. The error is client's.
+func (a *account) gateway(op wepay.Operation) (wepay.Gateway, error) { return a.client(a.api(op)) }
+
+// client returns the client of an API. The error wraps wepay.ErrNotAble and names what
+// the merchant lacks for that.
+func (a *account) client(api wepay.API) (recovery.Client, error) {
 	switch {
-	case a.api(op) == wepay.V3 && a.v3 == nil:
+	case api == wepay.V3 && a.v3 == nil:
 		return nil, a.merchant.RequireV3()
-	case a.api(op) == wepay.V3:
+	case api == wepay.V3:
 		return a.v3, nil
 	case a.v2 == nil:
 		return nil, a.merchant.NotAble("partner_key")

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -138,33 +137,11 @@ func (a *App) provisionBooks(c *MerchantConfig, m *wepay.Merchant) error {
 func (a *App) newRecovery() *recovery.Recovery {
 	accounts := make(map[string]*recovery.Account, len(a.accounts))
 	for merchant, account := range a.accounts {
-		accounts[merchant.Name] = &recovery.Account{Merchant: merchant, Asker: account.asker, Close: account.closeOrder}
+		accounts[merchant.Name] = &recovery.Account{Merchant: merchant, Client: account.client}
 	}
 	return recovery.New(recovery.Config{
 		Ledger: a.ledger, Accounts: accounts, Logger: a.logger, Asked: a.metrics.asked, Learned: a.learned,
 	})
-}
-
-// asker returns what asks WeChat over an API.
-func (a *account) asker(api wepay.API) (wepay.Asker, error) {
-	switch {
-	case api == wepay.V3 && a.v3 == nil:
-		return nil, a.merchant.RequireV3()
-	case api == wepay.V3:
-		return a.v3, nil
-	case a.v2 == nil:
-		return nil, a.merchant.NotAble("partner_key")
-	default:
-		return a.v2, nil
-	}
-}
-
-func (a *account) closeOrder(ctx context.Context, in wepay.Fields) error {
-	gateway, err := a.gateway(wepay.CloseOrder)
-	if err == nil {
-		_, err = gateway.Do(ctx, wepay.CloseOrder, in)
-	}
-	return err
 }
 
 // Interface guard

@@ -33,11 +33,14 @@ type Config struct {
 type Account struct {
 	Merchant *wepay.Merchant
 
-	// Asker returns what asks over an API, or what the merchant lacks for that.
-	Asker func(wepay.API) (wepay.Asker, error)
+	// Client returns the client of an API, or what the merchant lacks for that.
+	Client func(wepay.API) (Client, error)
+}
 
-	// Close closes an order that is not paid.
-	Close func(ctx context.Context, in wepay.Fields) error
+// Client asks about an order over the API that it was placed by, and closes it.
+type Client interface {
+	wepay.Gateway
+	wepay.Asker
 }
 
 // Recovery asks WeChat about orders that nothing is heard of, until each has ended.
@@ -253,9 +256,13 @@ func (r *Recovery) ask(ctx context.Context, o *store.Order, source store.Source)
 	if account == nil {
 		return Taken{}, fmt.Errorf("%w: %q, which placed the order", wepay.ErrNoMerchant, o.Merchant)
 	}
-	out, err := r.outcome(ctx, account, o)
+	client, err := account.Client(o.API)
+	var out *wepay.Outcome
+	if err == nil {
+		out, err = r.outcome(ctx, client, o)
+	}
 	if err == nil && out.State == wepay.Pending && source == store.SourceQuery && r.closes(o) {
-		out, err = r.close(ctx, account, o, out)
+		out, err = r.close(ctx, client, o, out)
 	}
 	if err != nil {
 		r.Asked(o, "no_answer")
@@ -273,17 +280,13 @@ func (r *Recovery) ask(ctx context.Context, o *store.Order, source store.Source)
 }
 
 // outcome asks WeChat about an order once.
-func (r *Recovery) outcome(ctx context.Context, account *Account, o *store.Order) (*wepay.Outcome, error) {
-	asker, err := account.Asker(o.API)
-	if err != nil {
-		return nil, err
-	}
-	out, err := asker.Outcome(ctx, o.Operation, o.Number, o.SubMchID)
+func (r *Recovery) outcome(ctx context.Context, client Client, o *store.Order) (*wepay.Outcome, error) {
+	out, err := client.Outcome(ctx, o.Operation, o.Number, o.SubMchID)
 	var failed *wepay.Error
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err // nothing was asked
 	}
-	if r.ctx.Err() == nil && r.paces[account.Merchant.MchID].answered(time.Now(), failed) {
+	if r.ctx.Err() == nil && r.paceOf(o.Merchant).answered(time.Now(), failed) {
 		r.Logger.Error("WeChat Pay has given no answer about orders for more than an hour", zap.String("merchant", o.Merchant), zap.Error(err))
 	}
 	return out, err
@@ -296,18 +299,18 @@ func (r *Recovery) closes(o *store.Order) bool {
 
 // close closes an order at WeChat, and asks whether it is closed: it may have been
 // paid in the same moment, and over API v3 the answer to a closing proves nothing.
-func (r *Recovery) close(ctx context.Context, account *Account, o *store.Order, before *wepay.Outcome) (*wepay.Outcome, error) {
+func (r *Recovery) close(ctx context.Context, client Client, o *store.Order, before *wepay.Outcome) (*wepay.Outcome, error) {
 	in := wepay.Fields{{Name: "out_trade_no", Value: o.Number}}
 	if o.SubMchID != "" {
 		in.Set("sub_mch_id", o.SubMchID)
 	}
-	err := account.Close(ctx, in)
+	_, err := client.Do(ctx, wepay.CloseOrder, in)
 	var refused *wepay.Error
 	if err != nil && !(errors.As(err, &refused) && (refused.Verdict == wepay.Done || refused.Verdict == wepay.Query)) {
 		r.Logger.Warn("closing an unpaid order failed, and is tried again", append(fields(o), zap.Error(err))...)
 		return before, nil
 	}
-	return r.outcome(ctx, account, o)
+	return r.outcome(ctx, client, o)
 }
 
 // fields name an order in the log.

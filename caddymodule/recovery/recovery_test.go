@@ -48,7 +48,7 @@ func newSite(t testing.TB, place *storetest.Memory, w *weChat, s *shopService) *
 	site.recovery = recovery.New(recovery.Config{
 		Ledger: b.Ledger, Logger: zap.New(core),
 		Accounts: map[string]*recovery.Account{"shop": {
-			Merchant: shop, Asker: func(wepay.API) (wepay.Asker, error) { return w, nil }, Close: w.close,
+			Merchant: shop, Client: func(wepay.API) (recovery.Client, error) { return w, nil },
 		}},
 		Asked: func(*store.Order, string) {},
 		Learned: func(taken recovery.Taken) {

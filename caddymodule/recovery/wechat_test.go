@@ -18,6 +18,8 @@ import (
 // states, what it answers when it is asked, and what it notifies of. It may be away,
 // or be asked too much.
 type weChat struct {
+	wepay.Gateway // of which Do alone is called
+
 	mu       sync.Mutex
 	orders   map[string]*wanted
 	refunds  map[string]*wanted
@@ -102,23 +104,23 @@ func (w *weChat) refundOutcome(number string) *wepay.Outcome {
 	return &wepay.Outcome{State: state, Word: r.state, Notification: w.refundNotification(r)}
 }
 
-// close closes an order, unless it is paid.
-func (w *weChat) close(_ context.Context, in wepay.Fields) error {
+// Do implements [wepay.Gateway]: it closes an order, unless it is paid.
+func (w *weChat) Do(_ context.Context, _ wepay.Operation, in wepay.Fields) (wepay.Fields, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closings++
 	if w.away {
-		return errAway
+		return nil, errAway
 	}
 	o := w.orders[in.Get("out_trade_no")]
 	if w.onClose != nil {
 		w.onClose(o)
 	}
 	if o.state != "NOTPAY" {
-		return &wepay.Error{Verdict: wepay.Done, Code: "ORDERPAID"}
+		return nil, &wepay.Error{Verdict: wepay.Done, Code: "ORDERPAID"}
 	}
 	o.state = "CLOSED"
-	return nil
+	return nil, nil
 }
 
 func paidNotification(o *wanted) *wepay.Notification {

@@ -13,6 +13,8 @@ import (
 
 // weChat answers questions about orders, by their numbers, and has bills.
 type weChat struct {
+	wepay.Gateway // which is not called
+
 	mu      sync.Mutex
 	paid    map[string]wepay.Fields // by out_trade_no or out_refund_no
 	away    bool

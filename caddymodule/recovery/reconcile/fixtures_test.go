@@ -124,7 +124,7 @@ func (w *world) restart(merchants ...*wepay.Merchant) {
 	}
 	accounts := make(map[string]*recovery.Account)
 	for _, m := range append(merchants, direct("till")) {
-		accounts[m.Name] = &recovery.Account{Merchant: m, Asker: func(wepay.API) (wepay.Asker, error) { return w.weChat, nil }}
+		accounts[m.Name] = &recovery.Account{Merchant: m, Client: func(wepay.API) (recovery.Client, error) { return w.weChat, nil }}
 		if m.Name != "till" {
 			config.Merchants = append(config.Merchants, reconcile.Merchant{Merchant: m, Download: w.weChat.gateway(m)})
 		}

@@ -21,12 +21,6 @@ import (
 	"github.com/windsome/caddy-wepay/wepay/wepaytest"
 )
 
-// gateway is a client of either API.
-type gateway interface {
-	wepay.Gateway
-	wepay.Asker
-}
-
 // noFiles are platform certificates that nobody keeps.
 type noFiles struct{}
 
@@ -41,9 +35,9 @@ type simulated struct {
 	weChat *wepaytest.Server
 	clock  *wepaytest.FakeClock
 	*wepay.Merchant
-	gateway
-	store  *storetest.Memory
-	ledger *recovery.Ledger
+	gateway recovery.Client
+	store   *storetest.Memory
+	ledger  *recovery.Ledger
 	*reconcile.Reconciler
 }
 
@@ -92,7 +86,7 @@ func (s *simulated) connect(api wepay.API) {
 	s.ledger = &recovery.Ledger{Store: s.store, Now: s.clock.Now, Schedule: recovery.DefaultSchedule, CallbackURL: func(string, wepay.Kind) string { return "http://orders" }}
 	r := recovery.New(recovery.Config{
 		Ledger: s.ledger, Logger: zap.NewNop(), Asked: func(*store.Order, string) {}, Learned: func(recovery.Taken) {},
-		Accounts: map[string]*recovery.Account{"shop": {Merchant: s.Merchant, Asker: func(wepay.API) (wepay.Asker, error) { return s.gateway, nil }}},
+		Accounts: map[string]*recovery.Account{"shop": {Merchant: s.Merchant, Client: func(wepay.API) (recovery.Client, error) { return s.gateway, nil }}},
 	})
 	s.Reconciler = reconcile.New(reconcile.Config{
 		Store: s.store, Recovery: r, Logger: zap.NewNop(), Storage: &reports{all: make(map[string][]byte)},
@@ -111,7 +105,7 @@ func (s *simulated) does(op wepay.Operation, pairs ...string) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	reply, err := s.Do(s.Context(), op, in)
+	reply, err := s.gateway.Do(s.Context(), op, in)
 	if err := s.ledger.Answer(s.Context(), r, reply, err); err != nil {
 		s.Fatal(err)
 	}
