@@ -21,13 +21,7 @@ func (a *App) emitDead(e *store.Event) {
 // learned tells the operator what was found out by asking.
 func (a *App) learned(taken recovery.Taken) {
 	o := taken.Order
-	fields := []zap.Field{
-		zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind)), zap.String("out_trade_no", o.Number),
-		zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State)),
-	}
-	if o.Kind == store.Refund {
-		fields[2] = zap.String("out_refund_no", o.Number)
-	}
+	fields := append(recovery.Fields(o), zap.String("transaction_id", o.TransactionID), zap.String("state", string(o.State)))
 	if taken.Event != nil {
 		fields = append(fields, zap.String("event", taken.Event.ID))
 	}

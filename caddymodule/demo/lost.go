@@ -83,14 +83,11 @@ func (d *demo) showLate(ctx context.Context, paid *wepaytest.Delivery) error {
 
 // showSecondLost is showSecondMerchant with a notification that is lost.
 func (d *demo) showSecondLost(ctx context.Context) error {
-	const order = "demo-2001"
-	if _, err := d.ask(ctx, "get_pay_request_params", map[string]any{
-		"merchant": "mini", "id": order, "fee": 1, "body": "a sticker", "openid": "orM1B5QURRH3PAqNItiFpY-HAAAA",
-	}); err != nil {
+	if _, err := d.ask(ctx, "get_pay_request_params", secondRequest); err != nil {
 		return err
 	}
-	if _, err := d.showLost(miniMchID, order); err != nil {
+	if _, err := d.showLost(miniMchID, secondOrder); err != nil {
 		return err
 	}
-	return d.showFound(ctx, order, "1")
+	return d.showFound(ctx, secondOrder, "1")
 }

@@ -130,19 +130,23 @@ func (d *demo) showRefund(ctx context.Context, order string) error {
 	return nil
 }
 
+// secondOrder is the order of the second merchant, and secondRequest places it.
+const secondOrder = "demo-2001"
+
+var secondRequest = map[string]any{
+	"merchant": "mini", "id": secondOrder, "fee": 1, "body": "a sticker", "openid": "orM1B5QURRH3PAqNItiFpY-HAAAA",
+}
+
 func (d *demo) showSecondMerchant(ctx context.Context) error {
-	const order = "demo-2001"
 	say("A mini program of a new account, which has API v3 alone and knows WeChat by WeChat Pay's public key. It is asked for in the same words:")
-	reply, err := d.ask(ctx, "get_pay_request_params", map[string]any{
-		"merchant": "mini", "id": order, "fee": 1, "body": "a sticker", "openid": "orM1B5QURRH3PAqNItiFpY-HAAAA",
-	})
+	reply, err := d.ask(ctx, "get_pay_request_params", secondRequest)
 	if err != nil {
 		return err
 	}
 	if reply["signType"] != "RSA" {
 		return errors.New("the order did not go through API v3")
 	}
-	delivery, err := d.wechat.Pay(miniMchID, order)
+	delivery, err := d.wechat.Pay(miniMchID, secondOrder)
 	if err != nil {
 		return err
 	}
@@ -153,7 +157,7 @@ func (d *demo) showSecondMerchant(ctx context.Context) error {
 	if !delivery.Taken() {
 		return errors.New("WeChat did not hear SUCCESS")
 	}
-	delivered, err := d.orders.awaitOf(ctx, order)
+	delivered, err := d.orders.awaitOf(ctx, secondOrder)
 	if err != nil {
 		return err
 	}

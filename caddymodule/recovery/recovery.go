@@ -214,11 +214,11 @@ func (r *Recovery) resolve(o *store.Order, pace *pace) {
 		if !errors.As(err, &failed) && r.failed.Log(o.Merchant) {
 			level = zap.WarnLevel
 		}
-		r.Logger.Log(level, "asking about an order failed, and is tried again", append(fields(o), zap.Error(err))...)
+		r.Logger.Log(level, "asking about an order failed, and is tried again", append(Fields(o), zap.Error(err))...)
 		unleft = zap.WarnLevel
 	}
 	if err := r.leave(o); err != nil {
-		r.Logger.Log(unleft, "an order is asked about again when its claim has ended", append(fields(o), zap.Error(err))...)
+		r.Logger.Log(unleft, "an order is asked about again when its claim has ended", append(Fields(o), zap.Error(err))...)
 	}
 }
 
@@ -307,14 +307,14 @@ func (r *Recovery) close(ctx context.Context, client Client, o *store.Order, bef
 	_, err := client.Do(ctx, wepay.CloseOrder, in)
 	var refused *wepay.Error
 	if err != nil && !(errors.As(err, &refused) && (refused.Verdict == wepay.Done || refused.Verdict == wepay.Query)) {
-		r.Logger.Warn("closing an unpaid order failed, and is tried again", append(fields(o), zap.Error(err))...)
+		r.Logger.Warn("closing an unpaid order failed, and is tried again", append(Fields(o), zap.Error(err))...)
 		return before, nil
 	}
 	return r.outcome(ctx, client, o)
 }
 
-// fields name an order in the log.
-func fields(o *store.Order) []zap.Field {
+// Fields name an order in the log.
+func Fields(o *store.Order) []zap.Field {
 	named := []zap.Field{zap.String("merchant", o.Merchant), zap.String("kind", string(o.Kind))}
 	if o.Kind != store.Refund {
 		return append(named, zap.String("out_trade_no", o.Number))
