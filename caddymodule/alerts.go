@@ -50,11 +50,10 @@ func (a *App) alert(taken recovery.Taken) {
 		})
 	}
 	if o != nil && taken.Changed && o.State == store.OrderAbnormal {
-		const todo = "the payer's account takes no refund (退款异常): settle it in the merchant platform under 交易中心, 退款查询, or by WeChat Pay's apply-abnormal-refund"
-		a.logger.Error("refund abnormal: "+todo, zap.String("merchant", o.Merchant), zap.String("out_refund_no", o.Number), zap.String("out_trade_no", o.OutTradeNo),
+		a.logger.Error("refund abnormal: "+recovery.SettleAbnormal, zap.String("merchant", o.Merchant), zap.String("out_refund_no", o.Number), zap.String("out_trade_no", o.OutTradeNo),
 			zap.Int64("amount", o.Amount))
 		a.emit("refund_abnormal", map[string]any{
-			"merchant": o.Merchant, "out_refund_no": o.Number, "out_trade_no": o.OutTradeNo, "transaction_id": o.TransactionID, "amount": o.Amount, "todo": todo,
+			"merchant": o.Merchant, "out_refund_no": o.Number, "out_trade_no": o.OutTradeNo, "transaction_id": o.TransactionID, "amount": o.Amount, "todo": recovery.SettleAbnormal,
 		})
 	}
 }

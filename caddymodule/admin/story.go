@@ -122,11 +122,8 @@ func open(o *store.Order) bool {
 	return o.Ended.IsZero() && (o.State == store.OrderPlaced || o.State == store.OrderUnknown)
 }
 
-// What is to be done about what needs a person.
-const (
-	settleAbnormal = "the payer's account takes no refund (退款异常): settle it in the merchant platform (交易中心, 退款查询), or with apply-abnormal-refund"
-	lookInto       = "it is not handed over: find out how it came about; `caddy wepay events replay %[1]s` hands it over all the same, `caddy wepay events drop %[1]s` puts it away"
-)
+// lookInto is what is to be done about a quarantined event.
+const lookInto = "it is not handed over: find out how it came about; `caddy wepay events replay %[1]s` hands it over all the same, `caddy wepay events drop %[1]s` puts it away"
 
 // endingOf is how an order ended: what WeChat says of it, by WeChat's clock where it
 // says when.
@@ -156,7 +153,7 @@ func endingOf(o *store.Order) moment {
 	case store.OrderClosed:
 		end.details = cmp.Or(end.details, closedBy(o))
 	case store.OrderAbnormal:
-		end.details = settleAbnormal
+		end.details = recovery.SettleAbnormal
 	case store.OrderFailed:
 		end.details = cmp.Or(end.details, "WeChat Pay refused it, or never had it")
 	}

@@ -14,6 +14,9 @@ import (
 	"github.com/windsome/caddy-wepay/wepay"
 )
 
+// SettleAbnormal says what an operator is to do about an abnormal refund.
+const SettleAbnormal = "the payer's account takes no refund (退款异常): settle it in the merchant platform (交易中心, 退款查询), or with apply-abnormal-refund"
+
 // Ledger records orders and what becomes of them.
 type Ledger struct {
 	Store    store.Orders

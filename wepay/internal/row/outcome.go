@@ -3,6 +3,7 @@ package row
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/windsome/caddy-wepay/wepay"
@@ -27,14 +28,11 @@ var OrderStates = States{
 
 // CodeStates are trade_state of a payment by code.
 // Source: WeChat Pay, 付款码支付, 查询订单.
-var CodeStates = States{
-	"SUCCESS":  wepay.Succeeded,
-	"REFUND":   wepay.Succeeded,
-	"CLOSED":   wepay.Closed,
-	"REVOKED":  wepay.Closed,
-	"NOPAY":    wepay.Closed,
-	"PAYERROR": wepay.Failed,
-}
+var CodeStates = func() States {
+	states := maps.Clone(OrderStates)
+	states["PAYERROR"] = wepay.Failed
+	return states
+}()
 
 // RefundStates are refund_status of API v2, and status of API v3.
 // Source: WeChat Pay, 查询退款, and 查询单笔退款 (API v3).
